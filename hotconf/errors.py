@@ -1,0 +1,112 @@
+"""Every error that hotconf raises. An error holds fields and derives its text from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hotconf.report import Fault, Report
+
+
+class HotconfError(Exception):
+    """The base of all of them."""
+
+
+class ConfigError(HotconfError):
+    """A configuration was refused when it was needed: at start, or by a blocking load.
+
+    `report` holds every fault at once; the text has one line for each.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report)
+        self.report = report
+
+    def __str__(self) -> str:
+        count = len(self.report.faults)
+        head = f"configuration refused: {count} fault{'' if count == 1 else 's'}"
+        return "\n".join([head, *(f"  {fault}" for fault in self.report.faults)])
+
+
+class NotLoaded(HotconfError):  # noqa: N818 - the public name; it reads as what happened
+    """A value was read before the first load."""
+
+    def __str__(self) -> str:
+        return "the configuration is not loaded yet: call load(), or enter running(), before reading it"
+
+
+class SchemaError(HotconfError, TypeError):
+    """A settings class, or a path into it, cannot be used. Raised where it is handed over, never during a reload."""
+
+
+class Refuse(HotconfError):  # noqa: N818 - a verdict, raised as one
+    """Raised inside prepare to refuse a candidate. `reason` is shown to the operator, so it must hold no secret."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class SourceError(HotconfError):
+    """A source could not be read. `faults` says what is wrong and where; what was running stays in force."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        return "\n".join(str(fault) for fault in self.faults)
+
+
+class FormatError(HotconfError):
+    """A text is not what its format demands. Line and column count from 1; None where the parser cannot tell.
+
+    `reason` never quotes the text: a line that does not parse may well be the one that holds a password.
+    """
+
+    def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(reason, line, column)
+        self.reason = reason
+        self.line = line
+        self.column = column
+
+    def __str__(self) -> str:
+        if self.line is None:
+            return self.reason
+        return f"line {self.line}, column {self.column or 1}: {self.reason}"
+
+
+class ReentrantReload(HotconfError):  # noqa: N818 - the public name; it reads as what happened
+    """A reload was awaited from within a reload. It would wait for itself."""
+
+    def __str__(self) -> str:
+        return (
+            "a reload was awaited from inside prepare, commit or a resource, which would wait for itself: "
+            "use request_reload(), or await it from on_change"
+        )
+
+
+class Draining(HotconfError):  # noqa: N818 - the public name; it reads as what happened
+    """A reload was asked for while the process drains. The running configuration stays frozen until the exit."""
+
+    def __str__(self) -> str:
+        return "the process is draining: its configuration is frozen until it exits"
+
+
+class NotRunning(HotconfError):  # noqa: N818 - the public name; it reads as what happened
+    """The engine stopped before a reload that was waited for had its turn."""
+
+    def __str__(self) -> str:
+        return "the engine stopped before this reload had its turn; what was running stays in force"
+
+
+class SignalsUnavailable(HotconfError):  # noqa: N818 - the public name; it reads as what happened
+    """Signals can only be routed by the main thread of the main interpreter."""
+
+    def __str__(self) -> str:
+        return (
+            "signals can only be routed from the main thread: pass signals=() here and call request_reload(), "
+            "or start from the main thread"
+        )

@@ -1,0 +1,27 @@
+"""Layers: what one read of one source returned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hotconf.keypath import KeyPath
+    from hotconf.origin import Origin
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """The values of one source, as its reader found them. Never changed after it was made.
+
+    `values` is a tree of mappings, lists and scalars. `origins` gives the place of a path, and may compute it only when
+    asked; a path that it does not hold is blamed on the source by name. `revision` is the source's own version of its
+    content: equal revisions mean equal values. It may be empty where a source has none.
+    """
+
+    source: str
+    values: Mapping[str, Any]
+    origins: Mapping[KeyPath, Origin] = field(default_factory=dict)
+    revision: str = ""
