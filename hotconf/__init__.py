@@ -1,3 +1,74 @@
-"""Typed, hot-reloadable configuration for Python services."""
+"""Typed, hot-reloadable configuration for Python services: live, whole and never half changed.
+
+Every public name is imported when it is first used, so that a command can install its signal handlers before anything
+heavy is loaded, and `import hotconf` costs next to nothing.
+"""
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hotconf.abc import Prepared as Prepared, Source as Source, Subscriber as Subscriber
+    from hotconf.change import Change as Change
+    from hotconf.conf import HotConf as HotConf
+    from hotconf.errors import (
+        ConfigError as ConfigError,
+        HotconfError as HotconfError,
+        NotLoaded as NotLoaded,
+        Refuse as Refuse,
+    )
+    from hotconf.layer import Layer as Layer
+    from hotconf.options import Options as Options
+    from hotconf.origin import Origin as Origin
+    from hotconf.report import Fault as Fault, Report as Report
+    from hotconf.schema import (
+        RestartRequired as RestartRequired,
+        Section as Section,
+        Sensitive as Sensitive,
+        Settings as Settings,
+    )
+    from hotconf.service import Service as Service
+    from hotconf.signals import SignalRouter as SignalRouter
+    from hotconf.snapshot import Snapshot as Snapshot
+else:
+    _HOMES = {
+        "Change": "change",
+        "ConfigError": "errors",
+        "Fault": "report",
+        "HotConf": "conf",
+        "HotconfError": "errors",
+        "Layer": "layer",
+        "NotLoaded": "errors",
+        "Options": "options",
+        "Origin": "origin",
+        "Prepared": "abc",
+        "Refuse": "errors",
+        "Report": "report",
+        "RestartRequired": "schema",
+        "Section": "schema",
+        "Sensitive": "schema",
+        "Service": "service",
+        "Settings": "schema",
+        "SignalRouter": "signals",
+        "Snapshot": "snapshot",
+        "Source": "abc",
+        "Subscriber": "abc",
+    }
+    _SUBMODULES = frozenset({"abc", "errors", "sources", "testing", "web"})
+
+    __all__ = tuple(_HOMES)
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        if name in _SUBMODULES:
+            return import_module(f"hotconf.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'hotconf' has no attribute {name!r}")
+        value = getattr(import_module(f"hotconf.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOMES, *_SUBMODULES})

@@ -1,7 +1,7 @@
 """Key paths: where a value lives inside a configuration.
 
-A path is a tuple of mapping keys and list indices. Its text is dotted, `servers.0.host`; a key that holds a dot, a quote,
-a space or nothing at all is quoted as TOML quotes it: `labels."app.kubernetes.io/name"`.
+A path is a tuple of mapping keys and list indices. Its text is dotted, `servers.0.host`; a key that holds a dot, a
+quote, a space or nothing at all is quoted as TOML quotes it: `labels."app.kubernetes.io/name"`.
 """
 
 from __future__ import annotations

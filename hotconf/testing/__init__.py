@@ -1,0 +1,1 @@
+"""What tests of services that use hotconf need."""

@@ -1,0 +1,114 @@
+"""Contracts: what others may implement. Nothing here runs.
+
+Every protocol is small on purpose: reading a source, watching it, taking part in a reload and serving are four things.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+    from pathlib import Path
+
+    from hotconf.change import Change
+    from hotconf.layer import Layer
+
+S = TypeVar("S")
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where values come from. Reading is all that it must do."""
+
+    @property
+    def name(self) -> str:
+        """What operators call it; unique among the sources of one configuration."""
+        ...
+
+    @property
+    def required(self) -> bool:
+        """Whether its absence rejects a reload. An optional source may be absent; a malformed one always rejects."""
+        ...
+
+    async def read(self) -> Layer:
+        """Return everything that the source holds now. Called by one reload at a time.
+
+        MUST raise, best with a SourceError, when the source cannot be read or understood, and MUST NOT return an empty
+        layer instead. An optional source that is absent returns a layer without values. May return the very layer of
+        last time when nothing has changed, which spares the work behind it.
+        """
+        ...
+
+
+@runtime_checkable
+class LayeredSource(Protocol):
+    """Several sources that can only be read together, such as those of a settings class. Otherwise like a Source."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - as in Source
+
+    @property
+    def required(self) -> bool: ...  # noqa: D102
+
+    async def read_all(self) -> Sequence[Layer]:
+        """Return one layer for each, the weakest first. Raises like `Source.read`."""
+        ...
+
+
+@runtime_checkable
+class WatchedFiles(Protocol):
+    """A source that reads files or folders. They are watched for it."""
+
+    def paths(self) -> Iterable[Path]:
+        """Return the files and folders whose change should cause a reload. Asked again whenever one has changed."""
+        ...
+
+
+@runtime_checkable
+class Hinting(Protocol):
+    """A source that can tell when it may have changed."""
+
+    def changes(self) -> AsyncIterator[object]:
+        """Yield anything at all for each possible change. A hint only: the truth is what `read` returns."""
+        ...
+
+
+class Prepared(Protocol):
+    """What prepare returns: exactly one of its two ends is called, once."""
+
+    def commit(self) -> None:
+        """Put the prepared state into force. Called right after the swap; must be quick and cannot await."""
+        ...
+
+    def rollback(self) -> Awaitable[None] | None:
+        """Undo what prepare did. Called in reverse order when anything refused."""
+        ...
+
+
+class Subscriber(Protocol[S]):
+    """Takes part in a reload as an object. A subscriber that raises from prepare has cleaned up after itself."""
+
+    name: str
+
+    async def prepare(self, change: Change[S]) -> Prepared | None:
+        """Get ready for a candidate, or raise Refuse with the reason."""
+        ...
+
+
+class Server(Protocol):
+    """Something that serves until it is told to drain. Driven by a Service, always in this order.
+
+    `start` raises OSError where an address cannot be bound and leaves nothing half started. `begin_drain` is called at
+    the first signal: go on serving, but tell clients to go. `drain` stops accepting and waits for what is in flight
+    until `deadline` (the loop's clock, seconds), then cuts and names what remains. `stop` is always called last, also
+    after a start that failed.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - the class docstring states the contract
+
+    async def start(self) -> None: ...  # noqa: D102
+    def begin_drain(self) -> None: ...  # noqa: D102
+    async def drain(self, *, deadline: float) -> tuple[str, ...]: ...  # noqa: D102
+    async def stop(self) -> None: ...  # noqa: D102

@@ -1,0 +1,22 @@
+"""Changes: what subscribers are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change(Generic[S]):
+    """The step from one configuration to the next.
+
+    `old` is None at the first load. `paths` are the dotted paths whose values differ. `generation` is the one that
+    `new` has, or will have if nobody refuses.
+    """
+
+    old: S | None
+    new: S
+    paths: tuple[str, ...]
+    generation: int

@@ -1,0 +1,383 @@
+"""HotConf: the facade. It puts the parts together and adds nothing of its own to how a reload travels."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+from pydantic import BaseModel
+from pydantic_settings import BaseSettings
+
+from hotconf import schema
+from hotconf.engine import Engine, EngineThread
+from hotconf.errors import ConfigError, NotRunning, SchemaError
+from hotconf.holder import Holder
+from hotconf.options import Options
+from hotconf.reload import Reloader, refuse_reentry
+from hotconf.signals import SignalRouter
+from hotconf.sources.file import File
+from hotconf.sources.memory import program_layer
+from hotconf.sources.own import OwnSources
+from hotconf.stack import Stack
+from hotconf.status import State, Status
+from hotconf.subscribers import Subscribers, Subscription
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from hotconf.abc import LayeredSource, Source
+    from hotconf.explain import Explanation, Origins
+    from hotconf.layer import Layer
+    from hotconf.report import Report
+
+S = TypeVar("S", bound=BaseModel)
+F = TypeVar("F", bound="Callable[..., Any]")
+
+log = logging.getLogger("hotconf")
+
+
+class HotConf(Holder[S]):
+    """A live configuration: the settings of one class, read from many sources, replaced as a whole.
+
+    `schema` is any BaseSettings or BaseModel class, unchanged. From the weakest: defaults; `files` and `sources`, later
+    above earlier and sources above files; what the class itself declares (environment, dotenv, secrets, its own
+    sources); `init`. Constructing reads nothing. Raises SchemaError for a class that cannot be used.
+
+    `current` and `snapshot` may be read from any thread or task at any time after the first load, and raise NotLoaded
+    before it.
+    """
+
+    def __init__(
+        self,
+        schema: type[S],
+        files: Iterable[str | os.PathLike[str]] = (),
+        sources: Iterable[Source | str | os.PathLike[str]] = (),
+        init: Mapping[str, Any] | None = None,
+        options: Options | None = None,
+    ) -> None:
+        super().__init__()
+        _check(schema)
+        self.schema = schema
+        self.options = options or Options()
+        self._stack = Stack.of(_compose(schema, [*files, *sources], init, self.options))
+        self._subscribers = Subscribers()
+        self._reloader: Reloader[S] = Reloader(
+            schema,
+            self._stack,
+            holder=self,
+            subscribers=self._subscribers,
+            prepare_timeout=self.options.prepare_timeout,
+        )
+        self._engine: Engine | None = None
+        self._state: State = "new"
+        self._started = time.monotonic()
+        self._loading = threading.Lock()
+
+    def __repr__(self) -> str:
+        generation = self.snapshot.generation if self.loaded else 0
+        return f"<HotConf {self.schema.__name__} {self._state} generation={generation}>"
+
+    def load(self) -> Report:
+        """Read the sources once, blocking, and put the settings into force. For scripts, and before anything runs.
+
+        Subscribers are not asked: they come in when `running` starts. Raises ConfigError with the full report.
+        """
+        report = self.reload_blocking() if self._engine else self._load("load")
+        if report.outcome == "rejected":
+            raise ConfigError(report)
+        return report
+
+    def running(self, signals: Iterable[str] | None = None) -> Running[S]:
+        """Return a context manager, sync or async, inside which the configuration is live.
+
+        `async with` runs in the current event loop, `with` in a thread of its own. `signals` are the ones that reload:
+        ("HUP",) or (). None chooses HUP where it can be routed, in the main thread, and says so where it cannot. What
+        was installed before is put back on exit. Entering raises ConfigError when the first reload is rejected.
+        """
+        return Running(self, signals)
+
+    async def reload(self, *, force: bool = False, trigger: str = "call") -> Report:
+        """Reload, and return the outcome of a reload that started after this call. A bad file raises nothing.
+
+        Cancelling it abandons the wait, not the reload. Raises ReentrantReload inside prepare, commit or a resource,
+        Draining while the process drains. Works in any event loop. `force` overrules the guard;
+        `trigger` is what the report calls the reason.
+        """
+        refuse_reentry(self)
+        if self._engine is None:
+            return await asyncio.to_thread(self._load, trigger, force=force)
+        return await asyncio.shield(asyncio.wrap_future(self._ask(trigger, force=force)))
+
+    def reload_blocking(self, timeout: float | None = None, *, force: bool = False) -> Report:
+        """Do what `reload` does, for threads. Raises TimeoutError after `timeout` seconds; the reload goes on."""
+        refuse_reentry(self)
+        if self._engine is None:
+            return self._load("call", force=force)
+        if self._engine.loop is _running_loop():
+            raise RuntimeError("reload_blocking() would block the loop that has to reload: await reload() instead")
+        return self._ask("call", force=force).result(timeout)
+
+    def request_reload(self, trigger: str = "call") -> None:
+        """Ask for a reload and return. From any thread, also from within a reload. Raises like `reload`."""
+        if self._engine is None:
+            raise NotRunning
+        self._engine.inbox.put(trigger)
+
+    def explain(self, path: str) -> Explanation:
+        """Say which source supplied a value, and what it shadows; secrets are masked.
+
+        Raises KeyError for a path that the settings in force do not have.
+        """
+        return cast("Origins", self.snapshot.origins).explain(path)
+
+    @overload
+    def on_change(self, function: F, /) -> F: ...
+    @overload
+    def on_change(self, /, *paths: str) -> Callable[[F], F]: ...
+    def on_change(self, /, *paths: Any) -> Any:
+        """Call a function with each Change after the swap, where it touches one of the dotted paths, or always.
+
+        Sync functions run on the engine's loop and must be quick; async ones run as tasks, one at a time, and see the
+        latest change only when they are slow. Never called for the first generation. Raises SchemaError for a path that
+        the class does not have. `unsubscribe` takes it
+        back.
+        """
+        return self._register(self._subscribers.add_listener, paths)
+
+    @overload
+    def prepare(self, function: F, /) -> F: ...
+    @overload
+    def prepare(self, /, *paths: str) -> Callable[[F], F]: ...
+    def prepare(self, /, *paths: Any) -> Any:
+        """Call a function with each Change before the swap. Raising Refuse there rejects the reload.
+
+        It may return a Prepared, whose commit or rollback is then called, exactly one of them. Takes paths like
+        `on_change`; also called when `running` starts, with every path.
+        """
+        return self._register(self._subscribers.add_prepare, paths)
+
+    def unsubscribe(self, function: Callable[..., Any]) -> None:
+        """Take back every registration of a function. From anywhere, also from within it."""
+        self._subscribers.remove(function)
+
+    @property
+    def status(self) -> Status:
+        """How things stand now."""
+        snapshot = self.snapshot if self.loaded else None
+        reports = tuple(self._reloader.reports)
+        return Status(
+            state=self._state,
+            generation=snapshot.generation if snapshot else 0,
+            digest=snapshot.digest if snapshot else None,
+            loaded_at=snapshot.loaded_at if snapshot else None,
+            last_reload=reports[-1] if reports else None,
+            consecutive_failures=_trailing_failures(reports),
+            sources=tuple(state.as_dict() for state in self._stack.states),
+            watching=self._watching(),
+            pending_restart=(),
+            degraded=_degraded(reports),
+            leased=self.leased,
+            uptime=time.monotonic() - self._started,
+        )
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """The reports of the last reloads, oldest first."""
+        return tuple(self._reloader.reports)
+
+    def begin_drain(self) -> None:
+        """Freeze the configuration: every trigger is refused from now on. For whoever drains the process."""
+        self._state = "draining"
+        if self._engine is not None:
+            self._engine.freeze()
+
+    def _load(self, trigger: str, *, force: bool = False) -> Report:
+        with self._loading:
+            return _run_in_thread(lambda: self._reloader.reload([trigger], force=force, phase="load"))
+
+    def _ask(self, trigger: str, *, force: bool) -> Future[Report]:
+        if self._engine is None:
+            raise NotRunning
+        return self._engine.inbox.ask(trigger, force=force)
+
+    def _register(self, add: Callable[[Subscription], object], paths: Sequence[Any]) -> Any:
+        if len(paths) == 1 and callable(paths[0]):
+            add(Subscription(paths[0]))
+            return paths[0]
+        resolved = tuple(schema.resolve(self.schema, path) for path in paths)
+
+        def register(function: F) -> F:
+            add(Subscription(function, resolved))
+            return function
+
+        return register
+
+    def _watching(self) -> Mapping[str, Any]:
+        watcher = self._engine.watcher if self._engine else None
+        if watcher is None:
+            return {"kind": "none", "reason": None}
+        return {"kind": watcher.kind, "reason": watcher.reason}
+
+
+class Running(Generic[S]):
+    """What `HotConf.running` returns: enter it with `with` or `async with`, once."""
+
+    def __init__(self, conf: HotConf[S], signals: Iterable[str] | None) -> None:
+        self._conf = conf
+        self._router = _router(signals)
+        self._thread: EngineThread | None = None
+
+    async def __aenter__(self) -> HotConf[S]:
+        engine = self._begin()
+        try:
+            await engine.__aenter__()
+        except BaseException:
+            self._end()
+            raise
+        return self._ready(engine)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._engine.__aexit__(kind, error, trace)
+        finally:
+            self._end()
+
+    def __enter__(self) -> HotConf[S]:
+        engine = self._begin()
+        self._thread = EngineThread(engine)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._end()
+            raise
+        return self._ready(engine)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._thread is not None:
+                self._thread.stop()
+        finally:
+            self._end()
+
+    def _begin(self) -> Engine:
+        conf = self._conf
+        if conf._engine is not None:  # noqa: SLF001 - the other half of HotConf
+            raise RuntimeError("this configuration is running already")
+        self._engine = Engine(conf._reloader, conf._stack, conf.options)  # noqa: SLF001
+        conf._engine, conf._state, conf._started = self._engine, "starting", time.monotonic()  # noqa: SLF001
+        if self._router is not None:
+            self._router.install()
+        return self._engine
+
+    def _ready(self, engine: Engine) -> HotConf[S]:
+        if self._router is not None:
+            self._router.route(on_reload=lambda: engine.hint("SIGHUP"))
+        if self._conf._state == "starting":  # noqa: SLF001
+            self._conf._state = "ready"  # noqa: SLF001
+        return self._conf
+
+    def _end(self) -> None:
+        if self._router is not None:
+            self._router.restore()
+        self._conf._engine, self._conf._state = None, "stopped"  # noqa: SLF001
+
+
+def _check(model: type[BaseModel]) -> None:
+    try:
+        schema.check(model)
+    except NameError as error:
+        raise SchemaError(f"{model.__name__} refers to a type that is not defined yet: {error}") from error
+
+
+def _compose(
+    model: type[BaseModel], sources: Sequence[Any], init: Mapping[str, Any] | None, options: Options
+) -> list[Source | LayeredSource]:
+    """Return every source, the weakest first."""
+    stack: list[Source | LayeredSource] = [_as_source(source, options) for source in sources]
+    if issubclass(model, BaseSettings):
+        stack.append(OwnSources(model))
+    if init:
+        stack.append(Init(init))
+    return stack
+
+
+def _as_source(source: Any, options: Options) -> Source:
+    if isinstance(source, str) or hasattr(source, "__fspath__"):
+        return File(source, size_limit=options.size_limit)
+    return cast("Source", source)
+
+
+class Init:
+    """The values that were given to HotConf itself."""
+
+    kind = "init"
+    name = "init"
+    required = True
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._layer = program_layer("init", dict(values), kind="init")
+
+    async def read(self) -> Layer:
+        """Return the values."""
+        return self._layer
+
+
+def _router(signals: Iterable[str] | None) -> SignalRouter | None:
+    if signals is None:
+        if threading.current_thread() is not threading.main_thread():
+            log.warning("not in the main thread, so SIGHUP is not routed: use request_reload(), or pass signals=()")
+            return None
+        signals = ("HUP",)
+    names = [name.removeprefix("SIG") for name in signals]
+    if set(names) - {"HUP"}:
+        raise ValueError("running() routes SIGHUP only: a Service owns SIGINT and SIGTERM")
+    return SignalRouter(names) if names else None
+
+
+def _run_in_thread(work: Callable[[], Any]) -> Report:
+    """Run a coroutine in a thread and a loop of its own: also where the caller's thread has a loop running."""
+    outcome: Future[Report] = Future()
+
+    def main() -> None:
+        try:
+            outcome.set_result(asyncio.run(work()))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=main, name="hotconf-load")
+    thread.start()
+    thread.join()
+    return outcome.result()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _trailing_failures(reports: Sequence[Report]) -> int:
+    count = 0
+    for report in reversed(reports):
+        if report.outcome != "rejected":
+            break
+        count += 1
+    return count
+
+
+def _degraded(reports: Sequence[Report]) -> tuple[str, ...]:
+    last = reports[-1] if reports else None
+    if last is None or last.outcome != "rejected":
+        return ()
+    return ("the last reload was rejected",)

@@ -1,0 +1,197 @@
+"""The engine: what runs while a configuration is live. Triggers go in at one end, reports come out at the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from hotconf.abc import Hinting
+from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning
+from hotconf.inbox import Inbox
+from hotconf.watch import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from types import TracebackType
+    from typing import Self
+
+    from hotconf.options import Options
+    from hotconf.reload import Reloader
+    from hotconf.report import Report
+    from hotconf.stack import Stack
+
+log = logging.getLogger("hotconf")
+
+
+class Engine:
+    """Runs reloads for one configuration in one event loop. An async context manager, used once.
+
+    Entering watches first and reads second, so that no change falls between; it raises ConfigError, with nothing left
+    behind, when the first reload is rejected.
+    """
+
+    def __init__(self, reloader: Reloader[Any], stack: Stack, options: Options) -> None:
+        self._reloader = reloader
+        self._stack = stack
+        self._options = options
+        self._tasks: list[asyncio.Task[None]] = []
+        self._entered = contextlib.AsyncExitStack()
+        self.inbox = Inbox()
+        self.watcher: Watcher | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self.loop = asyncio.get_running_loop()
+        try:
+            await self._watch()
+            report = await self._reloader.reload(["start"], phase="start")
+            _require(report)
+        except BaseException:
+            await self._stop()
+            raise
+        self._serving = self._spawn(self._serve(), "hotconf-reloads")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    def freeze(self) -> None:
+        """Refuse every trigger from now on. A reload under way is cancelled: it changes nothing any more.
+
+        Safe from any thread.
+        """
+        self.inbox.close(Draining())
+        if self.loop is not None and self._serving is not None:
+            self.loop.call_soon_threadsafe(self._serving.cancel)
+
+    def hint(self, trigger: str) -> None:
+        """Ask for a reload where nobody can be told that it is refused. Safe from any thread."""
+        try:
+            self.inbox.put(trigger)
+        except HotconfError as refusal:
+            log.info("reload (%s) refused: %s", trigger, refusal)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.append(task)
+        return task
+
+    async def _serve(self) -> None:
+        while True:
+            request = await self.inbox.take()
+            try:
+                report = await self._reloader.reload(tuple(request.triggers), force=request.force)
+            except BaseException:
+                request.fail(self.inbox.refusal or NotRunning())
+                raise
+            request.answer(report)
+            self._reloader.tell()
+
+    async def _watch(self) -> None:
+        for state in self._stack.states:
+            if isinstance(state.source, Hinting):
+                self._spawn(self._follow_source(state.source), f"hotconf-hints-{state.source.name}")
+        if not self._options.watch or not any(self._stack.paths()):
+            return
+        watcher = Watcher(
+            self._stack.paths,
+            debounce=self._debounce(),
+            max_wait=self._options.max_wait,
+            poll=self._options.poll,
+        )
+        self.watcher = await self._entered.enter_async_context(watcher)
+        self._spawn(self._follow_files(watcher), "hotconf-watch")
+
+    def _debounce(self) -> float:
+        if self._options.debounce is not None:
+            return self._options.debounce
+        return 0.01 if len(list(self._stack.paths())) == 1 else 0.1
+
+    async def _follow_files(self, watcher: Watcher) -> None:
+        async for _ in watcher.changes():
+            self.hint("file")
+
+    async def _follow_source(self, source: Any) -> None:
+        while True:
+            try:
+                async for _ in source.changes():
+                    self.hint(source.name)
+            except Exception:
+                log.exception("source %s stopped telling of changes; trying again in %s s", source.name, self._pause)
+            await asyncio.sleep(self._pause)
+
+    _pause = 1.0
+
+    async def _stop(self) -> None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("the engine stopped with an error", exc_info=result)
+        await self._entered.aclose()
+        self.inbox.detach()
+
+
+def _require(report: Report) -> None:
+    if report.outcome == "rejected":
+        raise ConfigError(report)
+
+
+class EngineThread:
+    """An engine in a thread and a loop of its own, for programs without an event loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._started: Future[None] = Future()
+        self._finish: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._main, name="hotconf-engine", daemon=True)
+
+    def start(self) -> None:
+        """Start, and return when the first configuration is in force. Raises what the engine raises."""
+        self._thread.start()
+        try:
+            self._started.result()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop, and wait until the thread has ended."""
+        loop, finish = self._engine.loop, self._finish
+        if loop is not None and finish is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
+                loop.call_soon_threadsafe(finish.set)
+        self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:
+            if not self._started.done():
+                self._started.set_exception(error)
+            else:
+                log.exception("the engine's thread ended with an error")
+
+    async def _run(self) -> None:
+        self._finish = asyncio.Event()
+        entering = asyncio.create_task(self._live())
+        finished = asyncio.create_task(self._finish.wait())
+        await asyncio.wait({entering, finished}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (entering, finished):
+            task.cancel()
+        await asyncio.gather(finished, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await entering
+
+    async def _live(self) -> None:
+        async with self._engine:
+            self._started.set_result(None)
+            await asyncio.get_running_loop().create_future()

@@ -1,0 +1,160 @@
+"""JSON, read and written by the standard library, with what its reader lets pass refused.
+
+Refused are duplicate keys, NaN and Infinity, numbers that Python cannot hold, and half of a surrogate pair. The checks
+cost a good document no Python code per key; where a fault lies is found by a second look.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+
+from hotconf.errors import FormatError
+from hotconf.formats import error_at, not_a_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hotconf.keypath import KeyPath
+
+# An open object or array: its path, and for an array the indices to come.
+_Container: TypeAlias = "tuple[KeyPath, Iterator[int] | None]"
+
+_STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_TOKEN: Final = re.compile(_STRING + r"|[\[\]{}]|[^\s\[\]{},:\"]++", re.DOTALL)
+_NUMBER: Final = re.compile(_STRING + r"|(-?(?:[0-9][0-9.eE+-]*+|NaN|Infinity))", re.DOTALL)
+# A surrogate pair and an escaped backslash are matched first, so that they are passed over whole.
+_LONE_SURROGATE: Final = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<lone>\\u[dD][89a-fA-F])|\\.", re.DOTALL)
+
+
+class _DuplicateKey(Exception):  # noqa: N818 - caught in this module
+    """Raised out of the decoder by the object that holds the key."""
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Return the document's mapping. Raises FormatError."""
+    values = _load(text)
+    _refuse_lone_surrogates(text)
+    if not isinstance(values, dict):
+        raise not_a_mapping(text, len(text) - len(text.lstrip()), values)
+    return values
+
+
+def places(text: str) -> Iterator[tuple[KeyPath, int]]:
+    """Yield the path and offset of every key and array item of a valid document, in the order of the text.
+
+    As far as a document is valid, its keys are yielded even if what follows is not.
+    """
+    containers: list[_Container] = []
+    path: KeyPath | None = ()  # of the value to come; None where a key, an item or the end of a container is due
+    for token in _TOKEN.finditer(text):
+        mark = token[0]
+        if mark in "]}":
+            containers.pop()
+            path = None
+            continue
+        if path is None:
+            parent, indices = containers[-1]
+            path = (*parent, next(indices) if indices is not None else _unquote(mark))
+            yield path, token.start()
+            if indices is None:
+                continue
+        if mark in "[{":
+            containers.append((path, count() if mark == "[" else None))
+        path = None
+
+
+def dump(values: Mapping[str, Any]) -> str:
+    """Return the values as indented JSON. Raises FormatError for what JSON cannot hold."""
+    try:
+        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+    except (TypeError, ValueError, RecursionError):
+        raise FormatError("JSON cannot hold these values: it has no dates, bytes, NaN or Infinity") from None
+
+
+def _plain(value: object) -> object:
+    """Return what the encoder can write instead of a mapping that is no dict."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
+
+
+def _load(text: str) -> object:
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise error_at(text, error.pos, _reason(error.msg)) from None
+    except _DuplicateKey:
+        raise error_at(text, _duplicate_key(text), "duplicate key") from None
+    except ValueError:
+        raise error_at(text, _unreadable_number(text), "a number that is not finite, or too long") from None
+    except RecursionError:
+        raise FormatError("nested too deeply") from None
+
+
+def _reason(message: str) -> str:
+    """Return the decoder's message without the words that introduce its place."""
+    bare = message.removesuffix(" at").removesuffix(" starting")
+    return bare[0].lower() + bare[1:]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise _DuplicateKey
+    return values
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if math.isfinite(value):
+        return value
+    raise ValueError
+
+
+def _no_constant(_literal: str) -> NoReturn:
+    raise ValueError
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+
+
+def _duplicate_key(text: str) -> int:
+    seen = set()
+    for path, offset in places(text):
+        if path in seen:
+            return offset
+        seen.add(path)
+    return 0
+
+
+def _unreadable_number(text: str) -> int:
+    for match in _NUMBER.finditer(text):
+        if match[1] and not _is_readable(match[1]):
+            return match.start()
+    return 0
+
+
+def _is_readable(literal: str) -> bool:
+    try:
+        int(literal)
+    except ValueError:  # not an integer, or one with more digits than Python converts
+        return math.isfinite(float(literal))
+    return True
+
+
+def _refuse_lone_surrogates(text: str) -> None:
+    """Raise FormatError for an escape that makes a string which no encoding can write."""
+    if "\\u" not in text:
+        return
+    for match in _LONE_SURROGATE.finditer(text):
+        if match["lone"]:
+            raise error_at(text, match.start(), "half of a surrogate pair is not a character")
+
+
+def _unquote(token: str) -> str:
+    return str(json.loads(token)) if "\\" in token else token[1:-1]

@@ -1,0 +1,264 @@
+"""YAML 1.1, read and written by PyYAML's safe half; by libyaml where PyYAML was built with it, with the same results.
+
+Refused beyond what PyYAML refuses: keys that are no strings or are given twice, tags other than those of plain values,
+and, before anything is built, documents nested deeper than MAX_DEPTH or with more than MAX_NODES nodes, each alias
+counted as all that it stands for. That bounds the time of a reload, and what a reader of the values can meet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import yaml
+from yaml.composer import Composer, ComposerError
+from yaml.constructor import ConstructorError, SafeConstructor
+from yaml.error import MarkedYAMLError, YAMLError
+from yaml.events import AliasEvent
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import Resolver
+from yaml.scanner import Scanner
+
+from hotconf.errors import FormatError
+from hotconf.formats import MAX_DEPTH, error_at, not_a_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hotconf.keypath import KeyPath
+
+MAX_NODES: Final = 100_000  # about a second's work, and ten times the largest configurations that people write
+MAX_NUMBER: Final = 4300  # characters: Python's own bound for integers, which base 60 would get around
+
+_CORE: Final = "tag:yaml.org,2002:"
+_MERGE: Final = _CORE + "merge"
+_STR: Final = _CORE + "str"
+_TYPED: Final = frozenset(_CORE + name for name in ("bool", "int", "float", "timestamp", "binary"))
+_TEXT: Final = frozenset({_STR, _MERGE, _CORE + "value"})  # `<<` and `=` have tags of their own, but as values are text
+_TAGS: Final = {
+    ScalarNode: _TEXT | _TYPED | {_CORE + "null"},
+    SequenceNode: frozenset({_CORE + "seq"}),
+    MappingNode: frozenset({_CORE + "map"}),
+}
+_UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ConstructorError)
+
+# What PyYAML quotes is either a token of the grammar, such as ',' or '<scalar>', or the document's own text.
+_QUOTATION: Final = re.compile(r"(['\"](?:[\[\]{},:?-]|<[a-z ]+>)['\"])| ?b?(['\"]).*\2")
+
+
+class _Nodes(Composer, SafeConstructor, Resolver):
+    """Composes and constructs within the bounds. A loader adds the parser that delivers the events.
+
+    `item_offsets` holds where each item of a sequence begins, by the id of its node: the node of an alias knows only
+    where its anchor is.
+    """
+
+    if TYPE_CHECKING:
+
+        def peek_event(self) -> Any: ...  # the type stubs give an event neither an anchor nor a sure mark
+
+    def __init__(self) -> None:
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+        self.item_offsets: dict[int, list[int]] = {}
+        self._depth = 0
+        self._count = 0
+        self._sizes: dict[str, int] = {}  # nodes below each finished anchor
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        event = self.peek_event()
+        if isinstance(parent, SequenceNode):
+            self.item_offsets.setdefault(id(parent), []).append(event.start_mark.index)
+        if isinstance(event, AliasEvent):
+            self._count_alias(event)
+            return super().compose_node(parent, index)
+        if event.anchor in self.anchors:
+            raise _flaw("duplicate anchor", event.start_mark)
+        return self._compose_own_node(event, parent, index)
+
+    def _compose_own_node(self, event: Any, parent: Node | None, index: Any) -> Node | None:
+        before = self._count
+        self._count_nodes(1, event)
+        self._depth += 1
+        if self._depth > MAX_DEPTH + 1:  # the scalars within the deepest mapping are one more
+            raise _flaw("nested too deeply", event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if event.anchor is not None:
+            self._sizes[event.anchor] = self._count - before
+        _check(node)
+        return node
+
+    def _count_alias(self, event: Any) -> None:
+        if event.anchor in self._sizes:
+            self._count_nodes(self._sizes[event.anchor], event)
+        elif event.anchor in self.anchors:
+            raise _flaw("an alias stands inside of what it names", event.start_mark)
+
+    def _count_nodes(self, number: int, event: Any) -> None:
+        self._count += number
+        if self._count > MAX_NODES:
+            raise _flaw(f"more than {MAX_NODES} values, counting what aliases repeat", event.start_mark)
+
+    def _construct_typed(self, node: ScalarNode) -> Any:
+        """Construct a scalar whose text may not be what its tag says."""
+        try:
+            return SafeConstructor.yaml_constructors[node.tag](self, node)
+        except _UNREADABLE:
+            raise _flaw(f"not a valid {node.tag.removeprefix(_CORE)}", node.start_mark) from None
+
+    yaml_constructors: ClassVar[dict[Any, Any]] = {
+        **SafeConstructor.yaml_constructors,
+        **dict.fromkeys(_TYPED, _construct_typed),
+        **dict.fromkeys(_TEXT, SafeConstructor.construct_yaml_str),
+    }
+
+
+class PurePythonLoader(_Nodes, Reader, Scanner, Parser):
+    """Reads without libyaml, some ten times slower."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+        _Nodes.__init__(self)
+
+
+if TYPE_CHECKING or yaml.__with_libyaml__:
+    from yaml import CSafeDumper as SafeDumper
+    from yaml._yaml import CParser
+
+    class Loader(_Nodes, CParser):
+        """Reads with libyaml."""
+
+        def __init__(self, text: str) -> None:
+            CParser.__init__(self, text)
+            _Nodes.__init__(self)
+
+else:
+    from yaml import SafeDumper
+
+    Loader = PurePythonLoader
+
+
+class _Dumper(SafeDumper):
+    """Writes a value that occurs twice in full both times: anchors are for people to write."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the name is PyYAML's
+        return True
+
+    def represent_mapping_view(self, data: Mapping[str, Any]) -> MappingNode:
+        return self.represent_dict(dict(data))
+
+
+_Dumper.add_multi_representer(Mapping, _Dumper.represent_mapping_view)  # type: ignore[type-abstract]
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Return the document's mapping, merge keys resolved; the empty document and null are empty. Raises FormatError."""
+    _refuse_unprintable(text)
+    try:
+        return _values(text, Loader(text))
+    except MarkedYAMLError as error:
+        raise _syntax_error(text, error) from None
+    except YAMLError:
+        raise FormatError("not valid YAML") from None
+    except RecursionError:
+        raise FormatError("nested too deeply") from None
+
+
+def places(text: str) -> Iterator[tuple[KeyPath, int]]:
+    """Yield the path and offset of every key and list item of a valid document.
+
+    A key that came by a merge, and whatever an alias repeats, stands where it is written.
+    """
+    loader = Loader(text)
+    waiting: list[tuple[KeyPath, Node | None]] = [((), loader.get_single_node())]
+    while waiting:
+        parent, node = waiting.pop()
+        for key, (offset, child) in _children(loader, node).items():
+            yield (*parent, key), offset
+            waiting.append(((*parent, key), child))
+
+
+def dump(values: Mapping[str, Any]) -> str:
+    """Return the values as block-style YAML, in their own order. Raises FormatError for what YAML has no type for."""
+    try:
+        return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+    except (YAMLError, RecursionError):
+        raise FormatError("YAML cannot hold these values: it has no other types than its own") from None
+
+
+def _values(text: str, loader: Loader) -> dict[str, Any]:
+    root = loader.get_single_node()
+    if root is None:
+        return {}
+    values: Any = loader.construct_document(root)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise not_a_mapping(text, _offset(root), values)
+    return values
+
+
+def _children(loader: Loader, node: Node | None) -> dict[str | int, tuple[int, Node]]:
+    """Return the offset and node of each child, by its key or index."""
+    if isinstance(node, MappingNode):
+        loader.flatten_mapping(node)  # merged pairs first, so that the mapping's own replace them
+        return {key.value: (_offset(key), value) for key, value in node.value}
+    if isinstance(node, SequenceNode):
+        return dict(enumerate(zip(loader.item_offsets.get(id(node), ()), node.value, strict=True)))
+    return {}
+
+
+def _offset(node: Node) -> int:
+    return int(node.start_mark.index)
+
+
+def _check(node: Node | None) -> None:
+    """Raise for a tag, a number or a key that is refused."""
+    if node is None:
+        return
+    if node.tag not in _TAGS[type(node)]:
+        raise _flaw("this tag is not supported", node.start_mark)
+    if isinstance(node, MappingNode):
+        _check_keys(node)
+    elif node.tag == _CORE + "int" and len(node.value) > MAX_NUMBER:
+        raise _flaw("a number that is too long", node.start_mark)
+
+
+def _check_keys(node: MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        if key.tag not in {_STR, _MERGE}:
+            raise _flaw("a key must be a string: quote it", key.start_mark)
+        if (key.tag, key.value) in seen:
+            raise _flaw("duplicate key", key.start_mark)
+        seen.add((key.tag, key.value))
+
+
+def _flaw(reason: str, mark: Any) -> ComposerError:
+    return ComposerError(None, None, reason, mark)
+
+
+def _syntax_error(text: str, error: MarkedYAMLError) -> FormatError:
+    mark = error.problem_mark or error.context_mark
+    problem = error.problem or "not valid YAML"
+    if mark is None:
+        return FormatError(_QUOTATION.sub(r"\1", problem))
+    if text.startswith("\t", mark.index):
+        problem = "a tab cannot indent or separate here: use spaces"
+    elif "another document" in problem:
+        problem = "a second document begins here: a configuration is one"
+    return error_at(text, mark.index, _QUOTATION.sub(r"\1", problem))
+
+
+def _refuse_unprintable(text: str) -> None:
+    """Raise FormatError for a character that YAML excludes. The parsers find it too, but only one tells where."""
+    match = Reader.NON_PRINTABLE.search(text)
+    if match is not None:
+        raise error_at(text, match.start(), "a control character: write it as an escape in double quotes")

@@ -1,0 +1,150 @@
+"""The holder: one pointer to the snapshot in force, read by everybody without a lock.
+
+Readers far outnumber reloads, so a read is a plain slot: `holder.current` costs what any attribute costs. Before the
+first load an instance belongs to a subclass whose `current` raises; publishing for the first time takes that away.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+
+from hotconf.errors import NotLoaded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from hotconf.snapshot import Snapshot
+
+S = TypeVar("S")
+
+
+class Lease(Generic[S]):
+    """A hold on one snapshot: its resources stay open until the lease ends. A context manager, used once."""
+
+    __slots__ = ("_holder", "snapshot")
+
+    def __init__(self, holder: Holder[S]) -> None:
+        self._holder = holder
+
+    def __enter__(self) -> Snapshot[S]:
+        self.snapshot = self._holder._acquire()  # noqa: SLF001 - one mechanism in two classes
+        return self.snapshot
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._holder._release(self.snapshot)  # noqa: SLF001
+
+
+class Holder(Generic[S]):
+    """Holds the settings in force. Reading is safe from any thread or task; publishing is for one thread at a time."""
+
+    # `current` is the one pointer; `_snapshot` follows it under `_swap` and is never trusted on its own.
+    __slots__ = ("_leases", "_retired", "_snapshot", "_swap", "current")
+
+    current: S
+    _snapshot: Snapshot[S] | None
+    _leases: dict[Snapshot[S], int]
+    _retired: Callable[[Snapshot[S]], None]
+    _swap: threading.Lock
+
+    def __new__(cls, *_args: Any, **_options: Any) -> Self:
+        """Make an instance that is not loaded."""
+        return cast("Self", object.__new__(_unloaded(cls)))
+
+    def __init__(self) -> None:
+        set_slot = object.__setattr__
+        set_slot(self, "_swap", threading.Lock())
+        set_slot(self, "_leases", {})
+        set_slot(self, "_retired", _nobody)
+        set_slot(self, "_snapshot", None)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("current", "snapshot"):
+            raise AttributeError(f"{name} is replaced by a reload, not by assignment")
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name} cannot be deleted")
+
+    @property
+    def snapshot(self) -> Snapshot[S]:
+        """The snapshot in force: settings, generation, origins and resources that belong together."""
+        settings, snapshot = self.current, self._snapshot
+        if snapshot is not None and snapshot.settings is settings:
+            return snapshot
+        with self._swap:  # another thread stands between the two stores of a swap
+            return cast("Snapshot[S]", self._snapshot)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a first snapshot has been published."""
+        return self._snapshot is not None
+
+    def pin(self) -> Lease[S]:
+        """Return a context manager that holds the snapshot in force until it exits: for one request or one job."""
+        return Lease(self)
+
+    @property
+    def leased(self) -> dict[int, int]:
+        """The number of live leases by generation."""
+        with self._swap:
+            return {snapshot.generation: count for snapshot, count in self._leases.items()}
+
+    def _publish(self, snapshot: Snapshot[S]) -> Snapshot[S] | None:
+        """Swap. Return the snapshot that was in force, None the first time. Settings must be an object of their own."""
+        with self._swap:
+            before = self._snapshot
+            object.__setattr__(self, "_snapshot", snapshot)
+            # The slot is filled before the class changes, so that no thread ever finds it empty.
+            _CURRENT.__set__(self, snapshot.settings)
+            if before is None:
+                object.__setattr__(self, "__class__", type(self).__bases__[1])
+        return before
+
+    def _acquire(self) -> Snapshot[S]:
+        with self._swap:
+            snapshot = self._snapshot
+            if snapshot is not None:
+                self._leases[snapshot] = self._leases.get(snapshot, 0) + 1
+                return snapshot
+        raise NotLoaded
+
+    def _release(self, snapshot: Snapshot[S]) -> None:
+        with self._swap:
+            count = self._leases[snapshot] - 1
+            if count:
+                self._leases[snapshot] = count
+                return
+            del self._leases[snapshot]
+        self._retired(snapshot)
+
+    def _on_last_release(self, callback: Callable[[Snapshot[S]], None]) -> None:
+        """Have a function called, in the releasing thread, whenever the last lease of a snapshot ends."""
+        object.__setattr__(self, "_retired", callback)
+
+
+_CURRENT: Any = vars(Holder)["current"]
+
+
+def _nobody(_snapshot: object) -> None:
+    pass
+
+
+def _refuse(_holder: object) -> NoReturn:
+    raise NotLoaded
+
+
+class _Unloaded:
+    __slots__ = ()
+    current = property(_refuse)
+    snapshot = property(_refuse)
+
+
+def _unloaded(cls: type) -> type:
+    """Return a subclass for an instance to belong to until its first publication."""
+    namespace = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    return type(cls.__name__, (_Unloaded, cls), namespace)

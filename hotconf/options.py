@@ -1,0 +1,24 @@
+"""Options: hotconf's own knobs. What the user configures with hotconf are settings; these are not among them."""
+
+from __future__ import annotations
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt  # noqa: TC002 - pydantic reads the annotations
+
+from hotconf.schema import Section
+
+
+class Options(Section):
+    """How a HotConf behaves. Immutable; all times in seconds.
+
+    `watch`: reload when a file changes. `debounce`: how long files must be quiet before they are read; None chooses
+    0.01 for one file and 0.1 for several, which may belong together. `max_wait`: how long a writer that never rests can
+    put a reload off. `poll`: how often to look where there are no events, and how often to make sure where there are.
+    `size_limit`: bytes a file may have. `prepare_timeout`: how long an async prepare may take; None: for ever.
+    """
+
+    watch: bool = True
+    debounce: NonNegativeFloat | None = None
+    max_wait: PositiveFloat = 2.0
+    poll: PositiveFloat = 2.0
+    size_limit: PositiveInt = 4 * 1024 * 1024
+    prepare_timeout: PositiveFloat | None = 10.0

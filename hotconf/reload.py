@@ -1,0 +1,242 @@
+"""The reload: one trip from reading the sources to the swap, and what follows it.
+
+The file is read from the top: everything that can fail comes first, and one line divides it from the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import datetime as dt
+import functools
+import itertools
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
+
+from hotconf import keypath
+from hotconf.change import Change
+from hotconf.diff import compare
+from hotconf.errors import ReentrantReload, SourceError
+from hotconf.explain import Origins
+from hotconf.keys import canonical
+from hotconf.merge import Merged, merge
+from hotconf.redact import digest, document, scrub, secrets_in
+from hotconf.report import Fault, Report
+from hotconf.schema import fields
+from hotconf.snapshot import Snapshot
+from hotconf.subscribers import PrepareFailed, Subscription, commit, prepare, rollback
+from hotconf.validate import Invalid, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hotconf.abc import Prepared
+    from hotconf.holder import Holder
+    from hotconf.keypath import KeyPath
+    from hotconf.layer import Layer
+    from hotconf.report import Outcome, Stage
+    from hotconf.stack import Stack
+    from hotconf.subscribers import Subscribers
+
+S = TypeVar("S")
+
+Phase: TypeAlias = Literal["load", "start", "live"]
+
+log = logging.getLogger("hotconf")
+
+_inside: contextvars.ContextVar[Trip | None] = contextvars.ContextVar("hotconf_reload", default=None)
+
+
+def utcnow() -> dt.datetime:
+    """Return the wall clock in UTC. The only place that reads it."""
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass(slots=True, eq=False)
+class Trip:
+    """One reload under way: what it answers and when it started."""
+
+    triggers: tuple[str, ...]
+    force: bool
+    phase: Phase
+    started_at: dt.datetime
+    started: float
+    owner: object
+    open: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate(Generic[S]):
+    """Settings that passed validation and are not running. `merged` says where each value came from."""
+
+    settings: S
+    merged: Merged
+    changed: tuple[KeyPath, ...]
+
+
+_REPORTS = 100
+"""Reports that are kept: enough to see how it came about, few enough to forget about."""
+
+
+class Rejected(Exception):  # noqa: N818 - a verdict, turned into a Report below
+    """The trip ends here. What was running stays in force."""
+
+    def __init__(self, stage: Stage, faults: Sequence[Fault]) -> None:
+        self.stage: Stage = stage
+        self.faults = tuple(faults)
+        super().__init__(stage, faults)
+
+
+def refuse_reentry(holder: object) -> None:
+    """Raise ReentrantReload where the caller is itself part of a reload, which would wait for itself."""
+    trip = _inside.get()
+    if trip is not None and trip.open and trip.owner is holder:
+        raise ReentrantReload
+
+
+class Reloader(Generic[S]):
+    """Runs reloads, one at a time. The only writer of its holder."""
+
+    def __init__(
+        self,
+        model: type,
+        stack: Stack,
+        *,
+        holder: Holder[S],
+        subscribers: Subscribers,
+        prepare_timeout: float | None = None,
+    ) -> None:
+        self._model = model
+        self._stack = stack
+        self._holder = holder
+        self._subscribers = subscribers
+        self._prepare_timeout = prepare_timeout
+        self._ids = itertools.count(1)
+        self._news: tuple[Change[S], tuple[KeyPath, ...]] | None = None
+        self.reports: deque[Report] = deque(maxlen=_REPORTS)
+
+    async def reload(self, triggers: Sequence[str], *, force: bool = False, phase: Phase = "live") -> Report:
+        """Make one trip and return its report. Raises nothing but cancellation; cancelled, it changes nothing.
+
+        In phase "load" nobody is asked, in "start" every subscriber is, whatever changed, since they have not seen any
+        settings yet; in "live" those whose part changed.
+        """
+        trip = Trip(tuple(triggers), force, phase, utcnow(), time.monotonic(), self._holder)
+        token = _inside.set(trip)
+        try:
+            report = await self._travel(trip)
+        except Rejected as rejection:
+            report = self._report(trip, "rejected", stage=rejection.stage, faults=rejection.faults)
+        except Exception as error:
+            log.exception("a reload failed in an unforeseen way; what was running stays in force")
+            fault = Fault("", f"unforeseen {type(error).__name__}, see the log")
+            report = self._report(trip, "rejected", stage="read", faults=[fault])
+        finally:
+            trip.open = False
+            _inside.reset(token)
+        self.reports.append(report)
+        _log(report)
+        return report
+
+    def tell(self) -> None:
+        """Tell the listeners what the last reload changed. For after its waiters have their report."""
+        news, self._news = self._news, None
+        if news is not None:
+            self._subscribers.tell(*news)
+
+    async def _travel(self, trip: Trip) -> Report:
+        layers = await self._read()
+        candidate = await asyncio.to_thread(self._build, layers)
+        if not candidate.changed and trip.phase != "start":
+            return self._report(trip, "unchanged")
+        prepared = [] if trip.phase == "load" else await self._prepare(trip, candidate)
+        # ──────────────── nothing below this line can fail, and nothing below it awaits ────────────────
+        changed = self._swap(candidate) if candidate.changed else ()
+        errors = commit(prepared)
+        return self._report(trip, "applied" if changed else "unchanged", changed=changed, commit_errors=errors)
+
+    async def _read(self) -> list[Layer]:
+        try:
+            return await self._stack.read()
+        except SourceError as error:
+            raise Rejected("read", error.faults) from None
+
+    def _build(self, layers: Sequence[Layer]) -> Candidate[S]:
+        """Merge, validate and compare. Runs in a thread, so that no reader waits for it."""
+        merged = merge([canonical(self._model, layer) for layer in layers])
+        try:
+            settings = validate(self._model, merged)
+        except Invalid as invalid:
+            raise Rejected("validate", invalid.faults) from None
+        running = self._running
+        changed = compare(running, settings) if running is not None else _everything(self._model)
+        return Candidate(settings, merged, changed)
+
+    async def _prepare(self, trip: Trip, candidate: Candidate[S]) -> list[tuple[Subscription, Prepared]]:
+        """Ask everybody concerned, in order. If anybody refuses, or this is cancelled, those who agreed are undone."""
+        concerned = _everything(self._model) if trip.phase == "start" else candidate.changed
+        change = self._change(candidate, concerned)
+        done: list[tuple[Subscription, Prepared]] = []
+        try:
+            for subscription in self._subscribers.preparing:
+                if subscription.wants(concerned):
+                    state = await prepare(subscription, change, timeout=self._prepare_timeout)
+                    if state is not None:
+                        done.append((subscription, state))
+        except BaseException as error:
+            await rollback(done)
+            if isinstance(error, PrepareFailed):
+                self._refuse(candidate, error.fault)
+            raise
+        return done
+
+    def _refuse(self, candidate: Candidate[S], fault: Fault) -> NoReturn:
+        message = scrub(fault.message, secrets_in(self._model, candidate.merged.values))
+        raise Rejected("prepare", [Fault(fault.path, message)])
+
+    def _swap(self, candidate: Candidate[S]) -> tuple[str, ...]:
+        change = self._change(candidate, candidate.changed)
+        before = self._holder._publish(self._seal(candidate))  # noqa: SLF001 - the one place that may
+        if before is not None:
+            self._news = (change, candidate.changed)
+        return change.paths
+
+    def _seal(self, candidate: Candidate[S]) -> Snapshot[S]:
+        document_of = functools.cache(functools.partial(document, candidate.settings))
+        return Snapshot(
+            settings=candidate.settings,
+            generation=self._generation + 1,
+            loaded_at=utcnow(),
+            origins=Origins(self._model, candidate.merged, candidate.settings),
+            document_of=document_of,
+            digest_of=functools.cache(lambda: digest(document_of())),
+        )
+
+    def _change(self, candidate: Candidate[S], changed: Sequence[KeyPath]) -> Change[S]:
+        paths = tuple(keypath.render(path) for path in changed)
+        return Change(self._running, candidate.settings, paths, self._generation + bool(candidate.changed))
+
+    def _report(self, trip: Trip, outcome: Outcome, **details: Any) -> Report:
+        duration = time.monotonic() - trip.started
+        identity = next(self._ids)
+        return Report(identity, outcome, trip.triggers, self._generation, trip.started_at, duration, **details)
+
+    @property
+    def _running(self) -> S | None:
+        return self._holder.current if self._holder.loaded else None
+
+    @property
+    def _generation(self) -> int:
+        return self._holder.snapshot.generation if self._holder.loaded else 0
+
+
+def _everything(model: type) -> tuple[KeyPath, ...]:
+    return tuple((name,) for name in fields(model))
+
+
+def _log(report: Report) -> None:
+    level = logging.WARNING if report.outcome == "rejected" or report.commit_errors else logging.INFO
+    log.log(level, "%s", report, extra={"hotconf": report.as_dict()})

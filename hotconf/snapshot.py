@@ -1,0 +1,44 @@
+"""Snapshots: the configuration at one generation, never changed after it was published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from hotconf.origin import Origin
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot(Generic[S]):
+    """One published configuration: settings and what was built from them, always together.
+
+    `generation` counts from 1 in each process. `origins` maps a leaf's dotted path to the place it came from; it is
+    computed when it is asked, for this snapshot and not for the newest. `loaded_at` is in UTC.
+    """
+
+    settings: S
+    generation: int
+    loaded_at: datetime
+    origins: Mapping[str, Origin] = field(repr=False)
+    digest_of: Callable[[], str] = field(repr=False)
+    document_of: Callable[[], Any] = field(repr=False)
+    resources: Mapping[Any, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """A short name for the values, secrets left out: the same in every process that runs the same values."""
+        return self.digest_of()
+
+    @property
+    def document(self) -> Any:
+        """The whole as JSON shows it, secrets masked. Built once and shared: never change it."""
+        return self.document_of()
+
+    def __getitem__(self, resource: Any) -> Any:
+        return self.resources[resource]

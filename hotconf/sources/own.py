@@ -1,0 +1,231 @@
+"""The settings class's own sources: environment, dotenv, secrets, command line, and whatever it adds.
+
+They are built anew for every read, through the class's public hook `settings_customise_sources`, and asked in its
+order. Each becomes a layer; which variable or file a value came from is worked out when somebody asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsError,
+)
+from pydantic_settings.sources import DefaultSettingsSource
+
+from hotconf import formats
+from hotconf.errors import FormatError, SourceError
+from hotconf.keypath import KeyPath
+from hotconf.layer import Layer
+from hotconf.origin import Origin
+from hotconf.report import Fault
+from hotconf.schema import Shape, fields, step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_FILE_KEYS = ("env_file", "secrets_dir", "toml_file", "json_file", "yaml_file")
+
+
+class OwnSources:
+    """The sources that a BaseSettings class declares, read together because a later one may look at an earlier."""
+
+    kind = "settings"
+    required = True
+
+    def __init__(self, model: type[BaseSettings]) -> None:
+        self.name = f"sources of {model.__name__}"
+        self._model = model
+        self._folder = Path.cwd()
+
+    def paths(self) -> Iterable[Path]:
+        """Return the files and folders that the class's configuration names."""
+        config: Mapping[str, Any] = self._model.model_config
+        for key in _FILE_KEYS:
+            for path in _listed(config.get(key)):
+                yield self._folder / path.expanduser()
+
+    async def read_all(self) -> Sequence[Layer]:
+        """Return a layer for each source, the weakest first."""
+        return await asyncio.to_thread(self._read_all)
+
+    def _read_all(self) -> Sequence[Layer]:
+        state: dict[str, Any] = {}
+        layers, faults = list[Layer](), list[Fault]()
+        for source in _sources(self._model):
+            try:
+                layer = self._read(source, state)
+            except SourceError as error:
+                faults += error.faults
+                continue
+            state = {**layer.values, **state}
+            layers.append(layer)
+        if faults:
+            raise SourceError(faults)
+        return layers[::-1]
+
+    def _read(self, source: PydanticBaseSettingsSource, state: dict[str, Any]) -> Layer:
+        name = _name(source)
+        origins = _origins(self._model, source)
+        hand_over = getattr(source, "_set_current_state", None)
+        if hand_over is not None:  # a source may look at what the stronger ones said
+            hand_over(state)
+        try:
+            return Layer(name, source(), origins)
+        except (SettingsError, ValueError) as error:
+            raise SourceError([_fault(error, name, origins)]) from None
+        except SystemExit as error:
+            raise SourceError([Fault("", f"refused the command line: {error}", Origin("cli", name))]) from None
+
+
+def _sources(model: type[BaseSettings]) -> Sequence[PydanticBaseSettingsSource]:
+    """Return the sources of a class, the strongest first."""
+    sources = model.settings_customise_sources(
+        model,
+        init_settings=InitSettingsSource(model, init_kwargs={}),
+        env_settings=EnvSettingsSource(model),
+        dotenv_settings=DotEnvSettingsSource(model),
+        file_secret_settings=SecretsSettingsSource(model),
+    )
+    arguments = model.model_config.get("cli_parse_args")
+    if arguments and not any(isinstance(source, CliSettingsSource) for source in sources):
+        cli: CliSettingsSource[Any] = CliSettingsSource(model, cli_parse_args=arguments)
+        sources = (cli, *sources)
+    if model.model_config.get("nested_model_default_partial_update"):
+        sources = (*sources, DefaultSettingsSource(model))
+    return sources
+
+
+def _listed(paths: Any) -> list[Path]:
+    if paths is None:
+        return []
+    several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    return [Path(path) for path in several]
+
+
+def _name(source: PydanticBaseSettingsSource) -> str:
+    if isinstance(source, DotEnvSettingsSource):
+        return "dotenv"
+    if isinstance(source, CliSettingsSource):
+        return "command line"
+    if isinstance(source, EnvSettingsSource):
+        return "environment"
+    return "secrets" if isinstance(source, SecretsSettingsSource) else type(source).__name__
+
+
+def _fault(error: Exception, name: str, origins: Mapping[KeyPath, Origin]) -> Fault:
+    named = re.search(r'field "([^"]+)"', str(error))
+    if named is None:
+        return Fault("", f"cannot be read: {type(error).__name__}", Origin("source", name))
+    origin = origins.get((named[1],)) or Origin("source", name)
+    return Fault(named[1], "is not the JSON that a value of this type needs", origin)
+
+
+def _origins(model: type, source: PydanticBaseSettingsSource) -> Mapping[KeyPath, Origin]:
+    if isinstance(source, CliSettingsSource):
+        return _Named(lambda path: Origin("cli", f"--{'.'.join(str(key) for key in path)}"))
+    if isinstance(source, DotEnvSettingsSource):
+        return _Variables(model, source, _dotenv_origins(source))
+    if isinstance(source, EnvSettingsSource):
+        found = {name: Origin("env", name) for name in os.environ}
+        return _Variables(model, source, found)
+    if isinstance(source, SecretsSettingsSource):
+        return _Variables(model, source, _secret_origins(source))
+    for key in _FILE_KEYS[2:]:
+        files = _listed(getattr(source, f"{key}_path", None))
+        if len(files) == 1:
+            return {(): Origin("file", str(files[0]))}
+    return {(): Origin("source", _name(source))}
+
+
+def _dotenv_origins(source: DotEnvSettingsSource) -> dict[str, Origin]:
+    found: dict[str, Origin] = {}
+    for path in _listed(source.env_file):
+        try:
+            data = path.expanduser().read_bytes()
+            formats.parse("dotenv", data)
+            positions = formats.locate("dotenv", data)
+        except (OSError, FormatError):
+            continue
+        for (name,), (line, column) in positions.items():
+            found[str(name)] = Origin("dotenv", str(path), line, column)
+    return found
+
+
+def _secret_origins(source: SecretsSettingsSource) -> dict[str, Origin]:
+    folders = [path.expanduser() for path in _listed(source.secrets_dir)]
+    files = itertools.chain.from_iterable(folder.iterdir() for folder in folders if folder.is_dir())
+    return {file.name: Origin("secrets", str(file)) for file in files}
+
+
+class _Named(Mapping[KeyPath, Origin]):
+    """Origins that follow from the path alone."""
+
+    def __init__(self, name: Any) -> None:
+        self._name = name
+
+    def __getitem__(self, path: KeyPath) -> Origin:
+        if not path:
+            raise KeyError(path)
+        origin: Origin = self._name(path)
+        return origin
+
+    def __iter__(self) -> Iterator[KeyPath]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class _Variables(Mapping[KeyPath, Origin]):
+    """The origins of values that come from named variables, found by trying the names that a path may have."""
+
+    def __init__(self, model: type, source: Any, variables: Mapping[str, Origin]) -> None:
+        self._model = model
+        self._fold = str if source.case_sensitive else str.lower
+        self._prefix = source.env_prefix or ""
+        self._delimiter = getattr(source, "env_nested_delimiter", None)
+        self._variables = {self._fold(name): origin for name, origin in variables.items()}
+
+    def __getitem__(self, path: KeyPath) -> Origin:
+        for name in self._names(path):
+            found = self._variables.get(self._fold(name))
+            if found is not None:
+                return found
+        raise KeyError(path)
+
+    def _names(self, path: KeyPath) -> Iterator[str]:
+        if not path or (len(path) > 1 and not self._delimiter):
+            return
+        for parts in itertools.product(*self._spellings(path)):
+            for name in (self._prefix + parts[0], parts[0]):
+                yield str(self._delimiter or "").join((name, *parts[1:]))
+
+    def _spellings(self, path: KeyPath) -> Iterator[Sequence[str]]:
+        shape = Shape(models=(self._model,))
+        for key in path:
+            owners = (field for model in shape.models for field in fields(model).values())
+            field = next((f for f in owners if key == f.name or key in f.spellings), None)
+            heads = [str(inner[0]) for inner in field.paths] if field else []
+            yield [*field.spellings, field.name, *heads] if field else [str(key)]
+            found = step(shape, key)
+            shape = found[0] if found else Shape()
+
+    def __iter__(self) -> Iterator[KeyPath]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0

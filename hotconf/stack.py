@@ -1,0 +1,99 @@
+"""The stack: every source of one configuration, the weakest first, and how each of them fares."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from hotconf.abc import LayeredSource, Source, WatchedFiles
+from hotconf.errors import SourceError
+from hotconf.origin import Origin
+from hotconf.report import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from hotconf.layer import Layer
+
+
+@dataclass(slots=True, eq=False)
+class SourceState:
+    """How one source fared when it was last read. `stale` means that an earlier layer of it stands."""
+
+    source: Source | LayeredSource
+    state: Literal["unread", "fresh", "stale", "failed"] = "unread"
+    error: str | None = None
+    layers: Sequence[Layer] = ()
+
+    async def read(self) -> Sequence[Layer]:
+        """Read the source. Raises SourceError; an optional source that is out of reach keeps its last layers."""
+        try:
+            self.layers = await _read(self.source)
+        except (OSError, TimeoutError) as error:
+            self._failed(error)
+            if self.source.required or not self.layers:
+                raise SourceError(self._faults(error)) from error
+            self.state = "stale"
+        except Exception as error:
+            self._failed(error)
+            raise SourceError(self._faults(error)) from error
+        else:
+            self.state, self.error = "fresh", None
+        return self.layers
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the state as JSON shows it."""
+        return {
+            "name": self.source.name,
+            "kind": getattr(self.source, "kind", "source"),
+            "required": self.source.required,
+            "state": self.state,
+            "protection": getattr(self.source, "protection", None),
+            "error": self.error,
+        }
+
+    def _failed(self, error: Exception) -> None:
+        self.state, self.error = "failed", "; ".join(str(fault) for fault in self._faults(error))
+
+    def _faults(self, error: Exception) -> Sequence[Fault]:
+        if isinstance(error, SourceError):
+            return error.faults
+        message = f"cannot be read: {type(error).__name__}: {error}"
+        return [Fault("", message, Origin("source", self.source.name))]
+
+
+async def _read(source: Source | LayeredSource) -> Sequence[Layer]:
+    return await source.read_all() if isinstance(source, LayeredSource) else [await source.read()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Sources in the order in which they are merged."""
+
+    states: tuple[SourceState, ...] = field(default=())
+
+    @classmethod
+    def of(cls, sources: Sequence[Source | LayeredSource]) -> Stack:
+        """Build a stack, the weakest source first."""
+        return cls(tuple(SourceState(source) for source in sources))
+
+    async def read(self) -> list[Layer]:
+        """Read every source at once. Raises one SourceError with every fault of every source."""
+        results = await asyncio.gather(*(state.read() for state in self.states), return_exceptions=True)
+        faults = [fault for result in results if isinstance(result, SourceError) for fault in result.faults]
+        if faults:
+            raise SourceError(faults)
+        layers: list[Layer] = []
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            layers += result
+        return layers
+
+    def paths(self) -> Iterator[Path]:
+        """Yield every file and folder that should be watched now."""
+        for state in self.states:
+            if isinstance(state.source, WatchedFiles):
+                yield from state.source.paths()

@@ -1,0 +1,110 @@
+"""The demo service: the smallest thing that shows a configuration changing under load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import math
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
+
+from aiohttp import web
+from pydantic_settings import SettingsConfigDict
+
+from hotconf.conf import HotConf
+from hotconf.schema import Settings
+from hotconf.web.app import config_routes
+from hotconf.web.pin import pin_snapshot, request_snapshot
+from hotconf.web.problem import Problem, problems
+from hotconf.web.server import Server, messages
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from hotconf.change import Change
+    from hotconf.service import Service
+    from hotconf.web.safety import Safety
+
+log = logging.getLogger("hotconf.demo")
+
+_LONGEST = 3600.0
+
+
+class Demo(Settings):
+    """What can be configured. `DEMO_MESSAGE` in the environment stands above the file."""
+
+    model_config = SettingsConfigDict(env_prefix="DEMO_")
+
+    message: str = "Before hot reload"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+def demo_conf(path: Path) -> HotConf[Demo]:
+    """Return the demo's configuration; its log level follows the file."""
+    conf = HotConf(Demo, files=[path])
+
+    @conf.on_change("log_level")
+    def follow_log_level(change: Change[Demo]) -> None:
+        logging.getLogger("hotconf").setLevel(change.new.log_level)
+
+    return conf
+
+
+def demo_server(service: Service, conf: HotConf[Demo], *, host: str, port: int, safety: Safety) -> Server:
+    """Add the demo's server and jobs to a service, and return the server."""
+    app = web.Application(middlewares=[problems, safety.middleware(), pin_snapshot(conf)])
+    app.add_routes([web.get("/", _message), web.get("/slow", _slow), web.get("/ws", _echo), *config_routes(conf)])
+    server = Server(app, host=host, port=port)
+    service.add(server)
+    service.every(1.0, _run_of("every second"), name="every second")
+    service.every(60.0, _run_of("every minute"), name="every minute")
+    return server
+
+
+async def _message(request: web.Request) -> web.Response:
+    return web.Response(text=_settings(request).message)
+
+
+async def _slow(request: web.Request) -> web.Response:
+    """Take the time that was asked for, and answer from the snapshot that was in force at the start."""
+    settings = _settings(request)
+    await asyncio.sleep(_seconds(request))
+    return web.Response(text=settings.message)
+
+
+async def _echo(request: web.Request) -> web.WebSocketResponse:
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    async with contextlib.aclosing(messages(socket, request)) as received:
+        async for message in received:
+            if message.type is web.WSMsgType.TEXT:
+                await socket.send_str(message.data)
+            else:
+                await socket.send_bytes(message.data)
+    return socket
+
+
+def _run_of(job: str) -> Callable[[], Awaitable[None]]:
+    runs = itertools.count(1)
+
+    async def run() -> None:
+        log.info("job %s: run %d", job, next(runs))
+
+    return run
+
+
+def _settings(request: web.Request) -> Any:
+    return request_snapshot(request).settings
+
+
+def _seconds(request: web.Request) -> float:
+    try:
+        seconds = float(request.query.get("seconds", "10"))
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= _LONGEST:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"seconds must be a number from 0 to {_LONGEST:.0f}")
+    return seconds

@@ -1,0 +1,38 @@
+"""Pinning: one snapshot for one request, from its first instruction to its last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from hotconf.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler, Middleware
+
+    from hotconf.conf import HotConf
+
+GENERATION = "Hotconf-Generation"
+
+_SNAPSHOT: web.RequestKey[Snapshot[Any]] = web.RequestKey("snapshot", Snapshot)
+
+
+def pin_snapshot(conf: HotConf[Any]) -> Middleware:
+    """Return a middleware that pins the snapshot in force for each request, and names its generation in the answer."""
+
+    @web.middleware
+    async def pin(request: web.Request, handler: Handler) -> web.StreamResponse:
+        with conf.pin() as snapshot:
+            request[_SNAPSHOT] = snapshot
+            response = await handler(request)
+            if not response.prepared:
+                response.headers[GENERATION] = str(snapshot.generation)
+            return response
+
+    return pin
+
+
+def request_snapshot(request: web.BaseRequest) -> Snapshot[Any]:
+    """Return the snapshot that this request is pinned to. Raises KeyError where `pin_snapshot` is not installed."""
+    return request[_SNAPSHOT]

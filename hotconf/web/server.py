@@ -1,0 +1,719 @@
+"""An aiohttp application behind an accept loop of its own, drained without losing an accepted request.
+
+The order of a drain is the point of this file. Accept what the kernel already queued, then close the listeners: closing
+first would reset clients that believe themselves connected. Tell long-lived handlers, so that they end from their own
+task. Let idle connections linger, each answer saying `Connection: close`: a client may be sending just now. Only then
+close what is idle, wait for what runs, and at the deadline cancel, by name, what still does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import fcntl
+import functools
+import logging
+import os
+import socket
+import stat
+import struct
+import sys
+import termios
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from aiohttp import WSCloseCode, WSMessage, hdrs, web
+from aiohttp.log import access_logger
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+log = logging.getLogger(__name__)
+
+_CHECK_INTERVAL = 0.02
+_CALM_CHECKS = 3
+_REPORT_INTERVAL = 5.0
+_ACCEPT_PAUSE = 0.2
+_ACCEPT_BATCH = 64
+_FLUSH_TIMEOUT = 1.0
+_CLOSE_TIMEOUT = 1.0
+_CLEANUP_TIMEOUT = 0.5
+_PORT_ATTEMPTS = 8
+
+# Linux's number, which the socket module does not have, and a program of classic BPF over the TCP header: code, jump if
+# true, jump if false, operand.
+_SO_ATTACH_FILTER = 26
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte of flags
+    (0x45, 0, 1, 0x02),  # SYN set?
+    (0x06, 0, 0, 0),  # return 0: drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # return all: keep
+)
+
+_NO_SUCH_ADDRESS = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on connections, kept before a byte is parsed. None: no bound.
+
+    Above `connections` nothing is accepted: clients wait in the kernel's queue. A connection above `per_address`,
+    from one IP address, is closed at once. `handshake` is the time a TLS client has, in seconds.
+    """
+
+    connections: int | None = None
+    per_address: int | None = None
+    handshake: float = 10.0
+
+
+class Server:
+    """Serves one `web.Application` on a TCP address or, with `unix_socket`, on a socket file (mode 0600).
+
+    Life: start, begin_drain, drain, stop; all on the event loop's thread. A stopped server may start again. `name` is
+    for logs. With port 0 the kernel chooses: `port`, `addresses`, `url` and `name` tell what was bound once start
+    returns. `idle_linger` is how long, in seconds, an idle connection is still answered in a drain. Off by default:
+    the access log (`aiohttp.access`) and `handler_cancellation`, so that a client that leaves cancels no handler.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        unix_socket: str | Path | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        reuse_port: bool = False,
+        backlog: int = 128,
+        idle_linger: float = 0.3,
+        access_log: bool = False,
+        handler_cancellation: bool = False,
+        limits: Limits = Limits(),
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.unix_socket = None if unix_socket is None else Path(unix_socket)
+        self.name = f"{_scheme(ssl_context)} {self._requested_place()}"
+        self._app = app
+        self._ssl_context = ssl_context
+        self._reuse_port = reuse_port
+        self._backlog = backlog
+        self._idle_linger = idle_linger
+        self._access_log = access_log
+        self._handler_cancellation = handler_cancellation
+        self._limits = limits
+        self._requested_port = port
+        self._runner: web.AppRunner | None = None
+        self._listeners: list[_Listener] = []
+        self._arriving: dict[asyncio.Task[Any], socket.socket] = {}
+        self._in_flight: dict[asyncio.Task[Any], _InFlight] = {}
+        self._draining = asyncio.Event()
+        self._last_words = False
+        self._cutting = False
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What is bound, as text: `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/app.sock`. Empty when not listening."""
+        return tuple(listener.place for listener in self._listeners)
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at the end. For a socket file: `http://unix:/run/app.sock:`."""
+        scheme = _scheme(self._ssl_context)
+        if self.unix_socket is not None:
+            return f"{scheme}://unix:{self.unix_socket}:"
+        return f"{scheme}://{_place((self.host, self.port))}"
+
+    @property
+    def draining(self) -> asyncio.Event:
+        """Set when long-lived handlers must come to an end, from their own task."""
+        return self._draining
+
+    async def start(self) -> None:
+        """Bind, run the application's start-up, then accept.
+
+        Raises OSError, its `strerror` naming the address, if that cannot be had. On any failure, cancellation
+        included, all that was started is undone.
+        """
+        self._draining = asyncio.Event()
+        self._last_words = self._cutting = False
+        try:
+            self._listeners = await self._bind()
+            await self._set_up()
+            for listener in self._listeners:
+                listener.start(self._backlog)
+        except BaseException:
+            await self.stop()
+            raise
+        self.name = f"{_scheme(self._ssl_context)} {', '.join(self.addresses)}"
+
+    def begin_drain(self) -> None:
+        """Say `Connection: close` in every answer from now on. Still accepts and serves."""
+        self._last_words = True
+
+    async def drain(self, *, deadline: float) -> tuple[str, ...]:
+        """Stop accepting, finish what was accepted. `deadline` is in the loop's time.
+
+        Returns within a second of the deadline the names of what it cut, `GET /slow (12.3 s)`; empty: nothing.
+        """
+        self.begin_drain()
+        loop = asyncio.get_running_loop()
+        lingers_until = min(loop.time() + self._idle_linger, deadline)
+        await self._stop_accepting(until=lingers_until)
+        self._draining.set()
+        if await self._come_to_rest(lingers_until=lingers_until, deadline=deadline):
+            return ()
+        return await self._cut()
+
+    async def stop(self) -> None:
+        """Close whatever is left and run the application's clean-up hooks. May be called at any time, and again."""
+        self._draining.set()
+        self._close_listeners()
+        self._drop_arriving()
+        # Cleared first: a hook that raises must not run again when a caller stops once more to be sure.
+        transports = self._transports()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            try:
+                await runner.cleanup()
+            finally:
+                _abort(transports)
+
+    # Listening
+
+    def _requested_place(self) -> str:
+        return _place((self.host, self.port) if self.unix_socket is None else str(self.unix_socket))
+
+    async def _bind(self) -> list[_Listener]:
+        if self.unix_socket is not None:
+            bound = [_bind_unix(self.unix_socket)]
+        else:
+            bound = await _bind_tcp(self.host, self._requested_port, reuse_port=self._reuse_port)
+            self.port = bound[0].getsockname()[1]
+        return [_Listener(sock, accepted=self._accepted, is_full=self._is_full) for sock in bound]
+
+    async def _set_up(self) -> None:
+        signal = self._app.on_response_prepare
+        if not signal.frozen and _say_close not in signal:
+            signal.append(_say_close)
+        self._runner = web.AppRunner(
+            self._app,
+            handle_signals=False,
+            access_log=access_logger if self._access_log else None,
+            handler_cancellation=self._handler_cancellation,
+            shutdown_timeout=_CLEANUP_TIMEOUT,
+        )
+        await self._runner.setup()
+        # Around the whole application, not as one of its middlewares: those belong to the user's object, which may be
+        # frozen already and may be served again by someone else.
+        factory = _serving(self._runner)
+        factory.request_handler = functools.partial(self._answer, factory.request_handler)
+
+    def _is_full(self) -> bool:
+        limit = self._limits.connections
+        return limit is not None and len(self._connections()) + len(self._arriving) >= limit
+
+    def _accepted(self, sock: socket.socket) -> None:
+        if self._is_crowded(sock):
+            sock.close()
+            return
+        sock.setblocking(False)
+        task = asyncio.get_running_loop().create_task(self._adopt(sock))
+        self._arriving[task] = sock
+        task.add_done_callback(self._arrived)
+
+    def _is_crowded(self, sock: socket.socket) -> bool:
+        limit = self._limits.per_address
+        if limit is None or self.unix_socket is not None:
+            return False
+        with contextlib.suppress(OSError):
+            address: str = sock.getpeername()[0]
+            return sum(_peer_host(connection) == address for connection in self._connections()) >= limit
+        return True
+
+    async def _adopt(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        factory = _serving(self._runner)
+        if self._ssl_context is None:
+            await loop.connect_accepted_socket(factory, sock)
+            return
+        await loop.connect_accepted_socket(
+            factory,
+            sock,
+            ssl=self._ssl_context,
+            ssl_handshake_timeout=self._limits.handshake,
+            # The default is 30 s, in which a client that never answers the goodbye would hold a drain.
+            ssl_shutdown_timeout=_CLOSE_TIMEOUT,
+        )
+
+    def _arrived(self, task: asyncio.Task[Any]) -> None:
+        sock = self._arriving.pop(task)
+        if task.cancelled():
+            sock.close()
+        elif error := task.exception():
+            sock.close()
+            log.debug("%s: a connection failed before its first request: %r", self.name, error)
+
+    # Serving
+
+    async def _answer(self, handle: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. Registered by task: until that ends, the response is still being written."""
+        task = _current_task()
+        self._in_flight[task] = _InFlight(request, asyncio.get_running_loop().time())
+        task.add_done_callback(self._answered)
+        request[_SERVER] = self
+        try:
+            response = _unavailable() if self._cutting else await self._run(handle, request)
+        except web.HTTPException as refusal:
+            self._close_after(request, refusal)
+            raise
+        self._close_after(request, response)
+        return response
+
+    async def _run(self, handle: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await handle(request)
+        except asyncio.CancelledError:
+            # With the headers on the wire the only honest end is a broken one: the connection closes unfinished.
+            if not self._cutting or request.writer.output_size:
+                raise
+            _current_task().uncancel()
+            return _unavailable()
+
+    def _answered(self, task: asyncio.Task[Any]) -> None:
+        self._in_flight.pop(task, None)
+
+    def _close_after(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        if self._is_last(request) and isinstance(response, web.StreamResponse):
+            response.force_close()
+
+    def _is_last(self, request: web.BaseRequest) -> bool:
+        """Whether this answer ends its connection: in a drain, unless pipelined requests were read behind it."""
+        return self._last_words and not _has_queued(request.protocol)
+
+    # Draining
+
+    async def _stop_accepting(self, *, until: float) -> None:
+        for listener in self._listeners:
+            await listener.empty(until=until)
+        self._close_listeners()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+
+    def _drop_arriving(self) -> None:
+        for task in self._arriving:
+            task.cancel()
+
+    async def _come_to_rest(self, *, lingers_until: float, deadline: float) -> bool:
+        """Wait until nothing is open or running. False: the deadline came first."""
+        time = asyncio.get_running_loop().time
+        report_at = time() + _REPORT_INTERVAL
+        calm = 0
+        while calm < _CALM_CHECKS:
+            if time() >= deadline:
+                return False
+            await asyncio.sleep(min(_CHECK_INTERVAL, deadline - time()))
+            if time() >= lingers_until:
+                self._close_idle()
+            if time() >= report_at:
+                report_at += _REPORT_INTERVAL
+                self._report()
+            calm = 0 if self._is_busy() else calm + 1
+        return True
+
+    def _is_busy(self) -> bool:
+        return bool(self._in_flight or self._arriving or self._connections())
+
+    def _report(self) -> None:
+        counts = len(self._in_flight), len(self._connections())
+        log.info("%s: draining, %d requests in flight, %d connections open", self.name, *counts)
+
+    def _close_idle(self) -> None:
+        """Close each connection on which nothing runs, waits to be read or waits to be sent."""
+        self._drop_arriving()
+        for connection in self._connections():
+            transport = connection.transport
+            if transport is not None and _is_idle(connection) and not _unread(transport) and not _unsent(transport):
+                # close() would end only the connection's task and leave its transport open; force_close() ends both.
+                connection.force_close()
+
+    async def _cut(self) -> tuple[str, ...]:
+        """Cancel what still runs. Answers have a moment to leave, then every transport is torn down."""
+        self._cutting = True
+        self._close_idle()
+        transports = self._transports()
+        names = self._unfinished()
+        for task in tuple(self._in_flight):
+            task.cancel()
+        flushed_by = asyncio.get_running_loop().time() + _FLUSH_TIMEOUT
+        await self._come_to_rest(lingers_until=flushed_by, deadline=flushed_by)
+        _abort(transports)
+        return names
+
+    def _unfinished(self) -> tuple[str, ...]:
+        now = asyncio.get_running_loop().time()
+        running = {flight.request.protocol for flight in self._in_flight.values()}
+        sending = (
+            f"response to {_place(connection.peername or 'a client')}"
+            for connection in self._connections()
+            if connection not in running and _unsent(connection.transport)
+        )
+        return (*(flight.describe(now) for flight in self._in_flight.values()), *sending)
+
+    def _transports(self) -> list[asyncio.Transport]:
+        """Return them all. To be asked before closing: a connection told to close forgets its transport."""
+        return [connection.transport for connection in self._connections() if connection.transport is not None]
+
+    def _connections(self) -> list[web.RequestHandler]:
+        return [] if self._runner is None or self._runner.server is None else self._runner.server.connections
+
+
+_SERVER = web.RequestKey("server", Server)
+
+
+def draining_of(request: web.BaseRequest) -> asyncio.Event:
+    """Return the event that tells a long-lived handler to end: send its last words, and return.
+
+    Under another server than ours: an event that is never set.
+    """
+    server = request.get(_SERVER)
+    return asyncio.Event() if server is None else server.draining
+
+
+async def messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> AsyncIterator[WSMessage]:
+    """Yield what the client sends until it leaves; in a drain close with 1001 (going away).
+
+    Wrap it in `contextlib.aclosing` if the loop may end early. Closing happens here, in the task that reads: from
+    another one aiohttp closes the transport without waiting for the client's reply, which then meets a reset.
+    """
+    draining = asyncio.ensure_future(draining_of(request).wait())
+    receiving: asyncio.Task[WSMessage] | None = None
+    try:
+        while not draining.done():
+            receiving = asyncio.ensure_future(ws.receive())
+            await asyncio.wait((receiving, draining), return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():
+                break
+            message = receiving.result()
+            if message.type not in (web.WSMsgType.TEXT, web.WSMsgType.BINARY):
+                return
+            yield message
+    finally:
+        await _settle(draining, receiving)
+    await _go_away(ws)
+
+
+async def _settle(*tasks: asyncio.Future[Any] | None) -> None:
+    started = [task for task in tasks if task is not None]
+    for task in started:
+        task.cancel()
+    await asyncio.gather(*started, return_exceptions=True)
+
+
+async def _go_away(ws: web.WebSocketResponse) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await ws.close(code=WSCloseCode.GOING_AWAY)
+
+
+async def _say_close(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Announce the end in an answer that its handler sends itself: a stream, or a file.
+
+    aiohttp chose the Connection header before this signal, so the header is set and the connection's end is asked for.
+    """
+    server = request.get(_SERVER)
+    if server is not None and response.status != 101 and server._is_last(request):  # noqa: SLF001 - same file
+        response.headers[hdrs.CONNECTION] = "close"
+        response.force_close()
+
+
+class _InFlight(NamedTuple):
+    request: web.BaseRequest
+    since: float
+
+    def describe(self, now: float) -> str:
+        # The raw path: percent-encoded, so that no request can write a line of its own into a log; and no query, which
+        # may hold secrets.
+        return f"{self.request.method} {self.request.rel_url.raw_path} ({now - self.since:.1f} s)"
+
+
+def _unavailable() -> web.Response:
+    return web.Response(status=503, headers={hdrs.RETRY_AFTER: "1"}, text="the server is shutting down\n")
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None, "called outside a task"  # noqa: S101 - for the type checker
+    return task
+
+
+# What is read of aiohttp's connections. `_waiter` and `_messages` are private to it, and used nowhere else.
+
+
+def _serving(runner: web.AppRunner | None) -> web.Server:
+    if runner is None or runner.server is None:
+        raise ConnectionAbortedError("the server has stopped")
+    return runner.server
+
+
+def _is_idle(connection: web.RequestHandler) -> bool:
+    """Whether the connection's task waits for a request; the same test as aiohttp's own keep-alive timer."""
+    waiter = getattr(connection, "_waiter", None)
+    return waiter is not None and not waiter.done()
+
+
+def _has_queued(connection: web.RequestHandler) -> bool:
+    return bool(getattr(connection, "_messages", ()))
+
+
+def _unread(transport: asyncio.BaseTransport) -> int:
+    """Return the number of bytes that arrived and were not read yet."""
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        if sock is not None and sock.fileno() >= 0:
+            return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+    return 0
+
+
+def _unsent(transport: asyncio.WriteTransport | None) -> int:
+    return 0 if transport is None else transport.get_write_buffer_size()
+
+
+def _abort(transports: Iterable[asyncio.Transport]) -> None:
+    """Close without sending what is left, which a client that does not read would hold open. Closed ones: nothing."""
+    for transport in transports:
+        transport.abort()
+
+
+def _peer_host(connection: web.RequestHandler) -> str | None:
+    peer = connection.peername
+    return peer[0] if isinstance(peer, tuple) else None
+
+
+class _Listener:
+    """One bound socket. `accepted` gets each connection's socket, on the loop's thread, while `is_full` says no.
+
+    Running out of descriptors or memory pauses it: the socket stays readable, so that the loop would spin.
+    """
+
+    def __init__(
+        self, sock: socket.socket, *, accepted: Callable[[socket.socket], None], is_full: Callable[[], bool]
+    ) -> None:
+        self.place = _place(sock.getsockname())
+        self._sock = sock
+        self._accepted = accepted
+        self._is_full = is_full
+        self._loop = asyncio.get_running_loop()
+        self._file = _identity(sock)
+        self._timer: asyncio.TimerHandle | None = None
+        self._starved = False
+
+    def start(self, backlog: int) -> None:
+        """Listen and accept. Another process may have been faster to listen: OSError."""
+        with _naming(self.place):
+            self._sock.listen(backlog)
+        self._resume()
+
+    async def empty(self, *, until: float) -> None:
+        """Accept to the last connection that waits, and close. Starved, it tries until the time `until`."""
+        self._pause()
+        self._unlink()
+        while not self._accept_all() and self._loop.time() < until:  # noqa: ASYNC110 - a freed descriptor is no event
+            await asyncio.sleep(_CHECK_INTERVAL)
+        # Now that the queue is short, the moment in which newcomers are dropped is, too.
+        _drop_newcomers(self._sock)
+        self._accept_all()
+        self.close()
+
+    def _accept_all(self) -> bool:
+        """Accept until none waits. False: `_starved` before that."""
+        while self._accept_one():
+            pass
+        return not self._starved
+
+    def close(self) -> None:
+        """Close the socket and remove its file. Again: nothing."""
+        if self._sock.fileno() >= 0:
+            self._pause()
+            self._unlink()
+            self._sock.close()
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._sock.fileno(), self._accept)
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self._sock.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPT_BATCH):
+            if self._is_full() or not self._accept_one():
+                break
+        if self._is_full() or self._starved:
+            self._pause()
+            self._timer = self._loop.call_later(_ACCEPT_PAUSE, self._resume)
+
+    def _accept_one(self) -> bool:
+        """Accept one connection. False: none waits, or, `_starved` being set, it could not be taken."""
+        try:
+            sock, _ = self._sock.accept()
+        except BlockingIOError:
+            self._starved = False
+            return False
+        except ConnectionAbortedError:
+            return True
+        except OSError as error:
+            self._starve(error)
+            return False
+        self._starved = False
+        self._accepted(sock)
+        return True
+
+    def _starve(self, error: OSError) -> None:
+        if not self._starved:
+            log.warning("%s: cannot accept connections for now: %s", self.place, error.strerror)
+        self._starved = True
+
+    def _unlink(self) -> None:
+        # A successor may have put its own socket at this path by now.
+        if self._file is not None and _identity(self._sock) == self._file:
+            Path(self._sock.getsockname()).unlink(missing_ok=True)
+
+
+def _drop_newcomers(sock: socket.socket) -> None:
+    """Have the kernel drop every SYN for a listening TCP socket, so that none connects between last accept and close.
+
+    Such a client asks again after a second and is refused. Without this it would connect, send, and be reset. Handshakes
+    under way still complete. Where the kernel has no such filter the gap of some microseconds stays.
+    """
+    instructions = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in _DROP_SYN))
+    program = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(instructions))
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+def _identity(sock: socket.socket) -> tuple[int, int] | None:
+    """Return device and inode of the file at a unix socket's path; None without one."""
+    if sock.family != socket.AF_UNIX:
+        return None
+    try:
+        found = os.lstat(sock.getsockname())
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _scheme(ssl_context: ssl.SSLContext | None) -> str:
+    return "http" if ssl_context is None else "https"
+
+
+def _place(address: str | tuple[Any, ...]) -> str:
+    if isinstance(address, str):
+        return f"unix:{address}"
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def _naming(place: str) -> Any:
+    """Give an OSError a text that names the address, and keep its class and number."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise type(error)(error.errno or errno.EINVAL, f"cannot listen on {place}: {reason}") from error
+
+
+async def _bind_tcp(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
+    """Bind, without listening, every address of `host`, all at the same port. An empty host: all interfaces."""
+    loop = asyncio.get_running_loop()
+    with _naming(_place((host, port))):
+        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        targets = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+        attempts = _PORT_ATTEMPTS if port == 0 else 1
+        while True:
+            try:
+                return _bind_every(targets, reuse_port=reuse_port)
+            except OSError as error:
+                # The port that the kernel chose for the first address may be taken at the second.
+                attempts -= 1
+                if not attempts or error.errno != errno.EADDRINUSE:
+                    raise
+
+
+def _bind_every(
+    targets: Iterable[tuple[socket.AddressFamily, tuple[Any, ...]]], *, reuse_port: bool
+) -> list[socket.socket]:
+    absent: OSError | None = None
+    with contextlib.ExitStack() as undo:
+        bound: list[socket.socket] = []
+        for family, (host, port, *rest) in targets:
+            chosen = port or (bound[0].getsockname()[1] if bound else 0)
+            try:
+                sock = _bind_one(family, (host, chosen, *rest), reuse_port=reuse_port)
+            except OSError as error:
+                # A host name such as localhost has an IPv6 address also where the machine has no IPv6.
+                if error.errno not in _NO_SUCH_ADDRESS:
+                    raise
+                absent = error
+                continue
+            bound.append(undo.enter_context(sock))
+        if not bound and absent is not None:
+            raise absent
+        undo.pop_all()
+        return bound
+
+
+def _bind_one(family: socket.AddressFamily, address: tuple[Any, ...], *, reuse_port: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    """Bind, without listening: until then nobody can connect, and the mode is set in time."""
+    with _naming(_place(str(path))):
+        _remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.bind(str(path))
+            path.chmod(0o600)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket file on which nobody listens. Anything else stays, so that bind says the address is in use."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                try:
+                    probe.connect(str(path))
+                except ConnectionRefusedError:
+                    path.unlink()

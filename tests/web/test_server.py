@@ -1,0 +1,916 @@
+"""web.Server: what it binds, what it serves, and that a drain loses nothing that was accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import resource
+import shutil
+import socket
+import ssl
+import stat
+import struct
+import subprocess
+import threading
+from dataclasses import dataclass, field
+
+import aiohttp
+import pytest
+import uvloop
+from aiohttp import web
+
+from hotconf.web import server as server_module
+from hotconf.web.server import Limits, Server, draining_of, messages
+
+GET = b"GET %s HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def closes(self):
+        return self.headers.get("connection") == "close"
+
+
+class Client:
+    """One raw connection, which shows every byte and every end."""
+
+    def __init__(self, reader, writer):
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data):
+        self.writer.write(data)
+
+    async def get(self, path="/"):
+        self.send(GET % path.encode())
+        return await self.reply()
+
+    async def head(self):
+        raw = await self.reader.readuntil(b"\r\n\r\n")
+        first, *lines = raw.decode("latin-1").strip().split("\r\n")
+        pairs = (line.split(": ", 1) for line in lines)
+        return int(first.split()[1]), {name.lower(): value for name, value in pairs}
+
+    async def reply(self):
+        status, headers = await self.head()
+        if headers.get("transfer-encoding") == "chunked":
+            return Reply(status, headers, await self.chunks())
+        return Reply(status, headers, await self.reader.readexactly(int(headers.get("content-length", 0))))
+
+    async def chunk(self):
+        size = int(await self.reader.readuntil(b"\r\n"), 16)
+        return (await self.reader.readexactly(size + 2))[:-2]
+
+    async def chunks(self):
+        """The whole of a chunked body. IncompleteReadError where it breaks off."""
+        body = b""
+        while piece := await self.chunk():
+            body += piece
+        return body
+
+    async def ended(self):
+        """Whether the server closed, in order and without another byte."""
+        return await self.reader.read() == b""
+
+
+@dataclass
+class Gates:
+    """An application whose handlers stop where the test wants them."""
+
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    seen: list[str] = field(default_factory=list)
+
+    def app(self, **options):
+        app = web.Application(**options)
+        app.router.add_get("/", self.hello)
+        app.router.add_get("/slow", self.slow)
+        app.router.add_get("/late-stream", self.late_stream)
+        app.router.add_get("/early-stream", self.early_stream)
+        app.router.add_get("/refusal", self.refusal)
+        app.router.add_get("/stubborn", self.stubborn)
+        app.router.add_get("/events", self.events)
+        app.router.add_get("/big", self.big)
+        app.router.add_get("/ws", self.ws)
+        app.router.add_post("/upload", self.upload)
+        return app
+
+    async def hello(self, request):
+        return web.Response(text="hello")
+
+    async def pass_gate(self):
+        self.entered.set()
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.seen.append("cancelled")
+            raise
+
+    async def slow(self, request):
+        await self.pass_gate()
+        self.seen.append("finished")
+        return web.Response(text="slow")
+
+    async def late_stream(self, request):
+        await self.pass_gate()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"late")
+        return response
+
+    async def early_stream(self, request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"early,")
+        await self.pass_gate()
+        await response.write(b"late")
+        return response
+
+    async def refusal(self, request):
+        await self.pass_gate()
+        raise web.HTTPConflict(text="no")
+
+    async def stubborn(self, request):
+        self.entered.set()
+        while not self.release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.release.wait()
+        return web.Response()
+
+    async def events(self, request):
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"event: config\n\n")
+        self.entered.set()
+        await draining_of(request).wait()
+        await response.write(b"event: shutdown\n\n")
+        return response
+
+    async def big(self, request):
+        self.entered.set()
+        return web.Response(body=b"x" * 64_000_000)
+
+    async def ws(self, request):
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        self.entered.set()
+        async for message in messages(ws, request):
+            await ws.send_str(message.data)
+        self.seen.append(f"closed {ws.close_code}")
+        return ws
+
+    async def upload(self, request):
+        self.entered.set()
+        return web.Response(text=str(len(await request.read())))
+
+
+@pytest.fixture
+def gates():
+    return Gates()
+
+
+@contextlib.asynccontextmanager
+async def serving(app, **options):
+    server = Server(app, **{"port": 0, **options})
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def client_of(server, **options):
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, **options)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+def draining(server, *, within=20.0):
+    """Start a drain with that many seconds to its deadline."""
+    return asyncio.create_task(server.drain(deadline=asyncio.get_running_loop().time() + within))
+
+
+async def until(condition):
+    """Poll until it holds; the test's own time limit is the bound."""
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+async def accepts_connections(port):
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
+# Start and stop
+
+
+async def test_port_zero_tells_what_was_bound_and_serves(gates):
+    async with serving(gates.app()) as server, aiohttp.ClientSession() as session:
+        assert server.port != 0
+        assert server.addresses == (f"127.0.0.1:{server.port}",)
+        assert server.url == f"http://127.0.0.1:{server.port}"
+        assert server.name == f"http 127.0.0.1:{server.port}"
+        async with session.get(server.url) as response:
+            assert (response.status, await response.text()) == (200, "hello")
+
+
+def test_name_and_url_are_known_before_the_start():
+    server = Server(web.Application(), port=8080)
+    assert (server.name, server.url, server.addresses) == ("http 127.0.0.1:8080", "http://127.0.0.1:8080", ())
+
+
+async def test_port_in_use_names_the_address_and_starts_nothing(gates):
+    hooks = []
+    app = gates.app()
+    app.on_startup.append(lambda _: hooks.append("started"))
+    async with serving(gates.app()) as first:
+        second = Server(app, port=first.port)
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{first.port}: Address already in use") as caught:
+            await second.start()
+        assert caught.value.errno == errno.EADDRINUSE
+        assert hooks == []
+        await second.stop()
+
+
+async def test_bad_address_keeps_the_error_class():
+    with pytest.raises(PermissionError if os.geteuid() else OSError, match="cannot listen on"):
+        await Server(web.Application(), host="192.0.2.1", port=80).start()
+
+
+async def test_failed_start_up_hook_frees_the_port_and_undoes_what_started(gates):
+    steps = []
+
+    async def resource_of_the_app(app):
+        steps.append("entered")
+        yield
+        steps.append("left")
+
+    async def broken(app):
+        raise RuntimeError("no database")
+
+    app = gates.app()
+    app.cleanup_ctx.append(resource_of_the_app)
+    app.on_startup.append(broken)
+    server = Server(app, port=0)
+    with pytest.raises(RuntimeError, match="no database"):
+        await server.start()
+    assert steps == ["entered", "left"]
+    assert server.addresses == ()
+    assert not await accepts_connections(server.port)
+    await server.stop()
+
+
+async def test_cancelled_start_leaves_nothing_behind(gates):
+    async def endless(app):
+        gates.entered.set()
+        await asyncio.Event().wait()
+
+    app = gates.app()
+    app.on_startup.append(endless)
+    server = Server(app, port=0)
+    starting = asyncio.create_task(server.start())
+    await gates.entered.wait()
+    assert not await accepts_connections(server.port), "nothing is accepted before the application is up"
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert server.addresses == ()
+
+
+async def test_stop_runs_hooks_once_and_the_server_can_start_again(gates):
+    stopped = []
+    app = gates.app()
+
+    async def note(_):
+        stopped.append(1)
+
+    app.on_cleanup.append(note)
+    server = Server(app, port=0)
+    for round_ in (1, 2):
+        await server.start()
+        async with client_of(server) as client:
+            reply = await client.get()
+            assert (reply.status, reply.closes) == (200, False)
+        assert await draining(server) == ()
+        await server.stop()
+        await server.stop()
+        assert len(stopped) == round_
+        assert not await accepts_connections(server.port)
+
+
+async def test_stop_without_a_drain_is_bounded(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % b"/slow")
+        await gates.entered.wait()
+        async with asyncio.timeout(5):
+            await server.stop()
+        assert gates.seen == ["cancelled"]
+
+
+async def test_drain_of_a_stopped_server_is_nothing(gates):
+    assert await draining(Server(gates.app(), port=0)) == ()
+
+
+async def test_frozen_app_is_served(gates):
+    app = gates.app()
+    app.freeze()
+    async with serving(app) as server, client_of(server) as client:
+        server.begin_drain()
+        assert (await client.get()).closes
+
+
+async def test_two_servers_share_an_app_and_drain_apart(gates):
+    app = gates.app()
+    async with serving(app) as first, serving(app) as second, client_of(second) as client:
+        assert await draining(first) == ()
+        assert not (await client.get()).closes
+
+
+async def test_localhost_binds_every_family_at_one_port(gates):
+    async with serving(gates.app(), host="localhost") as server:
+        assert {address.rpartition(":")[2] for address in server.addresses} == {str(server.port)}
+        async with aiohttp.ClientSession() as session:
+            for address in server.addresses:
+                async with session.get(f"http://{address}/") as response:
+                    assert response.status == 200
+
+
+def test_family_that_the_machine_lacks_is_left_out():
+    there, absent = (socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET, ("192.0.2.1", 0))
+    (sock,) = server_module._bind_every([absent, there], reuse_port=False)
+    sock.close()
+    with pytest.raises(OSError, match="assign requested address"):
+        server_module._bind_every([absent], reuse_port=False)
+
+
+async def test_reuse_port_lets_two_servers_share_one(gates):
+    async with serving(gates.app(), reuse_port=True) as first:
+        async with serving(gates.app(), reuse_port=True, port=first.port) as second:
+            assert first.port == second.port
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+async def test_access_log_is_off_unless_asked_for(gates, caplog, wanted):
+    caplog.set_level(logging.INFO, "aiohttp.access")
+    async with serving(gates.app(), access_log=wanted) as server, client_of(server) as client:
+        await client.get()
+    assert bool(caplog.records) is wanted
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+async def test_a_client_that_leaves_cancels_its_handler_only_if_asked_for(gates, wanted):
+    async with serving(gates.app(), handler_cancellation=wanted) as server:
+        async with client_of(server) as client:
+            client.send(GET % b"/slow")
+            await gates.entered.wait()
+        await until(lambda: server._connections() == [] or not wanted)
+        gates.release.set()
+        assert await draining(server) == ()
+    assert gates.seen == ["cancelled" if wanted else "finished"]
+
+
+# The unix socket
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "app.sock"
+
+
+async def ask_unix(path):
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
+        async with session.get("http://test/") as response:
+            return response.status
+
+
+async def test_unix_socket_is_private_and_removed_at_the_end(gates, path):
+    async with serving(gates.app(), unix_socket=path) as server:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert server.name == f"http unix:{path}"
+        assert server.url == f"http://unix:{path}:"
+        assert await ask_unix(path) == 200
+        assert await draining(server) == ()
+        assert not path.exists()
+
+
+async def test_stale_unix_socket_is_replaced(gates, path):
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    async with serving(gates.app(), unix_socket=str(path)):
+        assert await ask_unix(path) == 200
+
+
+async def test_live_unix_socket_is_in_use(gates, path):
+    async with serving(gates.app(), unix_socket=path):
+        with pytest.raises(OSError, match=f"cannot listen on unix:{path}: Address already in use"):
+            await Server(gates.app(), unix_socket=path).start()
+        assert await ask_unix(path) == 200
+
+
+async def test_other_files_at_the_path_are_left_alone(gates, path):
+    path.write_text("mine")
+    with pytest.raises(OSError, match="cannot listen on unix"):
+        await Server(gates.app(), unix_socket=path).start()
+    assert path.read_text() == "mine"
+
+
+async def test_path_too_long_is_named(gates, tmp_path):
+    with pytest.raises(OSError, match=r"cannot listen on unix:.*: AF_UNIX path too long"):
+        await Server(gates.app(), unix_socket=tmp_path / ("x" * 200)).start()
+
+
+async def test_successors_unix_socket_survives_our_stop(gates, path):
+    async with serving(gates.app(), unix_socket=path) as old:
+        path.unlink()
+        async with serving(gates.app(), unix_socket=path):
+            await old.stop()
+            assert await ask_unix(path) == 200
+
+
+# Accepting
+
+
+async def test_running_out_of_descriptors_pauses_and_recovers(gates, caplog, monkeypatch):
+    async with serving(gates.app()) as server:
+        (listener,) = server._listeners
+        attempts = []
+        accept_one = listener._accept_one
+        monkeypatch.setattr(listener, "_accept_one", lambda: attempts.append(1) or accept_one())
+        with socket.socket() as client, no_more_descriptors():
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", server.port))
+            await until(lambda: len(attempts) >= 3)
+        assert len(attempts) < 10, "the loop does not spin"
+        async with client_of(server) as client:
+            assert (await client.get()).status == 200
+    assert [r.levelname for r in caplog.records if "Too many open files" in r.getMessage()] == ["WARNING"]
+
+
+@contextlib.contextmanager
+def no_more_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_drain_while_out_of_descriptors_still_accepts_what_waits(gates):
+    async with serving(gates.app(), idle_linger=5) as server:
+        with socket.socket() as client, no_more_descriptors():
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(GET % b"/")
+            drained = draining(server)
+            await until(lambda: server._listeners[0]._starved)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            assert await drained == ()
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+async def test_connection_limit_lets_clients_wait(gates):
+    async with serving(gates.app(), limits=Limits(connections=1)) as server:
+        async with client_of(server) as first, client_of(server) as second:
+            await first.get()
+            waiting = asyncio.create_task(second.get())
+            await asyncio.sleep(0.3)
+            assert len(server._connections()) == 1
+            first.writer.close()
+            assert (await waiting).status == 200
+
+
+async def test_limit_per_address_closes_at_once(gates):
+    async with serving(gates.app(), limits=Limits(per_address=1)) as server:
+        async with client_of(server) as first:
+            await first.get()
+            async with client_of(server) as second:
+                assert await second.ended()
+            assert (await first.get()).status == 200
+
+
+async def test_backlog_is_answered_to_the_last(gates):
+    async with serving(gates.app()) as server:
+        with contextlib.ExitStack() as stack:
+            # Blocking calls: the loop does not turn, so that the server has accepted none when the drain starts.
+            clients = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(100)]
+            for client in clients:
+                client.sendall(GET % b"/")
+            assert await draining(server) == ()
+            answers = [client.recv(65536) for client in clients]
+        assert all(answer.startswith(b"HTTP/1.1 200") and b"Connection: close" in answer for answer in answers)
+
+
+async def test_newcomers_are_dropped_but_those_in_the_queue_are_not(gates):
+    async with serving(gates.app()) as server:
+        server._listeners[0]._pause()
+        with socket.create_connection(("127.0.0.1", server.port)), socket.socket() as late:
+            server_module._drop_newcomers(server._listeners[0]._sock)
+            late.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                late.connect(("127.0.0.1", server.port))
+            assert server._listeners[0]._accept_one()
+            assert not server._listeners[0]._accept_one()
+
+
+# Drain
+
+
+async def test_begin_drain_says_close_and_still_accepts(gates):
+    async with serving(gates.app()) as server, client_of(server) as old:
+        assert not (await old.get()).closes
+        server.begin_drain()
+        assert (await old.get()).closes
+        assert await old.ended()
+        async with client_of(server) as new:
+            assert (await new.get("/missing")).closes
+            assert await new.ended()
+
+
+@pytest.mark.parametrize("path", ["/slow", "/late-stream", "/early-stream", "/refusal"])
+async def test_request_in_flight_finishes_and_its_connection_closes(gates, path):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % path.encode())
+        await gates.entered.wait()
+        drained = draining(server)
+        await until(lambda: not server.addresses)
+        assert not await accepts_connections(server.port)
+        assert not drained.done()
+        gates.release.set()
+        reply = await client.reply()
+        assert (reply.status, reply.body) == {
+            "/slow": (200, b"slow"),
+            "/late-stream": (200, b"late"),
+            "/early-stream": (200, b"early,late"),
+            "/refusal": (409, b"no"),
+        }[path]
+        assert reply.closes or path == "/early-stream", "its headers were sent before the drain"
+        assert await client.ended()
+        assert await drained == ()
+
+
+async def test_idle_connection_is_answered_while_it_lingers(gates):
+    async with serving(gates.app(), idle_linger=10) as server, client_of(server) as client:
+        await client.get()
+        drained = draining(server)
+        await until(lambda: not server.addresses)
+        reply = await client.get()
+        assert (reply.status, reply.closes) == (200, True)
+        assert await client.ended()
+        assert await drained == ()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTTP/1.1\r\nHos", GET % b"/"], ids=["silent", "half a head", "kept alive"]
+)
+async def test_connection_without_a_request_is_closed_in_order(gates, sent):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(sent)
+        if sent.endswith(b"\r\n\r\n"):
+            await client.reply()
+        await until(server._connections)
+        async with asyncio.timeout(3):
+            assert await draining(server) == ()
+        assert await client.ended()
+
+
+async def test_linger_is_kept(gates):
+    loop = asyncio.get_running_loop()
+    async with serving(gates.app(), idle_linger=0.4) as server, client_of(server) as client:
+        await client.get()
+        began = loop.time()
+        await draining(server)
+        assert loop.time() - began >= 0.4
+
+
+async def test_unread_request_keeps_its_connection(gates, monkeypatch):
+    async with serving(gates.app(), idle_linger=0) as server, client_of(server) as client:
+        await client.get()
+        (connection,) = server._connections()
+        connection.transport.pause_reading()
+        client.send(GET % b"/")
+        await until(lambda: server_module._unread(connection.transport))
+        drained = draining(server)
+        await asyncio.sleep(0.1)
+        assert not drained.done()
+        connection.transport.resume_reading()
+        assert (await client.reply()).closes
+        assert await drained == ()
+
+
+async def test_pipelined_requests_already_read_are_all_answered(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % b"/slow" + GET % b"/" + GET % b"/")
+        await gates.entered.wait()
+        drained = draining(server)
+        await until(lambda: not server.addresses)
+        gates.release.set()
+        assert [(await client.reply()).closes for _ in range(3)] == [False, False, True]
+        assert await client.ended()
+        assert await drained == ()
+
+
+async def test_upload_in_progress_finishes(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\nabc")
+        await gates.entered.wait()
+        drained = draining(server)
+        await asyncio.sleep(0.5)
+        client.send(b"def")
+        reply = await client.reply()
+        assert (reply.status, reply.body, reply.closes) == (200, b"6", True)
+        assert await drained == ()
+
+
+async def test_work_of_a_client_that_left_is_waited_for(gates):
+    async with serving(gates.app()) as server:
+        async with client_of(server) as client:
+            client.send(GET % b"/slow")
+            await gates.entered.wait()
+        drained = draining(server)
+        await asyncio.sleep(0.5)
+        assert not drained.done()
+        gates.release.set()
+        assert await drained == ()
+        assert gates.seen == ["finished"]
+
+
+async def test_events_end_with_a_last_event_and_a_clean_end(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % b"/events")
+        await client.head()
+        assert await client.chunk() == b"event: config\n\n"
+        drained = draining(server)
+        assert await client.chunks() == b"event: shutdown\n\n"
+        assert await client.ended()
+        assert await drained == ()
+
+
+async def test_long_lived_handlers_go_on_through_the_shutdown_delay(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % b"/events")
+        await gates.entered.wait()
+        server.begin_drain()
+        assert not server.draining.is_set()
+
+
+async def test_websocket_is_closed_as_going_away(gates):
+    async with serving(gates.app()) as server, aiohttp.ClientSession() as session:
+        async with session.ws_connect(f"{server.url}/ws") as ws:
+            await ws.send_str("hello")
+            assert await ws.receive_str() == "hello"
+            drained = draining(server)
+            assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
+            assert ws.close_code == aiohttp.WSCloseCode.GOING_AWAY
+        assert await drained == ()
+        assert gates.seen == ["closed 1000"], "the client's reply was waited for"
+
+
+async def test_websocket_client_may_leave_first(gates):
+    async with serving(gates.app()) as server, aiohttp.ClientSession() as session:
+        async with session.ws_connect(f"{server.url}/ws") as ws:
+            await ws.send_str("hello")
+            await ws.receive_str()
+        await until(lambda: gates.seen)
+        assert gates.seen == ["closed 1000"]
+
+
+async def test_websocket_client_that_never_replies_does_not_hold_the_drain(gates):
+    handshake = (
+        b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(handshake)
+        assert (await client.head())[0] == 101
+        async with asyncio.timeout(8):
+            assert await draining(server, within=20) == ()
+        assert await client.reader.read() == b"\x88\x02" + struct.pack("!H", 1001)
+
+
+async def test_draining_of_under_another_server_never_comes():
+    from aiohttp.test_utils import make_mocked_request
+
+    assert not draining_of(make_mocked_request("GET", "/")).is_set()
+
+
+async def test_drain_reports_what_it_waits_for(gates, caplog, monkeypatch):
+    monkeypatch.setattr(server_module, "_REPORT_INTERVAL", 0.05)
+    caplog.set_level(logging.INFO, "hotconf")
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % b"/slow")
+        await gates.entered.wait()
+        drained = draining(server)
+        await until(lambda: "1 requests in flight, 1 connections open" in caplog.text)
+        gates.release.set()
+        await drained
+
+
+# The deadline
+
+
+async def test_deadline_answers_503_and_names_the_request(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % b"/slow?token=secret")
+        await gates.entered.wait()
+        cut = await draining(server, within=0.3)
+        reply = await client.reply()
+        assert (reply.status, reply.headers["retry-after"], reply.closes) == (503, "1", True)
+        assert await client.ended()
+        assert len(cut) == 1
+        assert cut[0].startswith("GET /slow (0.")
+        assert cut[0].endswith(" s)")
+        assert gates.seen == ["cancelled"]
+
+
+async def test_deadline_breaks_off_an_answer_that_has_begun(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % b"/early-stream")
+        await client.head()
+        await gates.entered.wait()
+        (cut,) = await draining(server, within=0.3)
+        assert cut.startswith("GET /early-stream (")
+        with pytest.raises(asyncio.IncompleteReadError):
+            await client.chunks()
+
+
+async def test_deadline_names_an_answer_that_its_client_does_not_read(gates):
+    async with serving(gates.app()) as server, client_of(server, limit=1024) as client:
+        client.send(GET % b"/big")
+        await gates.entered.wait()
+        (cut,) = await draining(server, within=0.5)
+        assert cut.startswith("GET /big (")
+        await until(lambda: server._connections() == [])
+
+
+async def test_deadline_is_kept_against_a_handler_that_ignores_it(gates):
+    loop = asyncio.get_running_loop()
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % b"/stubborn")
+        await gates.entered.wait()
+        began = loop.time()
+        (cut,) = await draining(server, within=0.2)
+        assert cut.startswith("GET /stubborn (")
+        assert loop.time() - began < 5
+        gates.release.set()
+
+
+async def test_deadline_before_the_linger_closes_idle_connections_without_blame(gates):
+    async with serving(gates.app(), idle_linger=60) as server, client_of(server) as client:
+        await client.get()
+        assert await draining(server, within=0.2) == ()
+        assert await client.ended()
+
+
+async def test_no_request_can_write_a_line_into_a_log(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % b"/slow%0aERROR")
+        assert (await client.reply()).status == 404
+        client.send(GET % b"/slow#%0aERROR")
+        flights = server._in_flight
+        await gates.entered.wait()
+        assert all("\n" not in flight.describe(0.0) for flight in flights.values())
+        gates.release.set()
+        await client.reply()
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    return cert, key
+
+
+@pytest.fixture
+def tls(certificate):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+async def test_tls_drains_kept_alive_connections_and_unfinished_handshakes(gates, tls, certificate):
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    async with serving(gates.app(), ssl_context=tls) as server:
+        assert server.url.startswith("https://")
+        async with client_of(server, ssl=trusting) as client, client_of(server):
+            assert (await client.get()).status == 200
+            await until(lambda: server._arriving)
+            async with asyncio.timeout(8):
+                assert await draining(server, within=20) == ()
+            assert await client.ended()
+
+
+async def test_plain_text_on_a_tls_port_harms_nobody(gates, tls, certificate):
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    async with serving(gates.app(), ssl_context=tls) as server:
+        async with client_of(server) as confused:
+            confused.send(GET % b"/")
+            with contextlib.suppress(ConnectionError):
+                await confused.reader.read()
+        async with client_of(server, ssl=trusting) as client:
+            assert (await client.get()).status == 200
+
+
+# Storms, on either loop
+
+
+class Storm(threading.Thread):
+    """Clients on a loop of their own: each asks, reads the whole answer, and asks again, until nobody accepts."""
+
+    def __init__(self, port, *, keep_alive, clients=32):
+        super().__init__()
+        self.port = port
+        self.keep_alive = keep_alive
+        self.clients = clients
+        self.answered = 0
+        self.lost = []
+
+    def run(self):
+        asyncio.run(self.rage())
+
+    async def rage(self):
+        await asyncio.gather(*(self.client() for _ in range(self.clients)))
+
+    async def client(self):
+        with contextlib.suppress(ConnectionRefusedError):
+            while True:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                try:
+                    await self.ask_until_closed(Client(reader, writer))
+                except Exception as error:
+                    self.lost.append(error)
+                finally:
+                    writer.close()
+
+    async def ask_until_closed(self, client):
+        while True:
+            reply = await client.get()
+            assert (reply.status, reply.body) == (200, b"hello")
+            self.answered += 1
+            if reply.closes or not self.keep_alive:
+                return
+
+
+async def weather_storms(*, keep_alive, rounds):
+    for _ in range(rounds):
+        async with serving(Gates().app()) as server:
+            await weather(Storm(server.port, keep_alive=keep_alive), server)
+
+
+async def weather(storm, server):
+    storm.start()
+    await until(lambda: storm.answered >= 200)
+    assert await draining(server) == ()
+    await asyncio.to_thread(storm.join)
+    assert storm.lost == []
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("keep_alive", [True, False], ids=["kept alive", "a connection a request"])
+def test_stops_under_load_lose_no_request(loop_factory, keep_alive):
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(weather_storms(keep_alive=keep_alive, rounds=10 if keep_alive else 5))
+
+
+def test_uvloop_keeps_every_step_of_a_drain():
+    async def scenario():
+        gates = Gates()
+        async with serving(gates.app()) as server, client_of(server) as slow, client_of(server) as idle:
+            await idle.get()
+            slow.send(GET % b"/slow")
+            await gates.entered.wait()
+            drained = draining(server, within=1.0)
+            assert await idle.ended()
+            (cut,) = await drained
+            assert cut.startswith("GET /slow (")
+            assert (await slow.reply()).status == 503
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
