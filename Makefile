@@ -1,0 +1,44 @@
+# One command each, on a machine with Python (3.11 or newer, with venv) and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types pytest soak bench clean
+
+help:  ## Say what there is.
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+demo: $(VENV)/.demo  ## Start the demo service on 127.0.0.1:8080.
+	@exec $(BIN)/hotconf demo
+
+test: lint types pytest  ## Lint, check types, run the tests.
+
+lint: $(VENV)/.dev  ## Lint and check the format.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## Check the types.
+	$(BIN)/mypy
+
+pytest: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: $(VENV)/.dev  ## Run the long tests.
+	$(BIN)/python -m pytest -m soak --timeout 600
+
+bench: $(VENV)/.dev  ## Measure, side by side with the peers.
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove what the targets made.
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@ $(VENV)/.demo
