@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import os
 import threading
 import time
 from concurrent.futures import Future
@@ -14,7 +16,7 @@ from pydantic_settings import BaseSettings
 
 from hotconf import schema
 from hotconf.engine import Engine, EngineThread
-from hotconf.errors import ConfigError, NotRunning, SchemaError
+from hotconf.errors import ConfigError, Draining, NotRunning, SchemaError
 from hotconf.holder import Holder
 from hotconf.options import Options
 from hotconf.reload import Reloader, refuse_reentry
@@ -27,8 +29,7 @@ from hotconf.status import State, Status
 from hotconf.subscribers import Subscribers, Subscription
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from hotconf.abc import LayeredSource, Source
@@ -65,7 +66,7 @@ class HotConf(Holder[S]):
         _check(schema)
         self.schema = schema
         self.options = options or Options()
-        self._stack = Stack.of(_compose(schema, [*files, *sources], init, self.options))
+        self._stack = Stack.of(_compose(schema, [*_several(files), *_several(sources)], init, self.options))
         self._subscribers = Subscribers()
         self._reloader: Reloader[S] = Reloader(
             schema,
@@ -88,7 +89,8 @@ class HotConf(Holder[S]):
 
         Subscribers are not asked: they come in when `running` starts. Raises ConfigError with the full report.
         """
-        report = self.reload_blocking() if self._engine else self._load("load")
+        refuse_reentry(self)
+        report = self.reload_blocking() if self._engine else self._load("load").result()
         if report.outcome == "rejected":
             raise ConfigError(report)
         return report
@@ -110,15 +112,15 @@ class HotConf(Holder[S]):
         `trigger` is what the report calls the reason.
         """
         refuse_reentry(self)
-        if self._engine is None:
-            return await asyncio.to_thread(self._load, trigger, force=force)
-        return await asyncio.shield(asyncio.wrap_future(self._ask(trigger, force=force)))
+        asked = self._load(trigger, force=force) if self._engine is None else self._ask(trigger, force=force)
+        # Cancelling the wait cancels this future alone, and one that nobody waits for is passed over.
+        return await asyncio.wrap_future(asked)
 
     def reload_blocking(self, timeout: float | None = None, *, force: bool = False) -> Report:
         """Do what `reload` does, for threads. Raises TimeoutError after `timeout` seconds; the reload goes on."""
         refuse_reentry(self)
         if self._engine is None:
-            return self._load("call", force=force)
+            return self._load("call", force=force).result(timeout)
         if self._engine.loop is _running_loop():
             raise RuntimeError("reload_blocking() would block the loop that has to reload: await reload() instead")
         return self._ask("call", force=force).result(timeout)
@@ -126,7 +128,7 @@ class HotConf(Holder[S]):
     def request_reload(self, trigger: str = "call") -> None:
         """Ask for a reload and return. From any thread, also from within a reload. Raises like `reload`."""
         if self._engine is None:
-            raise NotRunning
+            raise self._refusal()
         self._engine.inbox.put(trigger)
 
     def explain(self, path: str) -> Explanation:
@@ -134,7 +136,7 @@ class HotConf(Holder[S]):
 
         Raises KeyError for a path that the settings in force do not have.
         """
-        return cast("Origins", self.snapshot.origins).explain(path)
+        return self._reloader.origins.explain(path)
 
     @overload
     def on_change(self, function: F, /) -> F: ...
@@ -177,11 +179,11 @@ class HotConf(Holder[S]):
             digest=snapshot.digest if snapshot else None,
             loaded_at=snapshot.loaded_at if snapshot else None,
             last_reload=reports[-1] if reports else None,
-            consecutive_failures=_trailing_failures(reports),
+            consecutive_failures=self._reloader.failures,
             sources=tuple(state.as_dict() for state in self._stack.states),
             watching=self._watching(),
             pending_restart=(),
-            degraded=_degraded(reports),
+            degraded=self._degraded(),
             leased=self.leased,
             uptime=time.monotonic() - self._started,
         )
@@ -197,14 +199,36 @@ class HotConf(Holder[S]):
         if self._engine is not None:
             self._engine.freeze()
 
-    def _load(self, trigger: str, *, force: bool = False) -> Report:
+    def _load(self, trigger: str, *, force: bool = False) -> Future[Report]:
+        """Reload without an engine, in a thread and a loop of its own: also where the caller's loop runs."""
+        if self._state == "draining":
+            raise Draining
+        outcome: Future[Report] = Future()
+        work = functools.partial(self._reloader.reload, [trigger], force=force, phase="load")
+        # A daemon: a source that hangs must not keep the process from ending.
+        threading.Thread(target=self._run, args=(outcome, work), name="hotconf-load", daemon=True).start()
+        return outcome
+
+    def _run(self, outcome: Future[Report], work: Callable[[], Coroutine[Any, Any, Report]]) -> None:
         with self._loading:
-            return _run_in_thread(lambda: self._reloader.reload([trigger], force=force, phase="load"))
+            if not outcome.set_running_or_notify_cancel():
+                return
+            try:
+                outcome.set_result(asyncio.run(work()))
+            except BaseException as error:  # noqa: BLE001 - handed to the caller
+                outcome.set_exception(error)
 
     def _ask(self, trigger: str, *, force: bool) -> Future[Report]:
         if self._engine is None:
-            raise NotRunning
+            raise self._refusal()
         return self._engine.inbox.ask(trigger, force=force)
+
+    def _refusal(self) -> HotconfError:
+        return Draining() if self._state == "draining" else NotRunning()
+
+    def _degraded(self) -> tuple[str, ...]:
+        stale = [f"source {state.source.name} is stale" for state in self._stack.states if state.state == "stale"]
+        return (*(["the last reload was rejected"] if self._reloader.failures else []), *stale)
 
     def _register(self, add: Callable[[Subscription], object], paths: Sequence[Any]) -> Any:
         if len(paths) == 1 and callable(paths[0]):
@@ -230,12 +254,14 @@ class Running(Generic[S]):
 
     def __init__(self, conf: HotConf[S], signals: Iterable[str] | None) -> None:
         self._conf = conf
-        self._router = _router(signals)
+        self._signals = None if signals is None else _names(signals)
+        self._router: SignalRouter | None = None
         self._thread: EngineThread | None = None
 
     async def __aenter__(self) -> HotConf[S]:
         engine = self._begin()
         try:
+            self._install()
             await engine.__aenter__()
         except BaseException:
             self._end()
@@ -254,6 +280,7 @@ class Running(Generic[S]):
         engine = self._begin()
         self._thread = EngineThread(engine)
         try:
+            self._install()
             self._thread.start()
         except BaseException:
             self._end()
@@ -271,13 +298,17 @@ class Running(Generic[S]):
 
     def _begin(self) -> Engine:
         conf = self._conf
-        if conf._engine is not None:  # noqa: SLF001 - the other half of HotConf
-            raise RuntimeError("this configuration is running already")
-        self._engine = Engine(conf._reloader, conf._stack, conf.options)  # noqa: SLF001
-        conf._engine, conf._state, conf._started = self._engine, "starting", time.monotonic()  # noqa: SLF001
+        with conf._loading:  # noqa: SLF001 - the other half of HotConf; one reload at a time, also this first one
+            if conf._engine is not None:  # noqa: SLF001
+                raise RuntimeError("this configuration is running already")
+            self._engine = Engine(conf._reloader, conf._stack, conf.options)  # noqa: SLF001
+            conf._engine, conf._state, conf._started = self._engine, "starting", time.monotonic()  # noqa: SLF001
+        return self._engine
+
+    def _install(self) -> None:
+        self._router = _router(self._signals)
         if self._router is not None:
             self._router.install()
-        return self._engine
 
     def _ready(self, engine: Engine) -> HotConf[S]:
         if self._router is not None:
@@ -287,9 +318,9 @@ class Running(Generic[S]):
         return self._conf
 
     def _end(self) -> None:
+        self._conf._engine, self._conf._state = None, "stopped"  # noqa: SLF001
         if self._router is not None:
             self._router.restore()
-        self._conf._engine, self._conf._state = None, "stopped"  # noqa: SLF001
 
 
 def _check(model: type[BaseModel]) -> None:
@@ -332,32 +363,25 @@ class Init:
         return self._layer
 
 
-def _router(signals: Iterable[str] | None) -> SignalRouter | None:
-    if signals is None:
-        if threading.current_thread() is not threading.main_thread():
-            log.warning("not in the main thread, so SIGHUP is not routed: use request_reload(), or pass signals=()")
-            return None
-        signals = ("HUP",)
+def _several(paths: Any) -> Sequence[Any]:
+    """Return what was given as a sequence: a lone path is an iterable of its characters, and never meant so."""
+    return [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+
+
+def _names(signals: Iterable[str]) -> list[str]:
     names = [name.removeprefix("SIG") for name in signals]
     if set(names) - {"HUP"}:
         raise ValueError("running() routes SIGHUP only: a Service owns SIGINT and SIGTERM")
+    return names
+
+
+def _router(names: Sequence[str] | None) -> SignalRouter | None:
+    if names is None:
+        if threading.current_thread() is not threading.main_thread():
+            log.warning("not in the main thread, so SIGHUP is not routed: use request_reload(), or pass signals=()")
+            return None
+        names = ("HUP",)
     return SignalRouter(names) if names else None
-
-
-def _run_in_thread(work: Callable[[], Any]) -> Report:
-    """Run a coroutine in a thread and a loop of its own: also where the caller's thread has a loop running."""
-    outcome: Future[Report] = Future()
-
-    def main() -> None:
-        try:
-            outcome.set_result(asyncio.run(work()))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller
-            outcome.set_exception(error)
-
-    thread = threading.Thread(target=main, name="hotconf-load")
-    thread.start()
-    thread.join()
-    return outcome.result()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -365,19 +389,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _trailing_failures(reports: Sequence[Report]) -> int:
-    count = 0
-    for report in reversed(reports):
-        if report.outcome != "rejected":
-            break
-        count += 1
-    return count
-
-
-def _degraded(reports: Sequence[Report]) -> tuple[str, ...]:
-    last = reports[-1] if reports else None
-    if last is None or last.outcome != "rejected":
-        return ()
-    return ("the last reload was rejected",)

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+    from hotconf.abc import Server
 
 log = logging.getLogger("hotconf")
 
 CLEANUP = 3.0
 """Seconds after the grace period in which resources close. Together they bound the whole."""
+
+CUT = CLEANUP / 3
+"""Seconds of them that cancelled work has to end, and the last ones for the interpreter to exit by itself."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,12 +83,29 @@ async def until(condition: Callable[[], bool], deadline: float, *, interval: flo
     return True
 
 
-async def bounded(work: Awaitable[object], deadline: float, what: str) -> None:
-    """Await a last step, and go on without it at the deadline or when it raises: the exit must not depend on it."""
+async def bounded(work: Awaitable[object], deadline: float, what: str) -> bool:
+    """Await a last step, and go on without it at the deadline or when it raises: the exit must not depend on it.
+
+    Return False where the deadline cut it.
+    """
+    limit = asyncio.timeout_at(deadline)
     try:
-        async with asyncio.timeout_at(deadline):
+        async with limit:
             await work
-    except TimeoutError:
-        log.error("drain: %s did not finish in time", what)  # noqa: TRY400 - a stack would show only this line
     except Exception:
+        if limit.expired():
+            log.error("drain: %s did not finish in time", what)  # noqa: TRY400 - a stack would show only this line
+            return False
         log.exception("drain: %s raised", what)
+    return True
+
+
+async def drained(server: Server, budget: Budget) -> Iterable[str]:
+    """Drain one server and return what it cut. One that breaks, or breaks its promise to end, is cut itself."""
+    limit = asyncio.timeout_at(budget.deadline + 1.5 * CUT)
+    try:
+        async with limit:
+            return await server.drain(deadline=budget.deadline)
+    except Exception:
+        log.exception("drain: %s %s", server.name, "did not finish in time" if limit.expired() else "raised")
+        return (server.name,)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hotconf.abc import Hinting
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning
-from hotconf.inbox import Inbox
+from hotconf.inbox import Inbox, Request
 from hotconf.watch import Watcher
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from hotconf.stack import Stack
 
 log = logging.getLogger("hotconf")
+
+_FAREWELL = 1.0
+"""Seconds that async on_change subscribers have to finish when the engine stops."""
 
 
 class Engine:
@@ -55,6 +58,7 @@ class Engine:
             await self._stop()
             raise
         self._serving = self._spawn(self._serve(), "hotconf-reloads")
+        self._reloader.tell()
         return self
 
     async def __aexit__(
@@ -67,9 +71,10 @@ class Engine:
 
         Safe from any thread.
         """
-        self.inbox.close(Draining())
+        self.inbox.close(Draining)
         if self.loop is not None and self._serving is not None:
-            self.loop.call_soon_threadsafe(self._serving.cancel)
+            with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
+                self.loop.call_soon_threadsafe(self._serving.cancel)
 
     def hint(self, trigger: str) -> None:
         """Ask for a reload where nobody can be told that it is refused. Safe from any thread."""
@@ -84,15 +89,20 @@ class Engine:
         return task
 
     async def _serve(self) -> None:
-        while True:
-            request = await self.inbox.take()
-            try:
-                report = await self._reloader.reload(tuple(request.triggers), force=request.force)
-            except BaseException:
-                request.fail(self.inbox.refusal or NotRunning())
-                raise
-            request.answer(report)
-            self._reloader.tell()
+        try:
+            while True:
+                await self._answer(await self.inbox.take())
+        finally:
+            self.inbox.close(NotRunning)  # nobody may wait for what nobody serves any more
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            report = await self._reloader.reload(tuple(request.triggers), force=request.force)
+        except BaseException:
+            request.fail(self.inbox.refusal or NotRunning)
+            raise
+        request.answer(report)
+        self._reloader.tell()
 
     async def _watch(self) -> None:
         for state in self._stack.states:
@@ -115,8 +125,12 @@ class Engine:
         return 0.01 if len(list(self._stack.paths())) == 1 else 0.1
 
     async def _follow_files(self, watcher: Watcher) -> None:
-        async for _ in watcher.changes():
-            self.hint("file")
+        try:
+            async for _ in watcher.changes():
+                self.hint("file")
+        except Exception:
+            log.exception("files are not watched any more; other triggers still work")
+            self.watcher = None
 
     async def _follow_source(self, source: Any) -> None:
         while True:
@@ -133,11 +147,15 @@ class Engine:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                log.error("the engine stopped with an error", exc_info=result)
-        await self._entered.aclose()
-        self.inbox.detach()
+        try:
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(result, Exception):
+                    log.error("the engine stopped with an error", exc_info=result)
+        finally:
+            # First, so that a listener which awaits a reload learns that there will be none.
+            self.inbox.detach()
+            await self._entered.aclose()
+            await self._reloader.settle(timeout=_FAREWELL)
 
 
 def _require(report: Report) -> None:
@@ -151,7 +169,7 @@ class EngineThread:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._started: Future[None] = Future()
-        self._finish: asyncio.Event | None = None
+        self._finish: Future[None] = Future()
         self._thread = threading.Thread(target=self._main, name="hotconf-engine", daemon=True)
 
     def start(self) -> None:
@@ -165,10 +183,8 @@ class EngineThread:
 
     def stop(self) -> None:
         """Stop, and wait until the thread has ended."""
-        loop, finish = self._engine.loop, self._finish
-        if loop is not None and finish is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
-                loop.call_soon_threadsafe(finish.set)
+        if self._finish.set_running_or_notify_cancel():
+            self._finish.set_result(None)
         self._thread.join()
 
     def _main(self) -> None:
@@ -181,15 +197,13 @@ class EngineThread:
                 log.exception("the engine's thread ended with an error")
 
     async def _run(self) -> None:
-        self._finish = asyncio.Event()
-        entering = asyncio.create_task(self._live())
-        finished = asyncio.create_task(self._finish.wait())
-        await asyncio.wait({entering, finished}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (entering, finished):
-            task.cancel()
-        await asyncio.gather(finished, return_exceptions=True)
+        finished = asyncio.wrap_future(self._finish)
+        living = asyncio.create_task(self._live())
+        await asyncio.wait({living, finished}, return_when=asyncio.FIRST_COMPLETED)
+        for future in (living, finished):
+            future.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await entering
+            await living
 
     async def _live(self) -> None:
         async with self._engine:

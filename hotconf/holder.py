@@ -22,21 +22,30 @@ S = TypeVar("S")
 
 
 class Lease(Generic[S]):
-    """A hold on one snapshot: its resources stay open until the lease ends. A context manager, used once."""
+    """A hold on one snapshot: its resources stay open until the lease ends.
 
-    __slots__ = ("_holder", "snapshot")
+    A context manager for one holder at a time: entering it again while it is held is a RuntimeError, ending it again
+    does nothing.
+    """
+
+    __slots__ = ("_holder", "_snapshot")
 
     def __init__(self, holder: Holder[S]) -> None:
         self._holder = holder
+        self._snapshot: Snapshot[S] | None = None
 
     def __enter__(self) -> Snapshot[S]:
-        self.snapshot = self._holder._acquire()  # noqa: SLF001 - one mechanism in two classes
-        return self.snapshot
+        if self._snapshot is not None:
+            raise RuntimeError("this lease is held already: call pin() once for each request or job")
+        self._snapshot = snapshot = self._holder._acquire()  # noqa: SLF001 - one mechanism in two classes
+        return snapshot
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._holder._release(self.snapshot)  # noqa: SLF001
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            self._holder._release(snapshot)  # noqa: SLF001
 
 
 class Holder(Generic[S]):
@@ -49,7 +58,7 @@ class Holder(Generic[S]):
     _snapshot: Snapshot[S] | None
     _leases: dict[Snapshot[S], int]
     _retired: Callable[[Snapshot[S]], None]
-    _swap: threading.Lock
+    _swap: threading.RLock
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self:
         """Make an instance that is not loaded."""
@@ -57,18 +66,21 @@ class Holder(Generic[S]):
 
     def __init__(self) -> None:
         set_slot = object.__setattr__
-        set_slot(self, "_swap", threading.Lock())
+        # Reentrant: a signal handler or a finalizer may read in the very thread that stands inside.
+        set_slot(self, "_swap", threading.RLock())
         set_slot(self, "_leases", {})
         set_slot(self, "_retired", _nobody)
         set_slot(self, "_snapshot", None)
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in ("current", "snapshot"):
+        if name in _READ_ONLY:
             raise AttributeError(f"{name} is replaced by a reload, not by assignment")
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{name} cannot be deleted")
+        if name in _READ_ONLY:
+            raise AttributeError(f"{name} cannot be deleted")
+        object.__delattr__(self, name)
 
     @property
     def snapshot(self) -> Snapshot[S]:
@@ -81,8 +93,8 @@ class Holder(Generic[S]):
 
     @property
     def loaded(self) -> bool:
-        """Whether a first snapshot has been published."""
-        return self._snapshot is not None
+        """Whether a first snapshot has been published: once true, `current` never raises."""
+        return True
 
     def pin(self) -> Lease[S]:
         """Return a context manager that holds the snapshot in force until it exits: for one request or one job."""
@@ -128,6 +140,7 @@ class Holder(Generic[S]):
 
 
 _CURRENT: Any = vars(Holder)["current"]
+_READ_ONLY = frozenset({"current", "snapshot", "loaded"})
 
 
 def _nobody(_snapshot: object) -> None:
@@ -142,6 +155,7 @@ class _Unloaded:
     __slots__ = ()
     current = property(_refuse)
     snapshot = property(_refuse)
+    loaded = False
 
 
 def _unloaded(cls: type) -> type:

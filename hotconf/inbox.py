@@ -33,20 +33,21 @@ class Request:
             if waiter.set_running_or_notify_cancel():
                 waiter.set_result(report)
 
-    def fail(self, error: BaseException) -> None:
-        """Give every waiter an error: there will be no outcome."""
+    def fail(self, error: type[HotconfError]) -> None:
+        """Give every waiter an error of its own: there will be no outcome."""
         for waiter in self.waiters:
             if waiter.set_running_or_notify_cancel():
-                waiter.set_exception(error)
+                waiter.set_exception(error())
 
 
 class Inbox:
     """One slot, filled from any thread, emptied by one task."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may ask in the very thread that stands inside.
+        self._lock = threading.RLock()
         self._request: Request | None = None
-        self._refusal: HotconfError | None = None
+        self._refusal: type[HotconfError] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._filled = asyncio.Event()
 
@@ -70,36 +71,50 @@ class Inbox:
             self._request.force |= force
             if waiter is not None:
                 self._request.waiters.append(waiter)
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._filled.set)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._loop is None:
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._filled.set)
+        except RuntimeError:  # the loop was closed without stopping the engine first
+            self.detach()
+            raise NotRunning from None
 
     async def take(self) -> Request:
         """Wait until anything was asked, then empty the slot. What is asked from now on belongs to the next reload."""
         with self._lock:
             self._loop = asyncio.get_running_loop()
         while True:
-            with self._lock:
-                request, self._request = self._request, None
-                self._filled.clear()
+            self._filled.clear()
+            request = self._empty()
             if request is not None:
                 return request
             await self._filled.wait()
 
+    def _empty(self) -> Request | None:
+        with self._lock:
+            request = self._request
+            if request is not None:
+                self._request = None
+            return request
+
     @property
-    def refusal(self) -> HotconfError | None:
+    def refusal(self) -> type[HotconfError] | None:
         """What every trigger is refused with, None while the inbox is open."""
         return self._refusal
 
-    def close(self, refusal: HotconfError) -> None:
-        """Refuse whatever is asked from now on, and whatever nobody has taken yet, with this error."""
+    def close(self, refusal: type[HotconfError]) -> None:
+        """Refuse whatever is asked from now on, and whatever nobody has taken yet, with this class of error."""
         with self._lock:
             self._refusal = self._refusal or refusal
-            request, self._request = self._request, None
+            request = self._empty()
         if request is not None:
             request.fail(self._refusal)
 
     def detach(self) -> None:
         """Close, and let go of the loop. For when the engine has stopped."""
-        self.close(NotRunning())
+        self.close(NotRunning)
         with self._lock:
             self._loop = None

@@ -1,4 +1,4 @@
-"""Jobs: work that recurs. A running one finishes when the process drains; none starts then."""
+"""Jobs: work that recurs. A running one finishes when the process drains; none starts then. And tasks, which last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from contextlib import AbstractContextManager
 
 log = logging.getLogger("hotconf")
@@ -22,7 +22,8 @@ class Job:
     """A function that runs every `interval` seconds, first after one interval, never twice at once.
 
     Times are monotonic. A run that takes longer than the interval makes the job skip the turns it missed. A sync
-    function runs in a thread, so that it may block. What a run raises is logged and ends only that run.
+    function runs in a thread, so that it may block. What a run raises is logged and ends only that run. `runs` counts
+    those that ended, whatever came of them; `started` is when the one under way began, None between two.
     """
 
     function: Callable[[], Any]
@@ -59,6 +60,10 @@ class Job:
         try:
             with self.hold():
                 await _call(self.function)
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            log.exception("job %s awaited something that was cancelled; its next run is not affected", self.name)
         except Exception:
             log.exception("job %s raised; its next run is not affected", self.name)
         finally:
@@ -66,10 +71,43 @@ class Job:
         self.runs += 1
 
 
+@dataclass(slots=True, eq=False)
+class Work:
+    """What runs as a task of a service: a long-running one, or the turns of a job."""
+
+    function: Callable[[], Coroutine[Any, Any, Any]]
+    name: str
+    job: Job | None = None
+    task: asyncio.Task[Any] | None = None
+    started: float = 0.0
+
+    def start(self) -> None:
+        """Start it, in the running loop."""
+        self.started = time.monotonic()
+        self.task = asyncio.create_task(self.function(), name=self.name)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether anything would be lost by ending it now: a job between two runs loses nothing."""
+        if self.task is None or self.task.done():
+            return False
+        return self.job is None or self.job.started is not None
+
+    def __str__(self) -> str:
+        since = self.job.started if self.job and self.job.started else self.started
+        return f"{self.name} ({time.monotonic() - since:.1f} s)"
+
+
+def is_cancelled() -> bool:
+    """Whether somebody cancelled the task that runs this, and not only what it awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def _call(function: Callable[[], Any]) -> None:
     if inspect.iscoroutinefunction(function):
         await function()
         return
     result = await asyncio.to_thread(function)
-    if inspect.isawaitable(result):  # a partial or a callable object may hide that it is async
+    if inspect.isawaitable(result):  # a callable object may hide that it is async
         await result

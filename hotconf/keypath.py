@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, TypeAlias
+from datetime import date, time
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +34,13 @@ def parse(text: str) -> KeyPath:
     return tuple(_segments(text)) if text else ()
 
 
+def key_text(key: Any) -> str:
+    """Return a mapping's key as paths and documents write it: a key of any type has exactly one text."""
+    if isinstance(key, Enum):
+        return key_text(key.value)
+    return key.isoformat() if isinstance(key, (date, time)) else str(key)
+
+
 def _segments(text: str) -> Iterator[str]:
     position = 0
     while True:
@@ -50,7 +59,12 @@ def _segments(text: str) -> Iterator[str]:
 def _unquote(segment: str) -> str:
     if segment[0] == "'":
         return segment[1:-1]
-    return str(json.loads(segment)) if segment[0] == '"' else segment
+    if segment[0] != '"':
+        return segment
+    try:
+        return str(json.loads(segment))
+    except json.JSONDecodeError:
+        raise ValueError(f"{segment} is not a quoted key") from None
 
 
 def _render_key(key: str | int) -> str:

@@ -27,7 +27,7 @@ from hotconf.redact import digest, document, scrub, secrets_in
 from hotconf.report import Fault, Report
 from hotconf.schema import fields
 from hotconf.snapshot import Snapshot
-from hotconf.subscribers import PrepareFailed, Subscription, commit, prepare, rollback
+from hotconf.subscribers import PrepareFailed, Subscription, asked_to_stop, commit, prepare, rollback
 from hotconf.validate import Invalid, validate
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ class Reloader(Generic[S]):
         self._prepare_timeout = prepare_timeout
         self._ids = itertools.count(1)
         self._news: tuple[Change[S], tuple[KeyPath, ...]] | None = None
+        self._merged: Merged | None = None
         self.reports: deque[Report] = deque(maxlen=_REPORTS)
+        self.failures = 0
 
     async def reload(self, triggers: Sequence[str], *, force: bool = False, phase: Phase = "live") -> Report:
         """Make one trip and return its report. Raises nothing but cancellation; cancelled, it changes nothing.
@@ -138,8 +140,16 @@ class Reloader(Generic[S]):
             trip.open = False
             _inside.reset(token)
         self.reports.append(report)
+        self.failures = self.failures + 1 if report.outcome == "rejected" else 0
         _log(report)
         return report
+
+    @property
+    def origins(self) -> Origins:
+        """Where the values in force come from by now: they may have moved without changing. Raises NotLoaded."""
+        settings = self._holder.current
+        assert self._merged is not None  # noqa: S101 - set before the first publication
+        return Origins(self._model, self._merged, settings)
 
     def tell(self) -> None:
         """Tell the listeners what the last reload changed. For after its waiters have their report."""
@@ -147,16 +157,21 @@ class Reloader(Generic[S]):
         if news is not None:
             self._subscribers.tell(*news)
 
+    async def settle(self, *, timeout: float) -> None:
+        """Wait for listeners that are still at work, `timeout` seconds at most."""
+        await self._subscribers.settle(timeout=timeout)
+
     async def _travel(self, trip: Trip) -> Report:
         layers = await self._read()
         candidate = await asyncio.to_thread(self._build, layers)
-        if not candidate.changed and trip.phase != "start":
-            return self._report(trip, "unchanged")
-        prepared = [] if trip.phase == "load" else await self._prepare(trip, candidate)
+        prepared = await self._prepare(trip, candidate)
         # ──────────────── nothing below this line can fail, and nothing below it awaits ────────────────
-        changed = self._swap(candidate) if candidate.changed else ()
+        self._merged = candidate.merged
+        changed = self._swap(trip, candidate) if candidate.changed else ()
         errors = commit(prepared)
-        return self._report(trip, "applied" if changed else "unchanged", changed=changed, commit_errors=errors)
+        return self._report(
+            trip, "applied" if candidate.changed else "unchanged", changed=changed, commit_errors=errors
+        )
 
     async def _read(self) -> list[Layer]:
         try:
@@ -172,35 +187,43 @@ class Reloader(Generic[S]):
         except Invalid as invalid:
             raise Rejected("validate", invalid.faults) from None
         running = self._running
-        changed = compare(running, settings) if running is not None else _everything(self._model)
+        changed = compare(running, settings) if running is not None else _everything(settings)
         return Candidate(settings, merged, changed)
 
     async def _prepare(self, trip: Trip, candidate: Candidate[S]) -> list[tuple[Subscription, Prepared]]:
         """Ask everybody concerned, in order. If anybody refuses, or this is cancelled, those who agreed are undone."""
-        concerned = _everything(self._model) if trip.phase == "start" else candidate.changed
+        concerned = _everything(candidate.settings) if trip.phase == "start" else candidate.changed
         change = self._change(candidate, concerned)
         done: list[tuple[Subscription, Prepared]] = []
         try:
-            for subscription in self._subscribers.preparing:
-                if subscription.wants(concerned):
-                    state = await prepare(subscription, change, timeout=self._prepare_timeout)
-                    if state is not None:
-                        done.append((subscription, state))
+            for subscription in self._concerned(trip, concerned):
+                state = await prepare(subscription, change, timeout=self._prepare_timeout)
+                if state is not None:
+                    done.append((subscription, state))
+                if asked_to_stop():  # and the subscriber swallowed it
+                    raise asyncio.CancelledError  # noqa: TRY301 - what was prepared is undone below
         except BaseException as error:
-            await rollback(done)
+            await rollback(done, timeout=self._prepare_timeout)
             if isinstance(error, PrepareFailed):
                 self._refuse(candidate, error.fault)
             raise
         return done
 
-    def _refuse(self, candidate: Candidate[S], fault: Fault) -> NoReturn:
-        message = scrub(fault.message, secrets_in(self._model, candidate.merged.values))
-        raise Rejected("prepare", [Fault(fault.path, message)])
+    def _concerned(self, trip: Trip, paths: Sequence[KeyPath]) -> list[Subscription]:
+        if trip.phase == "load" or not paths:
+            return []
+        return [subscription for subscription in self._subscribers.preparing if subscription.wants(paths)]
 
-    def _swap(self, candidate: Candidate[S]) -> tuple[str, ...]:
+    def _refuse(self, candidate: Candidate[S], fault: Fault) -> NoReturn:
+        # A subscriber that compares old and new may quote either.
+        quotable = [candidate.merged, *([self._merged] if self._merged else [])]
+        secrets = {secret for merged in quotable for secret in secrets_in(self._model, merged.values)}
+        raise Rejected("prepare", [Fault(fault.path, scrub(fault.message, secrets))])
+
+    def _swap(self, trip: Trip, candidate: Candidate[S]) -> tuple[str, ...]:
         change = self._change(candidate, candidate.changed)
         before = self._holder._publish(self._seal(candidate))  # noqa: SLF001 - the one place that may
-        if before is not None:
+        if before is not None and trip.phase != "load":
             self._news = (change, candidate.changed)
         return change.paths
 
@@ -233,8 +256,10 @@ class Reloader(Generic[S]):
         return self._holder.snapshot.generation if self._holder.loaded else 0
 
 
-def _everything(model: type) -> tuple[KeyPath, ...]:
-    return tuple((name,) for name in fields(model))
+def _everything(settings: Any) -> tuple[KeyPath, ...]:
+    """Return the path of every part of some settings; the root, where they have none that is declared."""
+    names = (*fields(type(settings)), *(getattr(settings, "__pydantic_extra__", None) or ()))
+    return tuple((name,) for name in names) or ((),)
 
 
 def _log(report: Report) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
+import math
 import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from hotconf.drain import CLEANUP, Budget, DrainFlag, bounded, step, until
-from hotconf.errors import ConfigError, HotconfError, SignalsUnavailable
-from hotconf.jobs import Job
+from hotconf.drain import CLEANUP, CUT, Budget, DrainFlag, bounded, drained, step, until
+from hotconf.errors import ConfigError, HotconfError
+from hotconf.jobs import Job, Work, is_cancelled
 from hotconf.signals import SignalRouter
 
 if TYPE_CHECKING:
@@ -34,33 +35,14 @@ EXIT_CONFIGURATION = 2
 EXIT_DEADLINE = 124
 
 
-@dataclass(slots=True, eq=False)
-class _Work:
-    """A long-running task of the service: how to start it, and the task once it runs."""
-
-    function: Callable[[], Coroutine[Any, Any, Any]]
-    name: str
-    task: asyncio.Task[Any] | None = None
-    started: float = 0.0
-
-    def start(self) -> None:
-        self.started = time.monotonic()
-        self.task = asyncio.create_task(self.function(), name=self.name)
-
-    @property
-    def running(self) -> bool:
-        return self.task is not None and not self.task.done()
-
-    def __str__(self) -> str:
-        return f"{self.name} ({time.monotonic() - self.started:.1f} s)"
-
-
 class Service:
     """Runs a configuration, servers, jobs and tasks as one process, and drains them at SIGINT or SIGTERM.
 
     `grace_period`, in seconds from the first signal, is what work in flight has; `shutdown_delay`, a part of it, is how
     long servers go on accepting while balancers notice. Exit codes: 0 drained; 1 could not start, or something died
     unasked; 2 the configuration was refused; 124 the deadline cut something; 128+N a second signal.
+
+    It is put together first and runs once.
     """
 
     def __init__(
@@ -72,19 +54,21 @@ class Service:
         router: SignalRouter | None = None,
     ) -> None:
         self.conf = conf
-        self.grace_period = grace_period
-        self.shutdown_delay = shutdown_delay
+        self.grace_period = _seconds("grace_period", grace_period)
+        self.shutdown_delay = _seconds("shutdown_delay", shutdown_delay)
         self.state: ServiceState = "new"
         self._router = router
         self._servers: list[Server] = []
-        self._jobs: list[Job] = []
-        self._work: list[_Work] = []
+        self._work: list[Work] = []
         self._on_ready: list[Callable[[], object]] = []
+        self._undo = contextlib.AsyncExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._stop_came_early = False
+        self._reload_waits = False
         self._drain_began: float | None = None
         self._wanted = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._cause: BaseException | None = None
-        self._reload_waits = False
 
     @property
     def draining(self) -> DrainFlag:
@@ -93,75 +77,110 @@ class Service:
 
     def add(self, server: Server) -> None:
         """Add a server. Servers start in this order and stop in reverse."""
+        self._require_new()
         self._servers.append(server)
 
     def every(self, interval: float, function: Callable[[], Any], *, name: str | None = None) -> None:
-        """Run a function every `interval` seconds while the service runs. It sees one snapshot from start to end."""
-        if interval <= 0:
-            raise ValueError("a job needs an interval above zero seconds")
-        self._jobs.append(Job(function, interval, name or _named(function), self._hold))
+        """Run a function every `interval` seconds while the service runs.
+
+        The snapshot in force when a run begins stays open until it ends.
+        """
+        self._require_new()
+        if not 0 < interval < math.inf:
+            raise ValueError("a job needs a finite interval above zero seconds")
+        job = Job(function, interval, name or _named(function), self._hold)
+        self._work.append(Work(job.run, f"job {job.name}", job))
 
     def task(self, function: Callable[[], Coroutine[Any, Any, Any]], *, name: str | None = None) -> None:
         """Run a coroutine function as long as the service. It should end when `draining` is set.
 
-        At the deadline it is cancelled. If it raises before, the service drains and exits with 1.
+        At the deadline it is cancelled. If it raises before the drain, or is cancelled by anyone else, the service
+        drains and exits with 1; if it returns, the service goes on without it.
         """
-        self._work.append(_Work(function, name or _named(function)))
+        self._require_new()
+        self._work.append(Work(function, name or _named(function)))
 
     def on_ready(self, function: Callable[[], object]) -> None:
-        """Call a function once, when everything has started and signals are routed."""
+        """Call a function once, when everything has started and signals are routed. If it raises, the service ends."""
+        self._require_new()
         self._on_ready.append(function)
 
     def stop(self) -> None:
-        """Drain as SIGTERM does. Safe from any thread, but not before the service runs."""
-        self._want_drain(None)
+        """Drain as SIGTERM does. Safe from any thread, also before the service runs: then it ends as soon as it does.
+
+        Only the first stop or signal counts; a later one moves no deadline.
+        """
+        self._stop_came_early = True  # before the loop is looked at: `serve` does the two the other way round
+        if self._loop is not None:
+            self._want_drain()
 
     def run(self) -> int:
         """Run until a signal, drain, and return the exit code: `raise SystemExit(service.run())`.
 
         Must be called in the main thread, outside of any event loop. Faults are printed to stderr, without traceback.
+        A router that was installed already is left installed. SIGHUP stays ignored once ours is restored. Where
+        threads are left that the interpreter's exit waits for, the deadline stays armed for them.
         """
         router = self._router = self._router or SignalRouter()
-        with contextlib.suppress(RuntimeError):  # the command has installed it with its first statement
-            router.install()
-        before = set(threading.enumerate())
-        code = EXIT_FAILED
+        is_ours = _install(router)
         try:
-            code = asyncio.run(self.serve())
+            return asyncio.run(self.serve())
         finally:
-            if not _stragglers(before):
-                router.restore(ignore_hup=True)
-        return code
+            self._let_go(router, restore=is_ours)
 
     async def serve(self) -> int:
-        """Do what `run` does inside an event loop that is running already; signals only if a router was given."""
-        self._loop = asyncio.get_running_loop()
+        """Do what `run` does inside an event loop that is running already; signals only if a router was given.
+
+        Cancelling it ends everything at once, without a drain.
+        """
+        self._require_new()
         self.state = "starting"
-        starting = asyncio.create_task(self._start(), name="hotconf-start")
-        self._route(starting)
-        undo = contextlib.AsyncExitStack()
-        self._undo = undo
+        self._loop = asyncio.get_running_loop()
         try:
-            await starting
-        except asyncio.CancelledError:
-            if not self._wanted.is_set():
-                raise
-            log.info("stopped while starting")
-            return await self._give_up(EXIT_DRAINED)
-        except ConfigError as error:
-            print(f"hotconf: {error}", file=sys.stderr)  # noqa: T201 - the one message of a start that failed
-            return await self._give_up(EXIT_CONFIGURATION)
-        except Exception as error:
-            log.debug("start failed", exc_info=True)
-            print(f"hotconf: could not start: {_reason(error)}", file=sys.stderr)  # noqa: T201
-            return await self._give_up(EXIT_FAILED)
-        self._become_ready()
+            return await self._live()
+        except BaseException:
+            await self._give_up()
+            raise
+
+    def _require_new(self) -> None:
+        if self.state != "new":
+            raise RuntimeError("a service is put together before it runs, and runs once")
+
+    async def _live(self) -> int:
+        failure = await self._come_up()
+        if failure is not None:
+            self._arm(time.monotonic() + CLEANUP + CUT, failure or EXIT_DEADLINE)
+            await self._give_up()
+            return failure
         await self._until_wanted()
         return await self._drain()
 
     # Starting
 
-    _undo: contextlib.AsyncExitStack
+    async def _come_up(self) -> int | None:
+        """Start everything. Return None, or the exit code where that failed or was stopped."""
+        self._starting = asyncio.create_task(self._start(), name="hotconf-start")
+        if self._router is not None:
+            self._router.route(on_reload=self._want_reload, on_drain=self._want_drain)
+        if self._stop_came_early:
+            self._want_drain()
+        try:
+            await self._starting
+        except asyncio.CancelledError:
+            if not self._wanted.is_set() or is_cancelled():
+                raise
+            log.info("stopped while starting")
+            return EXIT_DRAINED
+        except ConfigError as error:
+            print(f"hotconf: {error}", file=sys.stderr)  # noqa: T201 - the one message of a start that failed
+            return EXIT_CONFIGURATION
+        except Exception as error:
+            log.debug("start failed", exc_info=True)
+            print(f"hotconf: could not start: {_reason(error)}", file=sys.stderr)  # noqa: T201
+            return EXIT_FAILED
+        if not self._wanted.is_set():
+            self._become_ready()
+        return None
 
     async def _start(self) -> None:
         if self.conf is not None:
@@ -170,32 +189,34 @@ class Service:
             self._undo.push_async_callback(server.stop)
             await server.start()
 
-    def _route(self, starting: asyncio.Task[None]) -> None:
-        if self._router is not None:
-            self._router.route(on_reload=self._want_reload, on_drain=lambda signum: self._want_drain(starting, signum))
-
     def _become_ready(self) -> None:
         self.state = "ready"
-        for job in self._jobs:
-            work = _Work(job.run, f"job {job.name}")
-            self._work.append(work)
         for work in self._work:
             work.start()
         if self._reload_waits:
             self._reload()
         for function in self._on_ready:
-            function()
+            try:
+                function()
+            except Exception as error:  # noqa: BLE001 - a user's function: named and logged below
+                self._fail(f"on_ready {_named(function)}", error)
 
-    async def _give_up(self, code: int) -> int:
+    async def _give_up(self) -> None:
+        """End everything at once."""
         self.state = "stopped"
+        self._wanted.set()
+        tasks = [work.task for work in self._work if work.task is not None]
+        tasks += [self._starting] if self._starting is not None else []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CUT)
         await bounded(self._undo.aclose(), asyncio.get_running_loop().time() + CLEANUP, "undoing the start")
-        return code
 
     # Running
 
     def _want_reload(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._reload)
+        self._call_in_loop(self._reload)
 
     def _reload(self) -> None:
         if self.state != "ready":
@@ -206,39 +227,55 @@ class Service:
             except HotconfError as refusal:
                 log.info("SIGHUP refused: %s", refusal)
 
-    def _want_drain(self, starting: asyncio.Task[None] | None, signum: int | None = None) -> None:
-        began = time.monotonic()
-        if self._router is not None:
-            self._router.arm(began + self.grace_period + CLEANUP, EXIT_DEADLINE)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._begin_drain, began, signum, starting)
+    def _want_drain(self, signum: int | None = None) -> None:
+        """Arm the deadline and begin the drain, once. Called in the router's thread: the loop may be blocked."""
+        if self._drain_began is None:
+            self._drain_began = time.monotonic()
+            self._arm(self._drain_began + self.grace_period + CLEANUP, EXIT_DEADLINE)
+            self._call_in_loop(self._begin_drain, signum)
 
-    def _begin_drain(self, began: float, signum: int | None, starting: asyncio.Task[None] | None) -> None:
-        if self._drain_began is not None:
-            return
-        self._drain_began = began
+    def _begin_drain(self, signum: int | None) -> None:
         self._wanted.set()
         why = signal.Signals(signum).name if signum else "a stop was asked for" if self._cause is None else "a failure"
         log.info("draining: %s; grace period %s s", why, self.grace_period)
-        if starting is not None and not starting.done():
-            starting.cancel()
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+
+    def _arm(self, deadline: float, code: int) -> None:
+        if self._router is not None:
+            self._router.arm(deadline, code)
+
+    def _call_in_loop(self, function: Callable[..., object], *args: Any) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has closed: there is nothing left to reload or to drain
+                self._loop.call_soon_threadsafe(function, *args)
 
     async def _until_wanted(self) -> None:
         """Return when the drain is wanted, or when a task has died unasked."""
         waiting = asyncio.create_task(self._wanted.wait())
-        tasks = {work.task for work in self._work if work.task is not None}
-        while not waiting.done():
-            done, tasks = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            tasks -= {waiting}
-            for task in done - {waiting}:
-                self._ended(task)
+        try:
+            tasks = {work.task for work in self._work if work.task is not None}
+            while not waiting.done():
+                done, tasks = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+                tasks -= {waiting}
+                for task in done - {waiting}:
+                    self._ended(task)
+        finally:
+            waiting.cancel()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled() or task.exception() is None or self._wanted.is_set():
+        error = asyncio.CancelledError("somebody cancelled it") if task.cancelled() else task.exception()
+        if error is None:
             return
-        self._cause = task.exception()
-        log.error("task %s died unasked; the service ends", task.get_name(), exc_info=self._cause)
-        self._want_drain(None)
+        if self._wanted.is_set():
+            log.error("task %s failed while draining", task.get_name(), exc_info=error)
+        else:
+            self._fail(f"task {task.get_name()}", error)
+
+    def _fail(self, what: str, error: BaseException) -> None:
+        self._cause = self._cause or error
+        log.error("%s died unasked; the service ends", what, exc_info=error)
+        self._want_drain()
 
     # Draining
 
@@ -255,11 +292,11 @@ class Service:
         for name in cut:
             log.warning("drain: cut %s", name)
         with step("closing"):
-            await bounded(self._undo.aclose(), budget.end, "closing servers and configuration")
+            closed = await bounded(self._undo.aclose(), budget.end - CUT, "closing servers and configuration")
         self.state = "stopped"
         if self._cause is not None:
             return EXIT_FAILED
-        return EXIT_DEADLINE if cut else EXIT_DRAINED
+        return EXIT_DEADLINE if cut or not closed else EXIT_DRAINED
 
     def _announce(self) -> None:
         self.state = "draining"
@@ -267,24 +304,32 @@ class Service:
             self.conf.begin_drain()
         for server in self._servers:
             server.begin_drain()
-        for job in self._jobs:
-            job.stop()
+        for work in self._work:
+            if work.job is not None:
+                work.job.stop()
 
     async def _finish(self, budget: Budget) -> list[str]:
-        """Wait for everything in flight at once. Return the names of what was cut at the deadline."""
-        drains = [server.drain(deadline=budget.deadline) for server in self._servers]
-        results = await asyncio.gather(*drains, self._finish_work(budget), self._finish_leases(budget))
+        """Wait for everything in flight. Return the names of what was cut at the deadline."""
+        drains = [drained(server, budget) for server in self._servers]
+        results = await asyncio.gather(*drains, self._finish_work(budget))
+        # Leases last: most belong to a request or a job, which has returned its own by now, finished or cut.
+        results.append(await self._finish_leases(budget))
         return [name for names in results for name in names]
 
     async def _finish_work(self, budget: Budget) -> Iterable[str]:
-        tasks = [work.task for work in self._work if work.running and work.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=max(0.0, budget.deadline - asyncio.get_running_loop().time()))
-        cut = [str(work) for work in self._work if work.running]
-        for task in tasks:
+        tasks = [work.task for work in self._work if work.task is not None and not work.task.done()]
+        if not tasks:
+            return ()
+        left = max(0.0, budget.deadline - asyncio.get_running_loop().time())
+        ended, late = await asyncio.wait(tasks, timeout=left)
+        for task in ended:
+            if not task.cancelled():
+                self._ended(task)
+        cut = [str(work) for work in self._work if work.under_way]
+        for task in late:
             task.cancel()
-        if cut:
-            await asyncio.wait(tasks, timeout=CLEANUP / 3)
+        if late:
+            await asyncio.wait(late, timeout=CUT)
         return cut
 
     async def _finish_leases(self, budget: Budget) -> Iterable[str]:
@@ -296,6 +341,43 @@ class Service:
     def _hold(self) -> AbstractContextManager[Any]:
         return self.conf.pin() if self.conf is not None else contextlib.nullcontext()
 
+    # Leaving
+
+    def _let_go(self, router: SignalRouter, *, restore: bool) -> None:
+        """Give the signals back and disarm; not before the interpreter has joined the threads that are left."""
+        if _threads_left():
+            if self._drain_began is None:
+                router.arm(time.monotonic() + CLEANUP, EXIT_FAILED)
+            if restore:
+                atexit.register(router.restore, ignore_hup=True)
+        elif restore:
+            router.restore(ignore_hup=True)
+        else:
+            router.disarm()
+
+
+def _install(router: SignalRouter) -> bool:
+    """Install a router. Return False where somebody has done so: the command, with its first statement."""
+    try:
+        router.install()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _threads_left() -> bool:
+    """Whether there are threads that the interpreter's exit waits for."""
+    left = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+    for thread in left:
+        log.info("thread %s is still running; at the deadline the process ends without it", thread.name)
+    return bool(left)
+
+
+def _seconds(name: str, value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number of seconds, not below zero")
+    return value
+
 
 def _named(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__qualname__", type(function).__name__))
@@ -304,12 +386,4 @@ def _named(function: Callable[..., Any]) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) if isinstance(error, SignalsUnavailable) else f"{type(error).__name__}: {error}"
-
-
-def _stragglers(before: set[threading.Thread]) -> bool:
-    """Whether threads are left that the interpreter would wait for at its exit: the deadline must stay armed then."""
-    late = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
-    for thread in late:
-        log.warning("thread %s is still running; the process ends at the deadline without it", thread.name)
-    return bool(late)
+    return str(error) if isinstance(error, HotconfError) else f"{type(error).__name__}: {error}"

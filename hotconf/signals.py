@@ -3,7 +3,7 @@
 The only signal handlers of the package are here. They do nothing but write a byte to a pipe; a thread reads
 the pipe and turns bytes into calls, so a blocked event loop can hold up neither the second signal nor the
 deadline. The thread needs the interpreter lock for that: while a C call keeps the lock, only the
-`faulthandler` timer behind `arm` still works.
+`faulthandler` timer behind `arm` still works, and signals that arrive meanwhile count as having arrived together.
 
 This module is the first thing the command imports: keep it light.
 """

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from hotconf.abc import LayeredSource, Source, WatchedFiles
 from hotconf.errors import SourceError
+from hotconf.layer import Layer
 from hotconf.origin import Origin
 from hotconf.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from hotconf.layer import Layer
 
 
 @dataclass(slots=True, eq=False)
@@ -25,7 +25,7 @@ class SourceState:
     source: Source | LayeredSource
     state: Literal["unread", "fresh", "stale", "failed"] = "unread"
     error: str | None = None
-    layers: Sequence[Layer] = ()
+    layers: Sequence[Layer] | None = None
 
     async def read(self) -> Sequence[Layer]:
         """Read the source. Raises SourceError; an optional source that is out of reach keeps its last layers."""
@@ -33,10 +33,10 @@ class SourceState:
             self.layers = await _read(self.source)
         except (OSError, TimeoutError) as error:
             self._failed(error)
-            if self.source.required or not self.layers:
+            if self.source.required or self.layers is None:
                 raise SourceError(self._faults(error)) from error
             self.state = "stale"
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failed(error)
             raise SourceError(self._faults(error)) from error
         else:
@@ -54,10 +54,15 @@ class SourceState:
             "error": self.error,
         }
 
-    def _failed(self, error: Exception) -> None:
+    def cancelled(self, error: asyncio.CancelledError) -> Sequence[Fault]:
+        """Return the faults of a read that something else cancelled: a failure like any other."""
+        self._failed(error)
+        return self._faults(error)
+
+    def _failed(self, error: BaseException) -> None:
         self.state, self.error = "failed", "; ".join(str(fault) for fault in self._faults(error))
 
-    def _faults(self, error: Exception) -> Sequence[Fault]:
+    def _faults(self, error: BaseException) -> Sequence[Fault]:
         if isinstance(error, SourceError):
             return error.faults
         message = f"cannot be read: {type(error).__name__}: {error}"
@@ -65,7 +70,11 @@ class SourceState:
 
 
 async def _read(source: Source | LayeredSource) -> Sequence[Layer]:
-    return await source.read_all() if isinstance(source, LayeredSource) else [await source.read()]
+    layers = await source.read_all() if isinstance(source, LayeredSource) else [await source.read()]
+    for layer in layers:
+        if not (isinstance(layer, Layer) and isinstance(layer.values, Mapping)):
+            raise TypeError("it did not return a Layer of a mapping")
+    return layers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,14 +91,18 @@ class Stack:
     async def read(self) -> list[Layer]:
         """Read every source at once. Raises one SourceError with every fault of every source."""
         results = await asyncio.gather(*(state.read() for state in self.states), return_exceptions=True)
-        faults = [fault for result in results if isinstance(result, SourceError) for fault in result.faults]
+        layers, faults = list[Layer](), list[Fault]()
+        for state, result in zip(self.states, results, strict=True):
+            if isinstance(result, asyncio.CancelledError):
+                faults += state.cancelled(result)
+            elif isinstance(result, SourceError):
+                faults += result.faults
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                layers += result
         if faults:
             raise SourceError(faults)
-        layers: list[Layer] = []
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-            layers += result
         return layers
 
     def paths(self) -> Iterator[Path]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hotconf import keypath
@@ -46,8 +48,8 @@ class Subscription:
 
 
 def _touches(changed: KeyPath, wanted: KeyPath) -> bool:
-    shorter = min(len(changed), len(wanted))
-    return changed[:shorter] == wanted[:shorter]
+    # A mapping's keys may be numbers or enums; the dotted paths of a registration know only their text.
+    return all(key == part or str(key) == str(part) for key, part in zip(changed, wanted, strict=False))
 
 
 class PrepareFailed(Exception):  # noqa: N818 - a verdict, turned into a Report by the caller
@@ -58,53 +60,85 @@ class PrepareFailed(Exception):  # noqa: N818 - a verdict, turned into a Report 
         super().__init__(fault)
 
 
+_FAILURES = (Exception, asyncio.CancelledError, SystemExit)
+"""What a subscriber's code may raise without taking the engine with it."""
+
+
+def asked_to_stop() -> bool:
+    """Whether this task is being cancelled. A CancelledError alone may come from something that was awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def prepare(subscription: Subscription, change: Change[Any], *, timeout: float | None) -> Prepared | None:
     """Run one prepare. Raises PrepareFailed with the subscriber's name; `timeout`, seconds, is for async ones."""
-    started = time.monotonic()
+    limit = asyncio.timeout(timeout)
     try:
-        result = subscription.function(change)
+        result = _timed(subscription.name, subscription.function, change)
         if inspect.isawaitable(result):
-            async with asyncio.timeout(timeout):
+            async with limit:
                 result = await result
-        else:
-            _warn_if_slow(subscription, time.monotonic() - started)
     except Refuse as refusal:
         raise PrepareFailed(Fault("", f"{subscription.name} refuses: {refusal.reason}")) from None
-    except TimeoutError:
-        reason = f"{subscription.name} was not ready within {timeout} s"
-        raise PrepareFailed(Fault("", reason)) from None
-    except Exception as error:
-        reason = f"{subscription.name} raised {type(error).__name__}: {error}"
-        raise PrepareFailed(Fault("", reason)) from error
+    except _FAILURES as error:
+        if asked_to_stop():
+            raise asyncio.CancelledError from error
+        reason = f"was not ready within {timeout:g} s" if limit.expired() else f"raised {type(error).__name__}: {error}"
+        raise PrepareFailed(Fault("", f"{subscription.name} {reason}")) from error
     return result if hasattr(result, "commit") else None
 
 
-async def rollback(prepared: Iterable[tuple[Subscription, Prepared]]) -> None:
-    """Roll back in reverse, every one of them. One that raises is logged: there is nothing else left to undo."""
+async def rollback(prepared: Iterable[tuple[Subscription, Prepared]], *, timeout: float | None) -> None:
+    """Roll back in reverse, every one of them, also when cancelled meanwhile: that is raised at the end.
+
+    One that raises, or takes longer than `timeout` seconds, is logged: there is nothing else left to undo.
+    """
+    interrupted: asyncio.CancelledError | None = None
     for subscription, state in reversed(list(prepared)):
         try:
-            result = state.rollback()
-            if inspect.isawaitable(result):
-                await result
-        except Exception:
+            async with asyncio.timeout(timeout):
+                await _roll_back(subscription, state)
+        except _FAILURES as error:
+            if isinstance(error, asyncio.CancelledError) and asked_to_stop():
+                interrupted = error
             log.exception("rollback of %s raised", subscription.name)
+    if interrupted is not None:
+        raise interrupted
+
+
+async def _roll_back(subscription: Subscription, state: Prepared) -> None:
+    result = _timed(f"rollback of {subscription.name}", state.rollback)
+    if inspect.isawaitable(result):
+        await result
 
 
 def commit(prepared: Iterable[tuple[Subscription, Prepared]]) -> tuple[str, ...]:
     """Commit in order, without awaiting. Return what went wrong: the others still run, and the swap stands."""
-    errors = []
-    for subscription, state in prepared:
-        try:
-            state.commit()
-        except Exception as error:
-            log.exception("commit of %s raised", subscription.name)
-            errors.append(f"commit of {subscription.name} raised {type(error).__name__}")
-    return tuple(errors)
+    return tuple(error for subscription, state in prepared if (error := _commit(subscription, state)))
 
 
-def _warn_if_slow(subscription: Subscription, seconds: float) -> None:
+def _commit(subscription: Subscription, state: Prepared) -> str:
+    name = f"commit of {subscription.name}"
+    try:
+        result: object = _timed(name, state.commit)
+    except _FAILURES as error:
+        log.exception("%s raised", name)
+        return f"{name} raised {type(error).__name__}"
+    if inspect.iscoroutine(result):
+        result.close()
+        log.error("%s is async: it cannot be awaited between the swap and the last commit, and was not run", name)
+        return f"{name} is async and was not run"
+    return ""
+
+
+def _timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function, and name it in a warning if it held the loop up."""
+    started = time.monotonic()
+    result = function(*arguments)
+    seconds = time.monotonic() - started
     if seconds > SLOW:
-        log.warning("subscriber %s held the loop up for %.0f ms", subscription.name, seconds * 1000)
+        log.warning("subscriber %s held the loop up for %.0f ms", name, seconds * 1000)
+    return result
 
 
 @dataclass(slots=True, eq=False)
@@ -113,9 +147,12 @@ class _Listener:
 
     subscription: Subscription
     pending: Change[Any] | None = None
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Future[Any] | None = None
+    gone: bool = False
 
     def hear(self, change: Change[Any]) -> None:
+        if self.gone:
+            return
         if self.task is None:
             self._deliver(change)
         elif self.pending is None:
@@ -123,29 +160,33 @@ class _Listener:
         else:
             self.pending = Change(self.pending.old, change.new, (), change.generation)
 
-    def _deliver(self, change: Change[Any]) -> None:
-        started = time.monotonic()
-        try:
-            result = self.subscription.function(change)
-        except Exception:
-            log.exception("subscriber %s raised; the configuration stands", self.subscription.name)
-            return
-        _warn_if_slow(self.subscription, time.monotonic() - started)
-        if inspect.isawaitable(result):
-            self.task = asyncio.ensure_future(self._finish(result))
+    def leave(self) -> None:
+        """Hear nothing any more, also what is pending."""
+        self.gone, self.pending = True, None
 
-    async def _finish(self, result: Any) -> None:
+    def _deliver(self, change: Change[Any]) -> None:
         try:
-            await result
-        except Exception:
-            log.exception("subscriber %s raised; the configuration stands", self.subscription.name)
-        finally:
-            self.task = None
+            result = _timed(self.subscription.name, self.subscription.function, change)
+        except Exception as error:
+            self._complain(error)
+            return
+        if inspect.isawaitable(result):
+            self.task = asyncio.ensure_future(result)
+            self.task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Future[Any]) -> None:
+        self.task = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._complain(error)
         self._catch_up()
+
+    def _complain(self, error: BaseException) -> None:
+        log.error("subscriber %s raised; the configuration stands", self.subscription.name, exc_info=error)
 
     def _catch_up(self) -> None:
         missed, self.pending = self.pending, None
-        if missed is None:
+        if missed is None or self.gone:
             return
         changed = differences(missed.old, missed.new)
         if changed and self.subscription.wants(changed):
@@ -159,19 +200,28 @@ class Subscribers:
 
     preparing: tuple[Subscription, ...] = ()
     listeners: tuple[_Listener, ...] = ()
+    _leaving: tuple[_Listener, ...] = ()
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def add_prepare(self, subscription: Subscription) -> None:
         """Register for prepare."""
-        self.preparing += (subscription,)
+        with self._lock:
+            self.preparing += (subscription,)
 
     def add_listener(self, subscription: Subscription) -> None:
         """Register for on_change."""
-        self.listeners += (_Listener(subscription),)
+        with self._lock:
+            self.listeners += (_Listener(subscription),)
 
     def remove(self, function: Callable[..., Any]) -> None:
-        """Take back every registration of a function."""
-        self.preparing = tuple(entry for entry in self.preparing if entry.function != function)
-        self.listeners = tuple(entry for entry in self.listeners if entry.subscription.function != function)
+        """Take back every registration of a function. What it is busy with it may finish."""
+        with self._lock:
+            leaving = tuple(entry for entry in self.listeners if entry.subscription.function == function)
+            self.preparing = tuple(entry for entry in self.preparing if entry.function != function)
+            self.listeners = tuple(entry for entry in self.listeners if entry not in leaving)
+            self._leaving = tuple(entry for entry in (*self._leaving, *leaving) if entry.task is not None)
+        for listener in leaving:
+            listener.leave()
 
     def tell(self, change: Change[Any], changed: tuple[KeyPath, ...]) -> None:
         """Tell the listeners that want it. Called on the engine's loop, after the swap."""
@@ -179,7 +229,24 @@ class Subscribers:
             if listener.subscription.wants(changed):
                 listener.hear(change)
 
-    async def settle(self) -> None:
-        """Wait until no listener is at work."""
-        while tasks := [listener.task for listener in self.listeners if listener.task is not None]:
-            await asyncio.wait(tasks)
+    async def settle(self, *, timeout: float) -> None:
+        """Wait until no listener is at work; after `timeout` seconds cancel and name those that still are."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    while tasks := self._at_work():
+                        await asyncio.wait(tasks)
+        finally:
+            await self._cancel()
+
+    def _at_work(self) -> list[asyncio.Future[Any]]:
+        return [entry.task for entry in (*self.listeners, *self._leaving) if entry.task is not None]
+
+    async def _cancel(self) -> None:
+        tasks = self._at_work()
+        for listener in (*self.listeners, *self._leaving):
+            listener.pending = None
+            if listener.task is not None:
+                log.warning("subscriber %s was still at work when the engine stopped", listener.subscription.name)
+                listener.task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

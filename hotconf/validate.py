@@ -60,8 +60,8 @@ def _build(model: type[BaseModel], values: dict[str, Any]) -> BaseModel:
         validated: BaseModel = model.model_validate(values)
         return validated
     # BaseSettings.__init__ would read the environment again; this is what BaseModel.__init__ does after it.
-    settings = BaseModel.__new__(model)
-    built = model.__pydantic_validator__.validate_python(values, self_instance=settings)
+    settings: BaseModel = model.__new__(model)
+    built: object = model.__pydantic_validator__.validate_python(values, self_instance=settings)
     if built is not settings:
         message = f"a validator of {model.__name__} returns another object than the one it was given"
         raise Invalid([Fault("", message)])

@@ -1,7 +1,7 @@
 """Watches: hints that something the sources read may have changed.
 
-A hint is no more than a reason to read again: what changed, and whether anything did, is for the reading to say. So a hint
-too many costs one read and a hint too few is a fault. Three things keep it from being missed:
+A hint is no more than a reason to read again: what changed, and whether anything did, is for the reading to say. So a
+hint too many costs one read and a hint too few is a fault. Three things keep a change from being missed:
 
 - Folders are watched, never files, and every folder on the way from the root to the file, through each symbolic link. A
   file, a link or a parent folder that is replaced by a rename is an event in a folder that stays.
@@ -24,14 +24,14 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Mapping, Set as AbstractSet
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Set as AbstractSet
+    from types import TracebackType
     from typing import Self
 
     from watchfiles._rust_notify import RustNotify
@@ -44,25 +44,25 @@ DIGEST_LIMIT = 4 * 2**20
 """Bytes. While polling, the content of larger files is not looked at: their size, times and inode must tell."""
 
 _STEP = 0.01  # seconds between two looks of watchfiles at its own queue, while something is going on
-_IDLE_STEP = 0.025  # and when nothing is: waking up is the whole cost of an idle watcher
+_IDLE_STEP = 0.03  # and when nothing is: waking up is the whole cost of an idle watcher
 _ALERT = 5.0  # seconds for which something still counts as going on
+_CLOCK_SLACK = 0.5  # seconds
 _REARM_ATTEMPTS = 100
 _MAX_LINKS = 40  # the kernel's own limit
 _EXIT_PATIENCE = 1.0  # seconds; a thread stuck in a dead mount is left behind after that
 
 
 class Watcher:
-    """Hints that some of `paths` may have changed.
+    """Hints that some of `paths` may have changed. An async context manager, entered once.
 
-    `paths` is called afresh at every look, in the watcher's thread. A file's path stands for the file, whether it exists or
+    `paths` is called afresh at every look, in the watcher's thread. A file's path stands for the file, existing or
     not; a folder's path for its direct children. A relative path starts where the process stood at construction.
 
-    A hint comes `debounce` seconds after the last event, and at the latest `max_wait` seconds after the first one. Every
-    `poll` seconds the watcher looks for itself; where events are not to be had (`mode="poll"`, no watches left, a network
-    file system) that is the only way, and it then compares content too.
+    A hint comes `debounce` seconds after the last event, at the latest `max_wait` seconds after the first one. Every
+    `poll` seconds the watcher looks for itself. Where events are not to be had (`mode="poll"`, no watches left, a
+    network file system) that is the only way, and it then compares content too.
 
-    Used as `async with`: inside, nothing is missed any more, so the first read belongs there. Leaving stops the thread
-    within a step. A watcher is entered once.
+    Inside the context nothing is missed any more, so the first read belongs there. Leaving it ends the thread.
     """
 
     def __init__(
@@ -92,8 +92,7 @@ class Watcher:
         return self._observer.reason
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        listener = _Listener(loop, armed=self._armed.set, hint=self._hint, end=self._end)
+        listener = _Listener(asyncio.get_running_loop(), armed=self._armed.set, hint=self._hint, end=self._end)
         threading.Thread(target=self._observer.run, args=(listener,), name="hotconf-watch", daemon=True).start()
         try:
             await self._armed.wait()
@@ -104,7 +103,9 @@ class Watcher:
             raise self._error
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._observer.stop.set()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), _EXIT_PATIENCE)
@@ -112,17 +113,15 @@ class Watcher:
     async def changes(self) -> AsyncGenerator[frozenset[Path], None]:
         """Yield which of `paths` may have changed, never none. Hints that were not yet taken are merged into one.
 
-        Ends when the watcher is left. For one consumer; it can be cancelled and asked again without loss. An error of
+        For one consumer, who may be cancelled and ask again without loss. Ends when the watcher is left. An error of
         `paths` is raised here.
         """
-        while True:
+        while not self._ended.is_set():
             await self._news.wait()
             self._news.clear()
             if self._hinted:
                 hint, self._hinted = frozenset(self._hinted), set()
                 yield hint
-            if self._ended.is_set():
-                break
         if self._error is not None:
             raise self._error
 
@@ -145,7 +144,7 @@ class _Pace(NamedTuple):
 
 
 class _Listener:
-    """What the watcher's thread says to the loop. A loop that is closed hears nothing, and that is no error."""
+    """What the watcher's thread says to the loop. Saying anything but `end` to a closed loop raises RuntimeError."""
 
     def __init__(
         self,
@@ -159,17 +158,14 @@ class _Listener:
         self._armed, self._hint, self._end = armed, hint, end
 
     def armed(self) -> None:
-        self._call(self._armed)
+        self._loop.call_soon_threadsafe(self._armed)
 
     def hint(self, paths: frozenset[Path]) -> None:
-        self._call(lambda: self._hint(paths))
+        self._loop.call_soon_threadsafe(self._hint, paths)
 
     def end(self, error: Exception | None) -> None:
-        self._call(lambda: self._end(error))
-
-    def _call(self, function: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function)
+            self._loop.call_soon_threadsafe(self._end, error)
 
 
 @dataclass(slots=True)
@@ -214,7 +210,7 @@ class _Observer:
         self._pending = _Pending(pace)
         self._feed: _Feed = _Interval()
         self._seen = _Survey({})
-        self._looked = self._failed = float("-inf")
+        self._looked = self._failed = self._alert = float("-inf")
 
     def run(self, listener: _Listener) -> None:
         error: Exception | None = None
@@ -233,6 +229,8 @@ class _Observer:
     def _turn(self, listener: _Listener) -> None:
         due = min(self._pending.due, self._looked + self._pace.poll)
         events = self._seen.relevant(self._wait(due))
+        if events:
+            self._alert = monotonic() + _ALERT
         if events or monotonic() >= due:
             self._look(events)
         if monotonic() >= self._pending.due:
@@ -240,7 +238,7 @@ class _Observer:
 
     def _wait(self, due: float) -> AbstractSet[str]:
         try:
-            return self._feed.wait(due, self.stop)
+            return self._feed.wait(due, self.stop, _STEP if monotonic() < self._alert else _IDLE_STEP)
         except (OSError, RuntimeError) as error:
             # A name that is not UTF-8, in a folder that others use, is enough. Once is nothing; a habit is.
             if monotonic() < self._failed + self._pace.poll:
@@ -325,8 +323,11 @@ class _Feed(Protocol):
 
     open: bool
 
-    def wait(self, until: float, stop: threading.Event, /) -> AbstractSet[str]:
-        """Return the paths of events; none when `until` (monotonic) has come or `stop` is set."""
+    def wait(self, until: float, stop: threading.Event, step: float) -> AbstractSet[str]:
+        """Return the paths of events; none when `until` (monotonic) has come or `stop` is set.
+
+        Events that follow each other within `step` seconds come together.
+        """
 
     def drain(self) -> AbstractSet[str]:
         """Return the events that are already there."""
@@ -341,7 +342,7 @@ class _Interval:
 
     open: bool = True
 
-    def wait(self, until: float, stop: threading.Event, /) -> AbstractSet[str]:
+    def wait(self, until: float, stop: threading.Event, step: float) -> AbstractSet[str]:  # noqa: ARG002 - the protocol
         stop.wait(max(0.0, until - monotonic()))
         return frozenset()
 
@@ -361,27 +362,22 @@ class _Events:
     def __init__(self, folders: Iterable[str]) -> None:
         self.open = True
         self._notify = _open_notify(list(folders))
-        self._told = float("-inf")
 
-    def wait(self, until: float, stop: threading.Event, /) -> AbstractSet[str]:
-        alert = min(until, self._told + _ALERT) > monotonic()
-        step = _STEP if alert else _IDLE_STEP
-        events = self._collect(step, _Until(until, stop))
-        if events:
-            self._told = monotonic()
-        return events
+    def wait(self, until: float, stop: threading.Event, step: float) -> AbstractSet[str]:
+        return self._collect(step, until, stop)
 
     def drain(self) -> AbstractSet[str]:
         with contextlib.suppress(RuntimeError):
-            return self._collect(0.001, _Until(monotonic(), threading.Event()))
+            return self._collect(0.001, monotonic(), threading.Event())
         return frozenset()
 
     def close(self) -> None:
         self._notify.close()
 
-    def _collect(self, step: float, until: _Until) -> AbstractSet[str]:
+    def _collect(self, step: float, until: float, stop: threading.Event) -> AbstractSet[str]:
         milliseconds = round(step * 1000)
-        told = self._notify.watch(milliseconds, milliseconds, 0, until)
+        timeout = max(1, round((until - monotonic()) * 1000))
+        told = self._notify.watch(milliseconds, milliseconds, timeout, _Stop(stop, until + _CLOCK_SLACK))
         return frozenset() if isinstance(told, str) else {path for _, path in told}
 
 
@@ -400,18 +396,22 @@ def _open_notify(folders: list[str]) -> RustNotify:
 
 
 @dataclass(frozen=True, slots=True)
-class _Until:
-    """Ends a wait of watchfiles, in place of its own timeout: that one counts by the wall clock, which may be set back."""
+class _Stop:
+    """Ends a wait of watchfiles from outside, which drops the events of its last step.
 
-    until: float
+    That is why the end of a wait is left to its own timeout, though it counts by the wall clock; `latest` (monotonic)
+    is for the day when that clock is set back.
+    """
+
     stop: threading.Event
+    latest: float
 
     def is_set(self) -> bool:
-        return self.stop.is_set() or monotonic() >= self.until
+        return self.stop.is_set() or monotonic() >= self.latest
 
 
 class _Stamp(NamedTuple):
-    """What tells one state of a file from another. Times in nanoseconds; the digest is empty where content was not read."""
+    """What tells one state of a file from another. Times in nanoseconds; no digest where content was not read."""
 
     device: int
     inode: int
@@ -427,8 +427,10 @@ _State: TypeAlias = "_Stamp | int | tuple[tuple[str, _Stamp | int], ...]"
 
 
 class _Folder(NamedTuple):
-    """A folder on the way. `required`: it holds a link or the end of the way, and must be watched; a mere parent may stay
-    unwatched where it cannot be read.
+    """A folder on the way, by device and inode.
+
+    `required`: it holds a link or the end of the way, and must be watched. A mere parent may stay unwatched where it
+    cannot be read.
     """
 
     place: tuple[int, int]
@@ -439,16 +441,14 @@ class _Folder(NamedTuple):
 class _Trace:
     """How one path resolved, name by name.
 
-    `names` are the names that were looked up, each as the real path of its folder plus the name; an event on one of them
-    concerns the path. `inside` is the folder of which any child does. `reached` is False while a folder above the last
-    name is missing.
+    `names` are the names that were looked up, each as the real path of its folder plus the name: an event on one of
+    them concerns the path. `inside` is the folder of which any child does.
     """
 
     names: AbstractSet[str]
     folders: Mapping[str, _Folder]
     end: str
     inside: str | None
-    reached: bool
     state: _State
 
     def met_by(self, events: AbstractSet[str]) -> bool:
@@ -498,9 +498,8 @@ def _changed(before: _Survey, after: _Survey, events: AbstractSet[str]) -> set[P
 def _trace_changed(before: _Trace | None, after: _Trace, events: AbstractSet[str]) -> bool:
     if before is None or before.state != after.state:
         return True
-    # Back to what it was, perhaps, but a reader may have seen what was there in between. Where not even the folder exists,
-    # before and after, there was nothing to be seen: a folder that appears step by step gives no hint for each step.
-    return before.met_by(events) and (before.reached or after.reached)
+    # An event counts even where everything is as it was: what was there in between may have been read.
+    return before.met_by(events)
 
 
 class _Lookup:
@@ -512,10 +511,10 @@ class _Lookup:
 
     def trace(self, path: str) -> _Trace:
         walk = _Walk(self.stat)
-        end, found, reached = walk.follow("/", path)
+        end, found = walk.follow("/", path)
         folder = not isinstance(found, int) and stat.S_ISDIR(found.st_mode)
         state = self._children(walk, end) if folder else self._stamp(end, found)
-        return _Trace(walk.names, walk.folders, end, end if folder else None, reached, state)
+        return _Trace(walk.names, walk.folders, end, end if folder else None, state)
 
     def stat(self, name: str) -> os.stat_result | int:
         """Return what a name stands for, links not followed, or the errno."""
@@ -535,8 +534,7 @@ class _Lookup:
         return tuple((name, self._child(walk, folder, name)) for name in names)
 
     def _child(self, walk: _Walk, folder: str, name: str) -> _Stamp | int:
-        end, found, _ = walk.follow(folder, name)
-        return self._stamp(end, found)
+        return self._stamp(*walk.follow(folder, name))
 
     def _stamp(self, end: str, found: os.stat_result | int) -> _Stamp | int:
         if isinstance(found, int):
@@ -570,8 +568,8 @@ class _Walk:
         self.folders: dict[str, _Folder] = {}
         self._lookup = lookup
 
-    def follow(self, here: str, path: str) -> tuple[str, os.stat_result | int, bool]:
-        """Follow `path` from the folder `here`: the place where it ends, what is there, and whether that is its last name."""
+    def follow(self, here: str, path: str) -> tuple[str, os.stat_result | int]:
+        """Follow `path` from the folder `here`. Returns the place where the way ends, and what is there."""
         names = _names_of(path)
         links = 0
         while names:
@@ -582,19 +580,19 @@ class _Walk:
             place = os.path.join(here, name)  # noqa: PTH118
             found = self._look_up(here, place)
             if isinstance(found, int):
-                return place, found, not names
+                return place, found
             if stat.S_ISLNK(found.st_mode):
                 links += 1
                 target = _read_link(place)
                 if links > _MAX_LINKS or target is None:
-                    return place, errno.ELOOP, not names
+                    return place, errno.ELOOP
                 here = "/" if target.startswith("/") else here
                 names += _names_of(target)
             elif names and not stat.S_ISDIR(found.st_mode):
-                return place, errno.ENOTDIR, False
+                return place, errno.ENOTDIR
             else:
                 here = place
-        return here, self._lookup(here), True
+        return here, self._lookup(here)
 
     def enter(self, folder: str, *, required: bool) -> None:
         """Note a folder, where it can be looked into."""
@@ -627,22 +625,7 @@ def _read_link(place: str) -> str | None:
 
 
 _REMOTE = frozenset(
-    (
-        "9p",
-        "afs",
-        "ceph",
-        "cifs",
-        "fuse",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "prl_fs",
-        "smb3",
-        "smbfs",
-        "vboxsf",
-        "virtiofs",
-    )
+    "9p afs ceph cifs fuse lustre ncpfs nfs nfs4 prl_fs smb3 smbfs vboxsf virtiofs".split()  # noqa: SIM905 - a word list
 )
 
 
@@ -656,13 +639,12 @@ class _Mounts:
     @classmethod
     def read(cls) -> _Mounts:
         """Read the table of this process. Where there is none, nothing is known."""
-        with (
-            contextlib.suppress(OSError),
-            open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines,
-        ):  # noqa: PTH123
-            mounts = list(map(_parse_mount, lines))
-            return cls({device: kind for device, _, kind in mounts}, frozenset(point for _, point, _ in mounts))
-        return cls({}, frozenset())
+        try:
+            lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except OSError:
+            lines = []
+        mounts = list(map(_parse_mount, lines))
+        return cls({device: kind for device, _, kind in mounts}, frozenset(point for _, point, _ in mounts))
 
     def remote(self, devices: Iterable[int]) -> str | None:
         """Return the first file system among `devices` that others change unseen."""

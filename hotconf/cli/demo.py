@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -12,20 +13,23 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from hotconf.service import Service
     from hotconf.signals import SignalRouter
+    from hotconf.web.safety import Safety
 
 SAMPLE = Path("sample_configs/demo.toml")
 COPY = Path("hotconf-demo.toml")
 
+_PORT = click.IntRange(0, 65535)
+_SECONDS = click.FloatRange(0, 86400)
+
 
 @click.command
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8080, show_default=True, help="Port to listen on; 0 lets the kernel choose.")
+@click.option("--port", type=_PORT, default=8080, show_default=True, help="Port; 0 lets the kernel choose.")
 @click.option("--config", type=click.Path(path_type=Path), help=f"Configuration file.  [default: {SAMPLE}]")
-@click.option("--grace-period", default=25.0, show_default=True, help="Seconds that work in flight has to finish.")
-@click.option("--shutdown-delay", default=0.0, show_default=True, help="Seconds to go on accepting after the signal.")
-@click.option("--pid-file", type=click.Path(path_type=Path), help="Write the process id to this file.")
+@click.option("--grace-period", type=_SECONDS, default=25.0, show_default=True, help="Seconds for work in flight.")
+@click.option("--shutdown-delay", type=_SECONDS, default=0.0, show_default=True, help="Seconds to go on accepting.")
+@click.option("--pid-file", type=click.Path(path_type=Path), help="Keep the process id in this file while running.")
 @click.option(
     "--token-file", type=click.Path(path_type=Path), help="File with the bearer token that clients must send."
 )
@@ -43,7 +47,54 @@ def demo(  # noqa: PLR0917 - click passes options by name
     allow_host: tuple[str, ...],
 ) -> int:
     """Start the demo service: edit its file, send it signals, and see what it serves."""
+    safety = _safety(host, token_file, allow_host)
+    path = config or _default_config()
+    _log_to_stderr()
     from hotconf.service import Service
+    from hotconf.web.demo import demo_conf, demo_server
+
+    conf = demo_conf(path)
+    service = Service(conf, grace_period=grace_period, shutdown_delay=shutdown_delay, router=router)
+    server = demo_server(service, conf, host=host, port=port, safety=safety)
+    if pid_file is not None:
+        service.add(PidFile(pid_file))
+    service.on_ready(lambda: _greet(server.url, path))
+    return service.run()
+
+
+class PidFile:
+    """The process id in a file, from the moment everything before it has started. Keeps the Server protocol.
+
+    Read by an operator's `kill -HUP $(cat FILE)`, so that it must not outlive the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = f"pid file {path}"
+        self._path = path
+        self._text = f"{os.getpid()}\n"
+
+    async def start(self) -> None:
+        """Write it. Raises OSError, its `strerror` naming the file."""
+        try:
+            self._path.write_text(self._text, encoding="utf-8")
+        except OSError as error:
+            raise OSError(error.errno, f"cannot write {self._path}: {error.strerror}") from error
+
+    def begin_drain(self) -> None:
+        """Stay: the process is still there."""
+
+    async def drain(self, *, deadline: float) -> tuple[str, ...]:  # noqa: ARG002 - the protocol's signature
+        """Stay."""
+        return ()
+
+    async def stop(self) -> None:
+        """Remove it, unless a successor has written its own."""
+        with contextlib.suppress(OSError):
+            if self._path.read_text(encoding="utf-8") == self._text:
+                self._path.unlink()
+
+
+def _safety(host: str, token_file: Path | None, allow_host: tuple[str, ...]) -> Safety:
     from hotconf.web.safety import Safety
 
     try:
@@ -51,33 +102,18 @@ def demo(  # noqa: PLR0917 - click passes options by name
         safety.check_bind(host)
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
-    _log_to_stderr()
-    path = config or _default_config()
-    from hotconf.web.demo import demo_conf, demo_server
-
-    conf = demo_conf(path)
-    service = Service(conf, grace_period=grace_period, shutdown_delay=shutdown_delay, router=router)
-    server = demo_server(service, conf, host=host, port=port, safety=safety)
-    service.on_ready(lambda: _greet(server.url, path))
-    if pid_file is None:
-        return service.run()
-    return _run_with_pid_file(service, pid_file)
+    return safety
 
 
 def _default_config() -> Path:
     if SAMPLE.exists():
         return SAMPLE
     if not COPY.exists():
-        COPY.write_text(files("hotconf.web").joinpath("demo.toml").read_text(encoding="utf-8"), encoding="utf-8")
+        try:
+            COPY.write_text(files("hotconf.web").joinpath("demo.toml").read_text(encoding="utf-8"), encoding="utf-8")
+        except OSError as error:
+            raise click.UsageError(f"cannot write {COPY}: {error.strerror}; name a file with --config") from None
     return COPY
-
-
-def _run_with_pid_file(service: Service, pid_file: Path) -> int:
-    pid_file.write_text(f"{os.getpid()}\n", encoding="utf-8")
-    try:
-        return service.run()
-    finally:
-        pid_file.unlink(missing_ok=True)
 
 
 def _log_to_stderr() -> None:
@@ -103,4 +139,5 @@ def _greet(url: str, path: Path) -> None:
         f"  curl '{url}/slow?seconds=10'       then press Ctrl-C here: it finishes first",
         "",
     ]
-    print("\n".join(lines), flush=True)
+    with contextlib.suppress(OSError):  # nobody may read what we print; the service is for others
+        print("\n".join(lines), flush=True)

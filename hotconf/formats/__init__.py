@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from importlib import import_module
+from itertools import accumulate
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -94,11 +95,8 @@ class _Lines:
     """The line starts of a text. Only a line feed ends a line, as in an editor: U+2028 or U+0085 do not."""
 
     def __init__(self, text: str) -> None:
-        self._starts = [0]
-        offset = text.find("\n")
-        while offset >= 0:
-            self._starts.append(offset + 1)
-            offset = text.find("\n", offset + 1)
+        lengths = (len(line) + 1 for line in text.split("\n"))
+        self._starts = list(accumulate(lengths, initial=0))
 
     def position(self, offset: int) -> Position:
         line = bisect_right(self._starts, offset)

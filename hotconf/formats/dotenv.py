@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 
     from hotconf.keypath import KeyPath
 
-# The parser strips comments in time that grows with the square of a run of blanks. Runs up to 100 cost little.
-_BLANKS: Final = re.compile(r"(?<![^\S\r\n])[^\S\r\n]{100,}+")
+MAX_LINES: Final = 20_000  # about half a second's work for python-dotenv
+
+# It strips comments in time that grows with the square of a run of blanks.
+_BLANKS: Final = re.compile(r"(?<![^\S\r\n])[^\S\r\n]{16,}+")
 _MAX_BLANKS_SQUARED: Final = 10**8
 _BEFORE_KEY: Final = re.compile(r"\s*+(?:export[^\S\r\n]++)?")
 
 
 def parse(text: str) -> dict[str, Any]:
     """Return the values by name. Raises FormatError for a line that is no assignment."""
+    if max(text.count("\n"), text.count("\r")) > MAX_LINES:
+        raise FormatError(f"more than {MAX_LINES} lines")
     _refuse_blanks(text)
     values = {}
     for offset, binding in _bindings(text):
@@ -61,6 +65,7 @@ def _bindings(text: str) -> Iterator[tuple[int, Binding]]:
 
 
 def _refuse_blanks(text: str) -> None:
+    """Raise FormatError for blanks that would keep the parser busy for more than about a second."""
     cost = 0
     for run in _BLANKS.finditer(text):
         cost += len(run[0]) ** 2

@@ -1,7 +1,7 @@
 """JSON, read and written by the standard library, with what its reader lets pass refused.
 
 Refused are duplicate keys, NaN and Infinity, numbers that Python cannot hold, and half of a surrogate pair. The checks
-cost a good document no Python code per key; where a fault lies is found by a second look.
+cost a good document no Python code per key, floats apart; where a fault lies is found by a second look.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _Container: TypeAlias = "tuple[KeyPath, Iterator[int] | None]"
 
 _STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _TOKEN: Final = re.compile(_STRING + r"|[\[\]{}]|[^\s\[\]{},:\"]++", re.DOTALL)
-_NUMBER: Final = re.compile(_STRING + r"|(-?(?:[0-9][0-9.eE+-]*+|NaN|Infinity))", re.DOTALL)
+_NUMBER: Final = re.compile(
+    _STRING + r"|(-?(?:(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?|NaN|Infinity))", re.DOTALL
+)
 # A surrogate pair and an escaped backslash are matched first, so that they are passed over whole.
 _LONE_SURROGATE: Final = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<lone>\\u[dD][89a-fA-F])|\\.", re.DOTALL)
 
@@ -140,10 +142,12 @@ def _unreadable_number(text: str) -> int:
 
 
 def _is_readable(literal: str) -> bool:
+    if math.isfinite(float(literal)):
+        return True
     try:
         int(literal)
     except ValueError:  # not an integer, or one with more digits than Python converts
-        return math.isfinite(float(literal))
+        return False
     return True
 
 

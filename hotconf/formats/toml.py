@@ -30,8 +30,9 @@ _MESSAGE: Final = re.compile(r"(.*) at line (\d+) column (\d+)")
 _WORDS: Final = {"invalid float, expected `nan`", "invalid float, expected `inf`"}
 _BLANK: Final = re.compile(r"(?:[ \t\r\n,]++|#[^\n]*+)*+")
 _KEY: Final = re.compile(r"""[A-Za-z0-9_-]++|"(?:[^"\\]++|\\.)*+"|'[^']*+'""")
-_DOT: Final = re.compile(r"[ \t]*+\.[ \t]*+")
-_EQUALS: Final = re.compile(r"[ \t]*+=[ \t]*+")
+# rtoml lets an inline table break its lines around these as well.
+_DOT: Final = re.compile(rf"{_BLANK.pattern}\.{_BLANK.pattern}")
+_EQUALS: Final = re.compile(rf"{_BLANK.pattern}={_BLANK.pattern}")
 _HEADER: Final = re.compile(r"\[\[?[ \t]*+")
 _HEADER_END: Final = re.compile(r"[ \t]*+\]\]?")
 _SCALAR: Final = re.compile(

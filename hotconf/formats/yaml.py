@@ -1,5 +1,6 @@
-"""YAML 1.1, read and written by PyYAML's safe half; by libyaml where PyYAML was built with it, with the same results.
+"""YAML 1.1, read and written by PyYAML's safe half; by libyaml where PyYAML was built with it.
 
+What both parsers read, they read alike; libyaml also takes a few oddities, such as a tab between two tokens.
 Refused beyond what PyYAML refuses: keys that are no strings or are given twice, tags other than those of plain values,
 and, before anything is built, documents nested deeper than MAX_DEPTH or with more than MAX_NODES nodes, each alias
 counted as all that it stands for. That bounds the time of a reload, and what a reader of the values can meet.
@@ -46,7 +47,7 @@ _TAGS: Final = {
 _UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ConstructorError)
 
 # What PyYAML quotes is either a token of the grammar, such as ',' or '<scalar>', or the document's own text.
-_QUOTATION: Final = re.compile(r"(['\"](?:[\[\]{},:?-]|<[a-z ]+>)['\"])| ?b?(['\"]).*\2")
+_QUOTATION: Final = re.compile(r"( ?['\"](?:[\[\]{},:?! -]|<[a-z ]+>)['\"])| ?b?(['\"]).*\2")
 
 
 class _Nodes(Composer, SafeConstructor, Resolver):
@@ -151,11 +152,8 @@ class _Dumper(SafeDumper):
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the name is PyYAML's
         return True
 
-    def represent_mapping_view(self, data: Mapping[str, Any]) -> MappingNode:
-        return self.represent_dict(dict(data))
-
-
-_Dumper.add_multi_representer(Mapping, _Dumper.represent_mapping_view)  # type: ignore[type-abstract]
+    def represent_data(self, data: object) -> Node:
+        return super().represent_data(dict(data) if isinstance(data, Mapping) else data)
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def demo_conf(path: Path) -> HotConf[Demo]:
 
     @conf.on_change("log_level")
     def follow_log_level(change: Change[Demo]) -> None:
-        logging.getLogger("hotconf").setLevel(change.new.log_level)
+        _set_log_level(change.new)
 
     return conf
 
@@ -56,12 +56,18 @@ def demo_conf(path: Path) -> HotConf[Demo]:
 def demo_server(service: Service, conf: HotConf[Demo], *, host: str, port: int, safety: Safety) -> Server:
     """Add the demo's server and jobs to a service, and return the server."""
     app = web.Application(middlewares=[problems, safety.middleware(), pin_snapshot(conf)])
-    app.add_routes([web.get("/", _message), web.get("/slow", _slow), web.get("/ws", _echo), *config_routes(conf)])
+    app.add_routes([web.get("/", _message), web.get("/slow", _slow), web.get("/ws", _echo)])
+    app.add_routes(config_routes(conf, state=lambda: service.state))
     server = Server(app, host=host, port=port)
     service.add(server)
     service.every(1.0, _run_of("every second"), name="every second")
     service.every(60.0, _run_of("every minute"), name="every minute")
+    service.on_ready(lambda: _set_log_level(conf.current))  # on_change does not tell of the first configuration
     return server
+
+
+def _set_log_level(settings: Demo) -> None:
+    logging.getLogger("hotconf").setLevel(settings.log_level)
 
 
 async def _message(request: web.Request) -> web.Response:

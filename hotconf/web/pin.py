@@ -19,7 +19,10 @@ _SNAPSHOT: web.RequestKey[Snapshot[Any]] = web.RequestKey("snapshot", Snapshot)
 
 
 def pin_snapshot(conf: HotConf[Any]) -> Middleware:
-    """Return a middleware that pins the snapshot in force for each request, and names its generation in the answer."""
+    """Return a middleware that pins the snapshot in force for each request, and names its generation in the answer.
+
+    An answer that names a generation itself keeps it; one that its handler has begun to send goes out without.
+    """
 
     @web.middleware
     async def pin(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -27,7 +30,7 @@ def pin_snapshot(conf: HotConf[Any]) -> Middleware:
             request[_SNAPSHOT] = snapshot
             response = await handler(request)
             if not response.prepared:
-                response.headers[GENERATION] = str(snapshot.generation)
+                response.headers.setdefault(GENERATION, str(snapshot.generation))
             return response
 
     return pin

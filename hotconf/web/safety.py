@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-_FREE = ("/healthz", "/readyz")
+_FREE = ("/healthz", "/readyz")  # under any prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,13 @@ class Safety:
     """
 
     hosts: frozenset[str] = frozenset()
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, *, token_file: str | Path | None, hosts: Iterable[str] = ()) -> Safety:
         """Build it with the token that a file holds. Raises OSError, and ValueError for an empty token."""
-        token = Path(token_file).read_text(encoding="utf-8").strip() if token_file else None
-        if token == "":
-            raise ValueError(f"{token_file} is empty: it must hold a token")
-        return cls(frozenset(host.lower() for host in hosts), token)
+        token = _read_token(Path(token_file)) if token_file else None
+        return cls(frozenset(_allowed(host) for host in hosts), token)
 
     def check_bind(self, host: str) -> None:
         """Raise ValueError where an address is bound that others can reach and no token protects it."""
@@ -52,7 +50,7 @@ class Safety:
 
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if request.path not in _FREE:
+            if not _is_free(request):
                 self._check_host(request)
                 self._check_origin(request)
                 self._check_token(request)
@@ -71,7 +69,7 @@ class Safety:
     def _check_origin(self, request: web.Request) -> None:
         site = request.headers.get("Sec-Fetch-Site", "none")
         origin = request.headers.get("Origin")
-        own = origin is None or URL(origin).authority == URL(f"http://{request.headers.get('Host', '')}").authority
+        own = origin is None or _same_place(origin, request.headers.get("Host", ""))
         if site not in ("none", "same-origin") or not own:
             raise Problem(HTTPStatus.FORBIDDEN, "another site's page sent this request: only our own pages may")
 
@@ -79,7 +77,7 @@ class Safety:
         if self.token is None:
             return
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode(), self.token.encode())
+        same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self.token.encode())
         if scheme.lower() != "bearer" or not same:
             headers = {"WWW-Authenticate": "Bearer"}
             raise Problem(HTTPStatus.UNAUTHORIZED, "send the token as `Authorization: Bearer …`", headers=headers)
@@ -95,11 +93,48 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _host_name(header: str) -> str:
+def _read_token(path: Path) -> str:
     try:
-        return (URL(f"http://{header}").host or "").lower()
+        token = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no UTF-8 text: it must hold a token") from None
+    if not token:
+        raise ValueError(f"{path} is empty: it must hold a token")
+    return token
+
+
+def _allowed(name: str) -> str:
+    host = _host_name(f"[{name}]" if name.count(":") > 1 and "[" not in name else name)
+    if not host:
+        raise ValueError(f"{name!r} is no host name that could be allowed")
+    return host
+
+
+def _host_name(header: str) -> str:
+    """Return the name in a Host header, in lower case; the empty string for what is none."""
+    place = None if set("/?#@\\") & set(header) else _place(f"http://{header}")
+    return place[0] if place else ""
+
+
+def _same_place(origin: str, host: str) -> bool:
+    # With the origin's own scheme: behind a proxy that ends TLS the page is https, and this request is not.
+    place = _place(origin)
+    return place is not None and place == _place(f"{origin.partition(':')[0]}://{host}")
+
+
+def _place(url: str) -> tuple[str, int | None] | None:
+    """Return host and port of a URL; None for what is none, such as the origin `null`."""
+    try:
+        parsed = URL(url)
     except ValueError:
-        return ""
+        return None
+    return (parsed.host.lower(), parsed.port) if parsed.host else None
+
+
+def _is_free(request: web.Request) -> bool:
+    # By the route and not by the path: below /config there may be a key of that name.
+    resource = request.match_info.route.resource
+    return resource is not None and resource.canonical.endswith(_FREE)
 
 
 def _peer_is_socket_file(request: web.Request) -> bool:

@@ -25,11 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from aiohttp import WSCloseCode, WSMessage, hdrs, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, hdrs, web
 from aiohttp.log import access_logger
 
 if TYPE_CHECKING:
     import ssl
+    from asyncio.trsock import TransportSocket
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -56,6 +57,7 @@ _DROP_SYN = (
     (0x06, 0, 0, 0xFFFFFFFF),  # return all: keep
 )
 
+_WS_ENDS = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
 _NO_SUCH_ADDRESS = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
@@ -111,7 +113,7 @@ class Server:
         self._requested_port = port
         self._runner: web.AppRunner | None = None
         self._listeners: list[_Listener] = []
-        self._arriving: dict[asyncio.Task[Any], socket.socket] = {}
+        self._arriving: dict[asyncio.Task[Any], _Arrival] = {}
         self._in_flight: dict[asyncio.Task[Any], _InFlight] = {}
         self._draining = asyncio.Event()
         self._last_words = False
@@ -143,6 +145,7 @@ class Server:
         """
         self._draining = asyncio.Event()
         self._last_words = self._cutting = False
+        self._time = asyncio.get_running_loop().time
         try:
             self._listeners = await self._bind()
             await self._set_up()
@@ -156,6 +159,8 @@ class Server:
     def begin_drain(self) -> None:
         """Say `Connection: close` in every answer from now on. Still accepts and serves."""
         self._last_words = True
+        for flight in self._in_flight.values():
+            self._announce_end(flight.request)
 
     async def drain(self, *, deadline: float) -> tuple[str, ...]:
         """Stop accepting, finish what was accepted. `deadline` is in the loop's time.
@@ -176,8 +181,8 @@ class Server:
         self._draining.set()
         self._close_listeners()
         self._drop_arriving()
-        # Cleared first: a hook that raises must not run again when a caller stops once more to be sure.
         transports = self._transports()
+        # Cleared first: a hook that raises must not run again when a caller stops once more to be sure.
         runner, self._runner = self._runner, None
         if runner is not None:
             try:
@@ -199,9 +204,6 @@ class Server:
         return [_Listener(sock, accepted=self._accepted, is_full=self._is_full) for sock in bound]
 
     async def _set_up(self) -> None:
-        signal = self._app.on_response_prepare
-        if not signal.frozen and _say_close not in signal:
-            signal.append(_say_close)
         self._runner = web.AppRunner(
             self._app,
             handle_signals=False,
@@ -219,23 +221,23 @@ class Server:
         limit = self._limits.connections
         return limit is not None and len(self._connections()) + len(self._arriving) >= limit
 
-    def _accepted(self, sock: socket.socket) -> None:
-        if self._is_crowded(sock):
+    def _accepted(self, sock: socket.socket, peer: object) -> None:
+        host = _host_of(peer)
+        if self._is_crowded(host):
             sock.close()
             return
         sock.setblocking(False)
         task = asyncio.get_running_loop().create_task(self._adopt(sock))
-        self._arriving[task] = sock
+        self._arriving[task] = _Arrival(sock, host)
         task.add_done_callback(self._arrived)
 
-    def _is_crowded(self, sock: socket.socket) -> bool:
+    def _is_crowded(self, host: str | None) -> bool:
         limit = self._limits.per_address
-        if limit is None or self.unix_socket is not None:
+        if limit is None or host is None:
             return False
-        with contextlib.suppress(OSError):
-            address: str = sock.getpeername()[0]
-            return sum(_peer_host(connection) == address for connection in self._connections()) >= limit
-        return True
+        connected = (_host_of(connection.peername) for connection in self._connections())
+        arriving = (arrival.host for arrival in self._arriving.values())
+        return [*connected, *arriving].count(host) >= limit
 
     async def _adopt(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -253,43 +255,50 @@ class Server:
         )
 
     def _arrived(self, task: asyncio.Task[Any]) -> None:
-        sock = self._arriving.pop(task)
+        arrival = self._arriving.pop(task)
         if task.cancelled():
-            sock.close()
+            arrival.sock.close()
         elif error := task.exception():
-            sock.close()
+            arrival.sock.close()
             log.debug("%s: a connection failed before its first request: %r", self.name, error)
 
     # Serving
 
     async def _answer(self, handle: Handler, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Registered by task: until that ends, the response is still being written."""
-        task = _current_task()
-        self._in_flight[task] = _InFlight(request, asyncio.get_running_loop().time())
-        task.add_done_callback(self._answered)
-        request[_SERVER] = self
+        task = self._register(request)
         try:
-            response = _unavailable() if self._cutting else await self._run(handle, request)
+            response = _unavailable() if self._cutting else await handle(request)
         except web.HTTPException as refusal:
-            self._close_after(request, refusal)
+            self._end_after(request, refusal)
             raise
-        self._close_after(request, response)
-        return response
-
-    async def _run(self, handle: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            return await handle(request)
         except asyncio.CancelledError:
             # With the headers on the wire the only honest end is a broken one: the connection closes unfinished.
             if not self._cutting or request.writer.output_size:
                 raise
-            _current_task().uncancel()
-            return _unavailable()
+            task.uncancel()
+            response = _unavailable()
+        self._end_after(request, response)
+        return response
+
+    def _register(self, request: web.BaseRequest) -> asyncio.Task[Any]:
+        task = _current_task()
+        self._in_flight[task] = _InFlight(request, self._time())
+        task.add_done_callback(self._answered)
+        request[_SERVER] = self
+        if self._last_words:
+            self._announce_end(request)
+        return task
 
     def _answered(self, task: asyncio.Task[Any]) -> None:
         self._in_flight.pop(task, None)
 
-    def _close_after(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+    def _announce_end(self, request: web.BaseRequest) -> None:
+        if self._is_last(request):
+            _expect_close(request)
+
+    def _end_after(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        # Also for a stream whose headers promised, before the drain, to keep the connection.
         if self._is_last(request) and isinstance(response, web.StreamResponse):
             response.force_close()
 
@@ -313,6 +322,13 @@ class Server:
         for task in self._arriving:
             task.cancel()
 
+    def _drop_stalled_handshakes(self) -> None:
+        # Without TLS a connection arrives by itself, within a turn or two, and its first request may be waiting.
+        if self._ssl_context is not None:
+            for task, arrival in self._arriving.items():
+                if not _unread(arrival.sock):
+                    task.cancel()
+
     async def _come_to_rest(self, *, lingers_until: float, deadline: float) -> bool:
         """Wait until nothing is open or running. False: the deadline came first."""
         time = asyncio.get_running_loop().time
@@ -335,14 +351,13 @@ class Server:
 
     def _report(self) -> None:
         counts = len(self._in_flight), len(self._connections())
-        log.info("%s: draining, %d requests in flight, %d connections open", self.name, *counts)
+        log.info("%s: draining; requests in flight: %d, connections open: %d", self.name, *counts)
 
     def _close_idle(self) -> None:
         """Close each connection on which nothing runs, waits to be read or waits to be sent."""
-        self._drop_arriving()
+        self._drop_stalled_handshakes()
         for connection in self._connections():
-            transport = connection.transport
-            if transport is not None and _is_idle(connection) and not _unread(transport) and not _unsent(transport):
+            if _is_idle(connection):
                 # close() would end only the connection's task and leave its transport open; force_close() ends both.
                 connection.force_close()
 
@@ -363,7 +378,7 @@ class Server:
         now = asyncio.get_running_loop().time()
         running = {flight.request.protocol for flight in self._in_flight.values()}
         sending = (
-            f"response to {_place(connection.peername or 'a client')}"
+            f"response to {_host_of(connection.peername) or 'a local client'}"
             for connection in self._connections()
             if connection not in running and _unsent(connection.transport)
         )
@@ -404,7 +419,7 @@ async def messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> Async
             if not receiving.done():
                 break
             message = receiving.result()
-            if message.type not in (web.WSMsgType.TEXT, web.WSMsgType.BINARY):
+            if message.type in _WS_ENDS:
                 return
             yield message
     finally:
@@ -425,15 +440,11 @@ async def _go_away(ws: web.WebSocketResponse) -> None:
             await ws.close(code=WSCloseCode.GOING_AWAY)
 
 
-async def _say_close(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Announce the end in an answer that its handler sends itself: a stream, or a file.
+class _Arrival(NamedTuple):
+    """A connection that was accepted and has no transport yet: a TLS handshake is under way."""
 
-    aiohttp chose the Connection header before this signal, so the header is set and the connection's end is asked for.
-    """
-    server = request.get(_SERVER)
-    if server is not None and response.status != 101 and server._is_last(request):  # noqa: SLF001 - same file
-        response.headers[hdrs.CONNECTION] = "close"
-        response.force_close()
+    sock: socket.socket
+    host: str | None
 
 
 class _InFlight(NamedTuple):
@@ -456,7 +467,8 @@ def _current_task() -> asyncio.Task[Any]:
     return task
 
 
-# What is read of aiohttp's connections. `_waiter` and `_messages` are private to it, and used nowhere else.
+# What is used of aiohttp's connections and requests. Their `_waiter`, `_messages` and `_message` are private, and are
+# touched nowhere else.
 
 
 def _serving(runner: web.AppRunner | None) -> web.Server:
@@ -466,21 +478,36 @@ def _serving(runner: web.AppRunner | None) -> web.Server:
 
 
 def _is_idle(connection: web.RequestHandler) -> bool:
-    """Whether the connection's task waits for a request; the same test as aiohttp's own keep-alive timer."""
+    """Whether nothing runs on it, waits to be read, or waits to be sent.
+
+    A connection whose task waits for a request runs none: aiohttp's own keep-alive timer asks the same.
+    """
+    transport = connection.transport
     waiter = getattr(connection, "_waiter", None)
-    return waiter is not None and not waiter.done()
+    if transport is None or waiter is None or waiter.done():
+        return False
+    return not _unread(transport.get_extra_info("socket")) and not _unsent(transport)
 
 
 def _has_queued(connection: web.RequestHandler) -> bool:
     return bool(getattr(connection, "_messages", ()))
 
 
-def _unread(transport: asyncio.BaseTransport) -> int:
-    """Return the number of bytes that arrived and were not read yet."""
-    sock = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError):
-        if sock is not None and sock.fileno() >= 0:
-            return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+def _expect_close(request: web.BaseRequest) -> None:
+    """Treat the request as if its client had sent `Connection: close`.
+
+    Response.force_close() does the same, but a handler that sends its answer itself has sent the headers by the time
+    we see it.
+    """
+    message = getattr(request, "_message", None)
+    if message is not None:
+        request._message = message._replace(should_close=True)  # noqa: SLF001 - see above
+
+
+def _unread(sock: socket.socket | TransportSocket) -> int:
+    """Return the number of bytes that arrived and were not read yet; 0 for a closed socket."""
+    with contextlib.suppress(OSError, ValueError):
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
     return 0
 
 
@@ -494,19 +521,19 @@ def _abort(transports: Iterable[asyncio.Transport]) -> None:
         transport.abort()
 
 
-def _peer_host(connection: web.RequestHandler) -> str | None:
-    peer = connection.peername
-    return peer[0] if isinstance(peer, tuple) else None
+def _host_of(peer: object) -> str | None:
+    """Return the IP address of a socket's peer; None at the other end of a unix socket."""
+    return str(peer[0]) if isinstance(peer, tuple) else None
 
 
 class _Listener:
-    """One bound socket. `accepted` gets each connection's socket, on the loop's thread, while `is_full` says no.
+    """One bound socket. `accepted` gets each connection's socket and peer address, while `is_full` says no.
 
     Running out of descriptors or memory pauses it: the socket stays readable, so that the loop would spin.
     """
 
     def __init__(
-        self, sock: socket.socket, *, accepted: Callable[[socket.socket], None], is_full: Callable[[], bool]
+        self, sock: socket.socket, *, accepted: Callable[[socket.socket, object], None], is_full: Callable[[], bool]
     ) -> None:
         self.place = _place(sock.getsockname())
         self._sock = sock
@@ -566,7 +593,7 @@ class _Listener:
     def _accept_one(self) -> bool:
         """Accept one connection. False: none waits, or, `_starved` being set, it could not be taken."""
         try:
-            sock, _ = self._sock.accept()
+            sock, peer = self._sock.accept()
         except BlockingIOError:
             self._starved = False
             return False
@@ -576,7 +603,7 @@ class _Listener:
             self._starve(error)
             return False
         self._starved = False
-        self._accepted(sock)
+        self._accepted(sock, peer)
         return True
 
     def _starve(self, error: OSError) -> None:
@@ -593,8 +620,8 @@ class _Listener:
 def _drop_newcomers(sock: socket.socket) -> None:
     """Have the kernel drop every SYN for a listening TCP socket, so that none connects between last accept and close.
 
-    Such a client asks again after a second and is refused. Without this it would connect, send, and be reset. Handshakes
-    under way still complete. Where the kernel has no such filter the gap of some microseconds stays.
+    Such a client asks again after a second and is refused. Without this it would connect, send, and be reset.
+    Handshakes under way still complete. Where the kernel has no such filter the gap of some microseconds stays.
     """
     instructions = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in _DROP_SYN))
     program = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(instructions))

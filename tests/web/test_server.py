@@ -99,6 +99,7 @@ class Gates:
         app.router.add_get("/stubborn", self.stubborn)
         app.router.add_get("/events", self.events)
         app.router.add_get("/big", self.big)
+        app.router.add_get("/medium", self.medium)
         app.router.add_get("/ws", self.ws)
         app.router.add_post("/upload", self.upload)
         return app
@@ -157,6 +158,12 @@ class Gates:
     async def big(self, request):
         self.entered.set()
         return web.Response(body=b"x" * 64_000_000)
+
+    async def medium(self, request):
+        # More than both sockets hold, less than what makes a writer wait: the handler is done, the answer is not sent.
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.entered.set()
+        return web.Response(body=b"x" * 50_000)
 
     async def ws(self, request):
         ws = web.WebSocketResponse()
@@ -325,6 +332,17 @@ async def test_stop_without_a_drain_is_bounded(gates):
         assert gates.seen == ["cancelled"]
 
 
+async def test_stop_drops_what_a_client_does_not_read(gates):
+    async with serving(gates.app()) as server, client_of(server, limit=1024) as client:
+        client.send(GET % b"/big")
+        await gates.entered.wait()
+        (connection,) = server._connections()
+        transport = connection.transport
+        await until(transport.get_write_buffer_size)
+        await server.stop()
+        assert transport.get_write_buffer_size() == 0
+
+
 async def test_drain_of_a_stopped_server_is_nothing(gates):
     assert await draining(Server(gates.app(), port=0)) == ()
 
@@ -332,9 +350,11 @@ async def test_drain_of_a_stopped_server_is_nothing(gates):
 async def test_frozen_app_is_served(gates):
     app = gates.app()
     app.freeze()
-    async with serving(app) as server, client_of(server) as client:
+    async with serving(app) as server:
         server.begin_drain()
-        assert (await client.get()).closes
+        for path in ("/", "/missing"):
+            async with client_of(server) as client:
+                assert (await client.get(path)).closes
 
 
 async def test_two_servers_share_an_app_and_drain_apart(gates):
@@ -359,6 +379,29 @@ def test_family_that_the_machine_lacks_is_left_out():
     sock.close()
     with pytest.raises(OSError, match="assign requested address"):
         server_module._bind_every([absent], reuse_port=False)
+
+
+def test_port_zero_is_one_port_at_every_address():
+    addresses = [(socket.AF_INET, (host, 0)) for host in ("127.0.0.1", "127.0.0.2")]
+    bound = server_module._bind_every(addresses, reuse_port=False)
+    assert len({sock.getsockname()[1] for sock in bound}) == 1
+    for sock in bound:
+        sock.close()
+
+
+async def test_port_zero_tries_again_where_another_address_has_that_port_taken(gates, monkeypatch):
+    bind_every = server_module._bind_every
+    attempts = []
+
+    def taken_once(*args, **options):
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+        return bind_every(*args, **options)
+
+    monkeypatch.setattr(server_module, "_bind_every", taken_once)
+    async with serving(gates.app()):
+        assert len(attempts) == 2
 
 
 async def test_reuse_port_lets_two_servers_share_one(gates):
@@ -508,8 +551,24 @@ async def test_limit_per_address_closes_at_once(gates):
             assert (await first.get()).status == 200
 
 
-async def test_backlog_is_answered_to_the_last(gates):
-    async with serving(gates.app()) as server:
+async def test_limit_per_address_holds_in_a_burst(gates):
+    async with serving(gates.app(), limits=Limits(per_address=2)) as server:
+        with contextlib.ExitStack() as stack:
+            # Without a turn of the loop in between: all of them are accepted in one batch.
+            clients = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(9)]
+            await until(server._connections)
+            assert len(server._connections()) == 2
+            refused = 0
+            for client in clients:
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    refused += client.recv(1) == b""
+            assert refused == 7
+
+
+@pytest.mark.parametrize("linger", [0, 0.3])
+async def test_backlog_is_answered_to_the_last(gates, linger):
+    async with serving(gates.app(), idle_linger=linger) as server:
         with contextlib.ExitStack() as stack:
             # Blocking calls: the loop does not turn, so that the server has accepted none when the drain starts.
             clients = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(100)]
@@ -530,6 +589,21 @@ async def test_newcomers_are_dropped_but_those_in_the_queue_are_not(gates):
                 late.connect(("127.0.0.1", server.port))
             assert server._listeners[0]._accept_one()
             assert not server._listeners[0]._accept_one()
+
+
+async def test_connection_made_while_the_backlog_is_emptied_is_answered(gates, monkeypatch):
+    drop_newcomers = server_module._drop_newcomers
+    async with serving(gates.app()) as server:
+        with socket.socket() as late:
+
+            def drop_newcomers_after_one_more(sock):
+                late.connect(("127.0.0.1", server.port))
+                late.sendall(GET % b"/")
+                drop_newcomers(sock)
+
+            monkeypatch.setattr(server_module, "_drop_newcomers", drop_newcomers_after_one_more)
+            assert await draining(server) == ()
+            assert late.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 # Drain
@@ -608,7 +682,7 @@ async def test_unread_request_keeps_its_connection(gates, monkeypatch):
         (connection,) = server._connections()
         connection.transport.pause_reading()
         client.send(GET % b"/")
-        await until(lambda: server_module._unread(connection.transport))
+        await until(lambda: server_module._unread(connection.transport.get_extra_info("socket")))
         drained = draining(server)
         await asyncio.sleep(0.1)
         assert not drained.done()
@@ -685,6 +759,14 @@ async def test_websocket_is_closed_as_going_away(gates):
         assert gates.seen == ["closed 1000"], "the client's reply was waited for"
 
 
+async def test_websocket_may_begin_in_the_shutdown_delay(gates):
+    async with serving(gates.app()) as server, aiohttp.ClientSession() as session:
+        server.begin_drain()
+        async with session.ws_connect(f"{server.url}/ws") as ws:
+            await ws.send_str("hello")
+            assert await ws.receive_str() == "hello"
+
+
 async def test_websocket_client_may_leave_first(gates):
     async with serving(gates.app()) as server, aiohttp.ClientSession() as session:
         async with session.ws_connect(f"{server.url}/ws") as ws:
@@ -694,7 +776,8 @@ async def test_websocket_client_may_leave_first(gates):
         assert gates.seen == ["closed 1000"]
 
 
-async def test_websocket_client_that_never_replies_does_not_hold_the_drain(gates):
+async def test_websocket_client_that_never_replies_does_not_hold_the_drain(gates, monkeypatch):
+    monkeypatch.setattr(server_module, "_CLOSE_TIMEOUT", 0.2)
     handshake = (
         b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -720,7 +803,7 @@ async def test_drain_reports_what_it_waits_for(gates, caplog, monkeypatch):
         client.send(GET % b"/slow")
         await gates.entered.wait()
         drained = draining(server)
-        await until(lambda: "1 requests in flight, 1 connections open" in caplog.text)
+        await until(lambda: "requests in flight: 1, connections open: 1" in caplog.text)
         gates.release.set()
         await drained
 
@@ -753,7 +836,8 @@ async def test_deadline_breaks_off_an_answer_that_has_begun(gates):
             await client.chunks()
 
 
-async def test_deadline_names_an_answer_that_its_client_does_not_read(gates):
+async def test_deadline_names_an_answer_that_its_client_does_not_read(gates, monkeypatch):
+    monkeypatch.setattr(server_module, "_FLUSH_TIMEOUT", 0.2)
     async with serving(gates.app()) as server, client_of(server, limit=1024) as client:
         client.send(GET % b"/big")
         await gates.entered.wait()
@@ -762,7 +846,41 @@ async def test_deadline_names_an_answer_that_its_client_does_not_read(gates):
         await until(lambda: server._connections() == [])
 
 
-async def test_deadline_is_kept_against_a_handler_that_ignores_it(gates):
+@contextlib.asynccontextmanager
+async def half_sent_answer(gates, server):
+    """A connection on which no request runs, but the end of an answer waits to be sent."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", server.port))
+        sock.sendall(GET % b"/medium")
+        await until(lambda: gates.entered.is_set() and not server._in_flight)
+        assert server_module._unsent(server._connections()[0].transport)
+        yield sock
+
+
+async def test_answer_still_being_sent_is_waited_for(gates):
+    async with serving(gates.app()) as server, half_sent_answer(gates, server) as sock:
+        drained = draining(server)
+        await asyncio.sleep(0.5)
+        assert not drained.done()
+        sock.settimeout(10)
+        answer = await asyncio.to_thread(receive_all, sock)
+        assert answer.endswith(b"x" * 50_000)
+        assert await drained == ()
+
+
+def receive_all(sock):
+    return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+async def test_deadline_names_the_client_of_an_answer_still_being_sent(gates, monkeypatch):
+    monkeypatch.setattr(server_module, "_FLUSH_TIMEOUT", 0.2)
+    async with serving(gates.app()) as server, half_sent_answer(gates, server):
+        assert await draining(server, within=0.5) == ("response to 127.0.0.1",)
+
+
+async def test_deadline_is_kept_against_a_handler_that_ignores_it(gates, monkeypatch):
+    monkeypatch.setattr(server_module, "_FLUSH_TIMEOUT", 0.2)
     loop = asyncio.get_running_loop()
     async with serving(gates.app()) as server, client_of(server) as client:
         client.send(GET % b"/stubborn")
@@ -825,6 +943,19 @@ async def test_tls_drains_kept_alive_connections_and_unfinished_handshakes(gates
             async with asyncio.timeout(8):
                 assert await draining(server, within=20) == ()
             assert await client.ended()
+
+
+async def test_tls_client_that_says_no_goodbye_does_not_hold_the_drain(gates, tls, certificate):
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    async with serving(gates.app(), ssl_context=tls) as server:
+        sock = await asyncio.to_thread(connect_tls, trusting, server.port)
+        with sock:
+            async with asyncio.timeout(8):
+                assert await draining(server, within=20) == ()
+
+
+def connect_tls(context, port):
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1")
 
 
 async def test_plain_text_on_a_tls_port_harms_nobody(gates, tls, certificate):
@@ -896,7 +1027,7 @@ async def weather(storm, server):
 @pytest.mark.parametrize("keep_alive", [True, False], ids=["kept alive", "a connection a request"])
 def test_stops_under_load_lose_no_request(loop_factory, keep_alive):
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(weather_storms(keep_alive=keep_alive, rounds=10 if keep_alive else 5))
+        runner.run(weather_storms(keep_alive=keep_alive, rounds=10 if keep_alive else 4))
 
 
 def test_uvloop_keeps_every_step_of_a_drain():

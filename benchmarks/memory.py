@@ -1,0 +1,67 @@
+"""Memory: many reloads must not add up, neither those that are applied nor those that are rejected."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from benchmarks.processes import resident, started
+from benchmarks.rows import Row, Target
+from benchmarks.services import Parts, replace, toml_of
+from benchmarks.topics import quiet
+from hotconf import HotConf, Options
+
+KEYS = 1_000
+UNIT = "KiB"
+
+_SAMPLES = 10  # between the first resident size and the last
+_FLAT = 1024  # KiB: what an allocator may still settle by
+
+
+def rows(*, quick: bool) -> list[Row]:
+    """Return the rows of this topic. Both processes run at once: time does not matter here."""
+    count = 300 if quick else 10_000
+    warm = count // 10
+    futures = {kind: started(sizes, kind, count, warm) for kind in ("applied", "rejected")}
+    return [_row(kind, count, warm, future.result()) for kind, future in futures.items()]
+
+
+def _row(kind: str, count: int, warm: int, measured: list[int]) -> Row:
+    return Row(
+        work=f"{count:,} {kind} reloads of {KEYS:,} keys: RSS grown since the first {warm:,}",
+        peer=f"RSS after the first {warm:,}",
+        unit=UNIT,
+        peer_value=measured[0],
+        hotconf=measured[-1] - measured[0],
+        target=Target("value", _FLAT),
+        note=f"RSS in MiB, at equal distances: {', '.join(f'{size / 1024:.1f}' for size in measured)}",
+    )
+
+
+def sizes(kind: str, count: int, warm: int) -> list[int]:
+    """Return the resident size after the first `warm` reloads, and ten more times until the last."""
+    quiet()
+    return asyncio.run(_sizes(kind, count, warm))
+
+
+async def _sizes(kind: str, count: int, warm: int) -> list[int]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "app.toml"
+        path.write_text(toml_of(KEYS, 0), encoding="utf-8")
+        conf = HotConf(Parts, files=[path], options=Options(watch=False))
+        async with conf.running(signals=()):
+            measured: list[int] = []
+            for serial in range(1, count + 1):
+                replace(path, _text(kind, serial))
+                report = await conf.reload()
+                if report.outcome != kind:
+                    raise RuntimeError(f"not the reload that was to be measured: {report}")
+                if serial >= warm and (serial - warm) % ((count - warm) // _SAMPLES) == 0:
+                    measured.append(resident())
+            return measured
+
+
+def _text(kind: str, serial: int) -> str:
+    text = toml_of(KEYS, serial)
+    return text if kind == "applied" else text.replace("port = 1030", f'port = "number {serial}"')

@@ -1,0 +1,182 @@
+"""Reading one file, and only when nobody is still writing it.
+
+A half-written file may well be valid. On Linux a read lease tells whether anybody has the file open for writing, however
+slow they are; where a lease is refused (another owner, some file systems) the file must stand still instead. Content
+that was accepted before needs neither: it is running already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import stat
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
+
+from hotconf import formats
+from hotconf.errors import FormatError, SourceBusy, SourceError
+from hotconf.formats.located import Located
+from hotconf.layer import Layer
+from hotconf.origin import Origin
+from hotconf.report import Fault
+
+try:
+    import fcntl
+except ImportError:  # no leases here: files must stand still
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Protection: TypeAlias = Literal["lease", "settle"]
+
+SIZE_LIMIT = 4 * 1024 * 1024
+SETTLE = 0.05
+MAX_WAIT = 2.0
+
+_RETRY = 0.02  # seconds between two looks at a file that somebody is writing
+_BUSY_RETRY = 0.2  # and after we gave up waiting for it
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How large a file may be, in bytes, how long it must stand still, and how long to wait for it, in seconds."""
+
+    size_limit: int = SIZE_LIMIT
+    settle: float = SETTLE
+    max_wait: float = MAX_WAIT
+
+
+class FileReader:
+    """Reads one file again and again. Unchanged bytes return the very layer of last time.
+
+    `protection` says what guards against a half-written file: a "lease", or that the file must "settle"; None before
+    the first read. One read at a time.
+    """
+
+    def __init__(self, path: Path, name: str, patience: Patience) -> None:
+        self.path = path
+        self.name = name
+        self.protection: Protection | None = None
+        self._patience = patience
+        self._accepted: tuple[bytes, Layer] | None = None
+
+    async def layer(self) -> Layer:
+        """Return what the file holds. Raises SourceError, SourceBusy if it is still being written, FileNotFoundError."""
+        data = await self._settled_bytes()
+        if self._accepted is not None and self._accepted[0] == data:
+            return self._accepted[1]
+        layer = await asyncio.to_thread(self._parse, data)
+        self._accepted = (data, layer)
+        return layer
+
+    async def until_quiet(self) -> None:
+        """Return when a file that was busy may be read again, or is gone."""
+        while True:
+            await asyncio.sleep(max(_BUSY_RETRY, self._patience.settle))
+            try:
+                if await asyncio.to_thread(self._attempt) is not None or self.protection == "settle":
+                    return
+            except (OSError, SourceError):
+                return
+
+    async def _settled_bytes(self) -> bytes:
+        deadline = time.monotonic() + self._patience.max_wait
+        seen: bytes | None = None
+        while True:
+            data = await asyncio.to_thread(self._attempt)
+            if data is not None and (self.protection == "lease" or data == seen or self._is_accepted(data)):
+                return data
+            if time.monotonic() >= deadline:
+                self._give_up()
+            seen = data
+            await asyncio.sleep(_RETRY if self.protection == "lease" else self._patience.settle)
+
+    def _is_accepted(self, data: bytes) -> bool:
+        return self._accepted is not None and self._accepted[0] == data
+
+    def _attempt(self) -> bytes | None:
+        """Return the content, None where somebody has the file open for writing. Without a lease it may be a half."""
+        try:
+            # Without O_NONBLOCK, opening a FIFO that nobody writes to would hang.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._refuse(f"cannot be opened: {error.strerror}")
+        try:
+            return self._read(descriptor)
+        except OSError as error:
+            self._refuse(f"cannot be read: {error.strerror}")
+        finally:
+            os.close(descriptor)
+
+    def _read(self, descriptor: int) -> bytes | None:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            self._refuse(f"is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}, not a file")
+        quiet = nobody_writes(descriptor)
+        self.protection = "settle" if quiet is None else "lease"
+        if quiet is False:
+            return None
+        data = self._bytes(descriptor)
+        # A writer may have come and gone during the read. If it is gone, a second read has what it left.
+        if quiet and not (nobody_writes(descriptor) and self._bytes(descriptor) == data):
+            return None
+        return data
+
+    def _bytes(self, descriptor: int) -> bytes:
+        limit = self._patience.size_limit
+        size = os.fstat(descriptor).st_size
+        data = os.pread(descriptor, min(size, limit) + 1, 0)
+        while len(data) <= limit and (more := os.pread(descriptor, limit + 1 - len(data), len(data))):
+            data += more
+        if len(data) > limit:
+            self._refuse(f"is larger than {limit} bytes")
+        return data
+
+    def _parse(self, data: bytes) -> Layer:
+        try:
+            kind = formats.format_of(self.path.name)
+            values = formats.parse(kind, data)
+        except FormatError as error:
+            self._refuse(error.reason, error.line, error.column)
+        return Layer(self.name, values, Located(self.name, kind, data), revision=str(hash(data)))
+
+    def _refuse(self, message: str, line: int | None = None, column: int | None = None) -> NoReturn:
+        raise SourceError([Fault("", message, Origin("file", self.name, line, column))]) from None
+
+    def _give_up(self) -> NoReturn:
+        message = f"is still being written after {self._patience.max_wait:g} s; it is read as soon as its writer is done"
+        raise SourceBusy([Fault("", message, Origin("file", self.name))])
+
+
+def nobody_writes(descriptor: int) -> bool | None:
+    """Whether no process has the file open for writing; None where the system does not say.
+
+    The kernel grants a read lease only then. It is given back at once: while it is held, whoever opens the file for
+    writing has to wait for us.
+    """
+    if fcntl is None or not hasattr(fcntl, "F_SETLEASE"):
+        return None
+    try:
+        # A lease that is broken sends SIGIO, which kills. SIGURG is ignored by default.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        # EAGAIN: somebody writes it. Anything else: it is not ours to ask, or the file system has no leases.
+        return False if error.errno == errno.EAGAIN else None
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
+

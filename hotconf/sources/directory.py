@@ -1,0 +1,101 @@
+"""A folder of files, `conf.d`: each a layer, in the order of their names."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hotconf.errors import SourceError
+from hotconf.origin import Origin
+from hotconf.reading import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience
+from hotconf.report import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hotconf.layer import Layer
+
+SUFFIXES = (".toml", ".yaml", ".yml", ".json")
+
+
+class Dir:
+    """Merges the `*.toml`, `*.yaml`, `*.yml` and `*.json` files of a folder; a later name stands above an earlier one.
+
+    Hidden files, other files and sub-folders are passed over. `required=False` lets the folder be absent. Options are
+    those of File.
+    """
+
+    kind = "folder"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        required: bool = True,  # noqa: FBT001, FBT002 - Dir(path, required) is the public form, as in File
+        *,
+        size_limit: int = SIZE_LIMIT,
+        settle: float = SETTLE,
+        max_wait: float = MAX_WAIT,
+    ) -> None:
+        self.name = os.fspath(path)
+        self.required = required
+        self.path = Path(path).absolute()
+        self._patience = Patience(size_limit, settle, max_wait)
+        self._readers: dict[str, FileReader] = {}
+
+    def __repr__(self) -> str:
+        return f"Dir({self.name!r}{'' if self.required else ', required=False'})"
+
+    @property
+    def protection(self) -> str | None:
+        """The weakest protection of the files that were read: "lease" or "settle"."""
+        found = {reader.protection for reader in self._readers.values()} - {None}
+        return "settle" if "settle" in found else next(iter(found), None)
+
+    def paths(self) -> Iterable[Path]:
+        """Return the folder, for files that come and go, and every file in it."""
+        return [self.path, *(reader.path for reader in list(self._readers.values()))]
+
+    async def read_all(self) -> Sequence[Layer]:
+        """Return a layer for each file. Raises SourceError with the faults of all of them."""
+        readers = await asyncio.to_thread(self._find)
+        self._readers = {reader.path.name: reader for reader in readers}
+        results = await asyncio.gather(*(reader.layer() for reader in readers), return_exceptions=True)
+        faults = [fault for result in results if isinstance(result, SourceError) for fault in result.faults]
+        if faults:
+            raise SourceError(faults)
+        if any(isinstance(result, FileNotFoundError) for result in results):
+            return await self.read_all()  # one went away after we saw its name
+        return [_layer(result) for result in results]
+
+    async def until_quiet(self) -> None:
+        """Return when the files that were busy may be read again."""
+        await asyncio.gather(*(reader.until_quiet() for reader in self._readers.values()))
+
+    def _find(self) -> list[FileReader]:
+        try:
+            names = sorted(entry.name for entry in os.scandir(self.path) if _counts(entry.name))
+        except FileNotFoundError:
+            if self.required or self.path.is_symlink():
+                raise self._fault("does not exist") from None
+            return []
+        except OSError as error:
+            raise self._fault(f"cannot be listed: {error.strerror}") from None
+        return [self._readers.get(name) or self._reader(name) for name in names if not (self.path / name).is_dir()]
+
+    def _reader(self, name: str) -> FileReader:
+        return FileReader(self.path / name, os.path.join(self.name, name), self._patience)  # noqa: PTH118 - as given
+
+    def _fault(self, message: str) -> SourceError:
+        return SourceError([Fault("", message, Origin("file", self.name))])
+
+
+def _counts(name: str) -> bool:
+    return name.endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _layer(result: Layer | BaseException) -> Layer:
+    if isinstance(result, BaseException):
+        raise result
+    return result

@@ -1,0 +1,73 @@
+"""systemd's notification protocol, `Type=notify-reload`: who is ready, who reloads, who stops, and who is still alive.
+
+Without NOTIFY_SOCKET nothing is sent. Sending never blocks and never fails the caller: a supervisor that does not listen is
+no reason to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger("hotconf")
+
+
+class Notifier:
+    """Tells systemd. `watchdog`, in seconds, is how often it wants to hear that we are alive; None: never."""
+
+    def __init__(self, address: str | None, watchdog: float | None = None) -> None:
+        self._address = address
+        self.watchdog = watchdog
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Notifier:
+        """Build one from NOTIFY_SOCKET and WATCHDOG_USEC, as systemd sets them for the main process."""
+        found = os.environ if environ is None else environ
+        address = found.get("NOTIFY_SOCKET") or None
+        meant_for = found.get("WATCHDOG_PID")
+        microseconds = found.get("WATCHDOG_USEC", "")
+        alive = microseconds.isdecimal() and int(microseconds) > 0 and meant_for in (None, "", str(os.getpid()))
+        return cls(address, int(microseconds) / 1_000_000 if alive and address else None)
+
+    def ready(self, status: str) -> None:
+        """Say that the service is ready, or ready again after a reload, with the verdict as status."""
+        self._send(f"READY=1\nSTATUS={_one_line(status)}")
+
+    def reloading(self) -> None:
+        """Say that a reload has begun. Always followed by `ready`, also when it is refused."""
+        # The time stamp tells systemd which of its reload requests this answers; both belong in one datagram.
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self, status: str) -> None:
+        """Say that the service drains."""
+        self._send(f"STOPPING=1\nSTATUS={_one_line(status)}")
+
+    async def keep_alive(self) -> None:
+        """Tell the watchdog that the event loop turns, twice as often as it asks. Returns at once without one."""
+        while self.watchdog:
+            self._send("WATCHDOG=1")
+            await asyncio.sleep(self.watchdog / 2)
+
+    def _send(self, message: str) -> None:
+        if self._address is None:
+            return
+        # An abstract address begins with a NUL, which the environment writes as @.
+        address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
+        try:
+            with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as link:
+                link.setblocking(False)
+                link.sendto(message.encode("utf-8"), address)
+        except OSError as error:
+            log.debug("systemd was not told: %s", error)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,271 @@
+"""YAML: what is refused and where, what aliases and merges do to paths, and the same with and without libyaml."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from hypothesis import given, settings, strategies as st
+
+from hotconf.errors import FormatError
+from hotconf.formats import locate, parse, yaml as yaml_format
+
+
+@pytest.fixture(params=["libyaml", "pure Python"], autouse=True, scope="module")
+def parser(request):
+    """Every test of this module runs with both parsers."""
+    if request.param == "libyaml":
+        assert yaml.__with_libyaml__
+        yield request.param
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml_format, "Loader", yaml_format.PurePythonLoader)
+        yield request.param
+
+
+@pytest.mark.parametrize(
+    ("document", "place", "reason"),
+    [
+        ("- a", (1, 1), "the top level must be a mapping, not a list"),
+        ("# c\n--- \n 3", (3, 2), "the top level must be a mapping, not a single value"),
+        ("a: 1\nb:\n  c: 1\n  c: 2", (4, 3), "duplicate key"),
+        ("a: 1\n'a': 2", (2, 1), "duplicate key"),
+        ("a: &a {}\nb:\n  <<: *a\n  <<: *a", (4, 3), "duplicate key"),
+        ("1: x", (1, 1), "a key must be a string: quote it"),
+        ("a: {on: x}", (1, 5), "a key must be a string"),
+        ("a:\n  ~: x", (2, 3), "a key must be a string"),
+        ("2020-01-01: x", (1, 1), "a key must be a string"),
+        ("? [a]\n: b", (1, 3), "a key must be a string"),
+        ("{{a: b}: c}", (1, 2), "a key must be a string"),
+        ("=: x", (1, 1), "a key must be a string"),
+        ("a: &x [1, *x]", (1, 11), "an alias stands inside of what it names"),
+        ("a: &x\n  <<: *x", (2, 7), "an alias stands inside of what it names"),
+        ("é: *b", (1, 4), "undefined alias"),
+        ("a: &x 1\nb: &x 2", (2, 4), "duplicate anchor"),
+        ("a:\n\tb: 1", (2, 1), "use spaces"),
+        ("a: 1\n--- \nb: 2", (2, 1), "a configuration is one"),
+        ("a: !!python/object/apply:os.system [x]", (1, 4), "tag is not supported"),
+        ("a: !<tag:yaml.org,2002:python/name:os.system> ''", (1, 4), "tag is not supported"),
+        ("a: [1, !own x]", (1, 8), "tag is not supported"),
+        ("a: !!set {x}", (1, 4), "tag is not supported"),
+        ("a: !!omap [x: 1]", (1, 4), "tag is not supported"),
+        ("a: !!pairs [x: 1]", (1, 4), "tag is not supported"),
+        ("a: !!map x", (1, 4), "tag is not supported"),
+        ("a: !!str [x]", (1, 4), "tag is not supported"),
+        ("!own\na: 1", (1, 1), "tag is not supported"),
+        ("a: !!int x", (1, 4), "not a valid int"),
+        ("a: !!int ''", (1, 4), "not a valid int"),
+        ("a: !!bool x", (1, 4), "not a valid bool"),
+        ("a: !!timestamp x", (1, 4), "not a valid timestamp"),
+        ("a: !!binary ä", (1, 4), "not a valid binary"),
+        ("a: 2020-13-45", (1, 4), "not a valid timestamp"),
+        ("a: 2020-01-01T00:00:00+99:00", (1, 4), "not a valid timestamp"),
+        ("a: 1" + "0" * 5000, (1, 4), "too long"),
+        ("a: 1" + ":1" * 100_000, (1, 4), "too long"),
+        ("a: 1" + ":1" * 100_000 + ".5", (1, 4), "not a valid float"),
+        ("a: {<<: 3}", (1, 9), "merging"),
+        ("a: 1\nb: é\x07", (2, 5), "control character"),
+        ("a: 1\nb: \ufffe", (2, 4), "control character"),
+        ("a: [1, 2", (1, 9), "','"),
+        ("a: b: c", (1, 5), "not allowed"),
+        ("'é😀': @", (1, 7), "cannot start any token"),
+        ("a: " + "[" * 100_000, (1, 84), "nested too deeply"),
+        ("- " * 100_000, (1, 163), "nested too deeply"),
+        ("a: [" * 100_000, (1, 161), "nested too deeply"),
+    ],
+)
+def test_a_faulty_document_is_refused_at_its_fault(document, place, reason, refusal):
+    error = refusal("yaml", document)
+    assert (error.line, error.column) == place
+    assert reason in error.reason
+
+
+def bomb(levels, join):
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {join % ', '.join([f'*a{n - 1}'] * 10)}" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("join", ["[%s]", "{<<: [%s]}"])
+def test_aliases_that_repeat_each_other_are_bounded_before_anything_is_built(join, refusal):
+    error = refusal("yaml", bomb(30, join))
+    assert "more than 100000 values" in error.reason
+    assert error.line == 6
+    assert parse("yaml", bomb(3, join).encode())
+
+
+def test_many_values_are_bounded_without_aliases_too(refusal, monkeypatch):
+    monkeypatch.setattr(yaml_format, "MAX_NODES", 100)  # the mapping, the key, the list, and 97 items
+    assert len(parse("yaml", b"a: [" + b"1," * 97 + b"]")["a"]) == 97
+    assert (error := refusal("yaml", "a:\n" + "- 1\n" * 98)).reason.startswith("more than 100 values")
+    assert (error.line, error.column) == (99, 3)
+
+
+@pytest.mark.parametrize("document", ["", "# c", "null", "~", "---\n...\n", "--- # c\n"])
+def test_nothing_and_null_are_an_empty_mapping(document):
+    assert parse("yaml", document.encode()) == {}
+    assert locate("yaml", document.encode()) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("0o7", "0o7"),
+        ("010", 8),
+        ("0xff", 255),
+        ("1_000", 1000),
+        ("1:30", 90),
+        ("22:22", 1342),
+        ("1.5", 1.5),
+        (".inf", math.inf),
+        ("yes", True),
+        ("off", False),
+        ("~", None),
+        ("", None),
+        ("'1'", "1"),
+        ("=", "="),
+        ("<<", "<<"),
+        ("!!str 1", "1"),
+        ("!!int '1'", 1),
+        ("!!binary aGk=", b"hi"),
+        ("2020-01-01", dt.date(2020, 1, 1)),
+        ("2020-01-01T10:20:30Z", dt.datetime(2020, 1, 1, 10, 20, 30, tzinfo=dt.UTC)),
+        ("|\n  x\n  y\n", "x\ny\n"),
+        (">-\n  x\n  y\n", "x y"),
+        ('"\\x41\\u00e9\\0"', "Aé\0"),
+    ],
+)
+def test_scalars_are_what_pyyaml_says(text, value):
+    result = parse("yaml", f"a: {text}".encode())["a"]
+    assert result == value
+    assert type(result) is type(value)
+
+
+def located(document):
+    return {path: tuple(position) for path, position in locate("yaml", document.encode()).items()}
+
+
+def test_keys_and_items_stand_where_they_begin():
+    document = "é😀: {a: 1, 'b':\n  2}\n? c\n: - x\n  - - y\n    - k: v\n  -\n  - !!str z\n"
+    assert located(document) == {
+        ("é😀",): (1, 1),
+        ("é😀", "a"): (1, 6),
+        ("é😀", "b"): (1, 12),
+        ("c",): (3, 3),
+        ("c", 0): (4, 5),
+        ("c", 1): (5, 5),
+        ("c", 1, 0): (5, 7),
+        ("c", 1, 1): (6, 7),
+        ("c", 1, 1, "k"): (6, 7),
+        ("c", 2): (7, 4),
+        ("c", 3): (8, 5),
+    }
+
+
+def test_only_a_line_feed_ends_a_line():
+    assert located("a: 'x\u2028y'\r\nb: 'x\x85y'\n# \u2029\nc: 1") == {("a",): (1, 1), ("b",): (2, 1), ("c",): (4, 1)}
+
+
+def test_an_alias_stands_where_it_is_and_its_content_where_the_anchor_is():
+    assert located("a: &a\n  k: [1]\nb: *a\nc:\n- *a\n") == {
+        ("a",): (1, 1),
+        ("a", "k"): (2, 3),
+        ("a", "k", 0): (2, 7),
+        ("b",): (3, 1),
+        ("b", "k"): (2, 3),
+        ("b", "k", 0): (2, 7),
+        ("c",): (4, 1),
+        ("c", 0): (5, 3),
+        ("c", 0, "k"): (2, 3),
+        ("c", 0, "k", 0): (2, 7),
+    }
+
+
+def test_a_merged_key_stands_where_it_is_written_and_a_replaced_one_leaves_no_trace():
+    document = "a: &a {x: {old: 1}, y: 1}\nb: &b {y: 2}\nc:\n  x: {new: 1}\n  <<: [*b, *a]\n"
+    assert parse("yaml", document.encode())["c"] == {"x": {"new": 1}, "y": 2}
+    found = located(document)
+    assert {path: place for path, place in found.items() if path[0] == "c"} == {
+        ("c",): (3, 1),
+        ("c", "x"): (4, 3),
+        ("c", "x", "new"): (4, 7),
+        ("c", "y"): (2, 8),
+    }
+
+
+def test_a_quoted_merge_key_is_a_key():
+    assert parse("yaml", b"'<<': 1") == {"<<": 1}
+
+
+def test_without_libyaml_the_pure_parser_and_writer_take_over():
+    program = (
+        "import yaml; yaml.__with_libyaml__ = False\n"
+        "from hotconf.formats import dump, parse, yaml as module\n"
+        "assert module.Loader is module.PurePythonLoader\n"
+        "assert parse('yaml', dump('yaml', {'a': [1, 'x']}).encode()) == {'a': [1, 'x']}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+WORDS = st.text("abé\U0001f600", min_size=1, max_size=3)
+VALUES = st.recursive(
+    st.one_of(st.integers(0, 99), WORDS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(WORDS, inner, max_size=3)),
+    max_leaves=12,
+)
+
+
+@given(
+    values=st.dictionaries(WORDS, VALUES, max_size=4),
+    flow=st.sampled_from([True, False, None]),
+    indent=st.integers(2, 5),
+    line_break=st.sampled_from(["\n", "\r\n"]),
+)
+@settings(max_examples=150)
+def test_every_key_is_located_where_it_is_written(values, flow, indent, line_break, paths):
+    text = yaml.safe_dump(
+        values, default_flow_style=flow, indent=indent, line_break=line_break, allow_unicode=True, width=20
+    )
+    found = locate("yaml", text.encode())
+    assert set(found) == paths(parse("yaml", text.encode())) == paths(values)
+    starts = [0, *(match.end() for match in re.finditer("\n", text))]
+    for path, (line, column) in found.items():
+        here = text[starts[line - 1] + column - 1 :]
+        assert here.startswith(opening(values, path)), (path, here)
+
+
+def opening(values, path):
+    """The texts that the key or item at a path may begin with."""
+    if isinstance(path[-1], str):
+        return (path[-1], f'"{path[-1]}"', f"? {path[-1]}")
+    for key in path:
+        values = values[key]
+    if isinstance(values, list):
+        return ("[", "- ")
+    if isinstance(values, dict):
+        return ("{", *values)
+    return (str(values), f'"{values}"')
+
+
+ODD = st.lists(
+    st.sampled_from(
+        [*"a: [],{}-?&*!|>%@'\"#\n\t\\1", "\n  ", ": ", "- ", "<<: ", "&a ", "*a", "!!int ", "é", "---\n", "key"]
+    ),
+    max_size=25,
+).map("".join)
+
+
+@given(document=ODD)
+@settings(max_examples=150)
+def test_any_text_is_a_mapping_with_its_paths_or_a_format_error(document, paths):
+    try:
+        values = parse("yaml", document.encode())
+    except FormatError:
+        return
+    assert set(locate("yaml", document.encode())) == paths(values)

@@ -1,0 +1,88 @@
+"""The notification protocol, against a socket of our own."""
+
+import asyncio
+import os
+import socket
+import time
+
+import pytest
+
+from hotconf.systemd import Notifier
+
+
+@pytest.fixture(params=["path", "abstract"])
+def supervisor(request, tmp_path):
+    """A socket that listens as systemd does, and its address as the environment has it."""
+    address = str(tmp_path / "notify") if request.param == "path" else f"@hotconf-test-{os.getpid()}-{time.monotonic_ns()}"
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    link.bind("\0" + address[1:] if address.startswith("@") else address)
+    link.settimeout(5)
+    yield link, address
+    link.close()
+
+
+def received(link):
+    return link.recv(4096).decode().splitlines()
+
+
+def test_each_message_is_one_datagram(supervisor):
+    link, address = supervisor
+    notifier = Notifier(address)
+
+    notifier.ready("generation 1")
+    notifier.stopping("SIGTERM")
+
+    assert received(link) == ["READY=1", "STATUS=generation 1"]
+    assert received(link) == ["STOPPING=1", "STATUS=SIGTERM"]
+
+
+def test_reloading_carries_the_time_in_the_same_datagram(supervisor):
+    link, address = supervisor
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+    Notifier(address).reloading()
+
+    word, stamp = received(link)
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    assert word == "RELOADING=1"
+    assert before <= int(stamp.removeprefix("MONOTONIC_USEC=")) <= after
+
+
+def test_a_status_is_one_line(supervisor):
+    link, address = supervisor
+    Notifier(address).ready("refused:\n  app.toml:1:1: no\nREADY=0")
+    assert received(link) == ["READY=1", "STATUS=refused: app.toml:1:1: no READY=0"]
+
+
+async def test_the_watchdog_hears_from_a_loop_that_turns(supervisor):
+    link, address = supervisor
+    alive = asyncio.create_task(Notifier(address, watchdog=0.02).keep_alive())
+    heard = [await asyncio.to_thread(received, link) for _ in range(3)]
+    alive.cancel()
+    assert heard == [["WATCHDOG=1"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("environ", "watchdog"),
+    [
+        ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "2000000"}, 2.0),
+        ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}, 2.0),
+        ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, None),
+        ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "soon"}, None),
+        ({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "2000000"}, None),
+    ],
+)
+def test_the_watchdog_is_for_the_process_it_names(environ, watchdog):
+    assert Notifier.from_environ(environ).watchdog == watchdog
+
+
+def test_nobody_listening_is_no_failure(tmp_path):
+    Notifier(str(tmp_path / "nobody")).ready("fine")
+    Notifier(None).reloading()
+
+
+def test_a_full_socket_does_not_block(supervisor):
+    _, address = supervisor
+    for _ in range(2000):
+        Notifier(address).ready("again")
