@@ -60,6 +60,10 @@ class SourceError(HotconfError):
         return "\n".join(str(fault) for fault in self.faults)
 
 
+class SourceBusy(SourceError):  # noqa: N818 - a state, which passes
+    """A file is still being written. It is read again as soon as its writer is done."""
+
+
 class FormatError(HotconfError):
     """A text is not what its format demands. Line and column count from 1; None where the parser cannot tell.
 

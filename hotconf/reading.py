@@ -1,8 +1,8 @@
 """Reading one file, and only when nobody is still writing it.
 
-A half-written file may well be valid. On Linux a read lease tells whether anybody has the file open for writing, however
-slow they are; where a lease is refused (another owner, some file systems) the file must stand still instead. Content
-that was accepted before needs neither: it is running already.
+A half-written file may well be valid. On Linux a read lease tells whether anybody has the file open for writing,
+however slow they are; where a lease is refused (another owner, some file systems) the file must stand still instead.
+Content that was accepted before needs neither: it is running already.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class FileReader:
         self._accepted: tuple[bytes, Layer] | None = None
 
     async def layer(self) -> Layer:
-        """Return what the file holds. Raises SourceError, SourceBusy if it is still being written, FileNotFoundError."""
+        """Return what the file holds. Raises SourceError, SourceBusy while it is being written, FileNotFoundError."""
         data = await self._settled_bytes()
         if self._accepted is not None and self._accepted[0] == data:
             return self._accepted[1]
@@ -158,7 +158,9 @@ class FileReader:
         raise SourceError([Fault("", message, Origin("file", self.name, line, column))]) from None
 
     def _give_up(self) -> NoReturn:
-        message = f"is still being written after {self._patience.max_wait:g} s; it is read as soon as its writer is done"
+        message = (
+            f"is still being written after {self._patience.max_wait:g} s; it is read as soon as its writer is done"
+        )
         raise SourceBusy([Fault("", message, Origin("file", self.name))])
 
 
@@ -168,7 +170,7 @@ def nobody_writes(descriptor: int) -> bool | None:
     The kernel grants a read lease only then. It is given back at once: while it is held, whoever opens the file for
     writing has to wait for us.
     """
-    if fcntl is None or not hasattr(fcntl, "F_SETLEASE"):
+    if not hasattr(fcntl, "F_SETLEASE"):
         return None
     try:
         # A lease that is broken sends SIGIO, which kills. SIGURG is ignored by default.
@@ -179,4 +181,3 @@ def nobody_writes(descriptor: int) -> bool | None:
         return False if error.errno == errno.EAGAIN else None
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return True
-
