@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings
@@ -23,17 +23,18 @@ from hotconf.reload import Reloader, refuse_reentry
 from hotconf.signals import SignalRouter
 from hotconf.sources.file import File
 from hotconf.sources.memory import program_layer
-from hotconf.sources.own import OwnSources
+from hotconf.sources.own import OwnSources, default_objects
 from hotconf.stack import Stack
 from hotconf.status import State, Status
 from hotconf.subscribers import Subscribers, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from hotconf.abc import LayeredSource, Source
-    from hotconf.explain import Explanation, Origins
+    from hotconf.explain import Explanation
+    from hotconf.inbox import Inbox
     from hotconf.layer import Layer
     from hotconf.report import Report
 
@@ -119,17 +120,16 @@ class HotConf(Holder[S]):
     def reload_blocking(self, timeout: float | None = None, *, force: bool = False) -> Report:
         """Do what `reload` does, for threads. Raises TimeoutError after `timeout` seconds; the reload goes on."""
         refuse_reentry(self)
-        if self._engine is None:
+        engine = self._engine
+        if engine is None:
             return self._load("call", force=force).result(timeout)
-        if self._engine.loop is _running_loop():
+        if engine.loop is _running_loop():
             raise RuntimeError("reload_blocking() would block the loop that has to reload: await reload() instead")
-        return self._ask("call", force=force).result(timeout)
+        return engine.inbox.ask("call", force=force).result(timeout)
 
     def request_reload(self, trigger: str = "call") -> None:
         """Ask for a reload and return. From any thread, also from within a reload. Raises like `reload`."""
-        if self._engine is None:
-            raise self._refusal()
-        self._engine.inbox.put(trigger)
+        self._inbox().put(trigger)
 
     def explain(self, path: str) -> Explanation:
         """Say which source supplied a value, and what it shadows; secrets are masked.
@@ -147,8 +147,7 @@ class HotConf(Holder[S]):
 
         Sync functions run on the engine's loop and must be quick; async ones run as tasks, one at a time, and see the
         latest change only when they are slow. Never called for the first generation. Raises SchemaError for a path that
-        the class does not have. `unsubscribe` takes it
-        back.
+        the class does not have. `unsubscribe` takes it back.
         """
         return self._register(self._subscribers.add_listener, paths)
 
@@ -204,27 +203,25 @@ class HotConf(Holder[S]):
         if self._state == "draining":
             raise Draining
         outcome: Future[Report] = Future()
-        work = functools.partial(self._reloader.reload, [trigger], force=force, phase="load")
+        work = functools.partial(self._load_now, trigger, force=force)
         # A daemon: a source that hangs must not keep the process from ending.
-        threading.Thread(target=self._run, args=(outcome, work), name="hotconf-load", daemon=True).start()
+        threading.Thread(target=_resolve, args=(outcome, work), name="hotconf-load", daemon=True).start()
         return outcome
 
-    def _run(self, outcome: Future[Report], work: Callable[[], Coroutine[Any, Any, Report]]) -> None:
+    def _load_now(self, trigger: str, *, force: bool) -> Report:
         with self._loading:
-            if not outcome.set_running_or_notify_cancel():
-                return
-            try:
-                outcome.set_result(asyncio.run(work()))
-            except BaseException as error:  # noqa: BLE001 - handed to the caller
-                outcome.set_exception(error)
+            if self._engine is None:
+                return asyncio.run(self._reloader.reload([trigger], force=force, phase="load"))
+        return self._ask(trigger, force=force).result()
 
     def _ask(self, trigger: str, *, force: bool) -> Future[Report]:
-        if self._engine is None:
-            raise self._refusal()
-        return self._engine.inbox.ask(trigger, force=force)
+        return self._inbox().ask(trigger, force=force)
 
-    def _refusal(self) -> HotconfError:
-        return Draining() if self._state == "draining" else NotRunning()
+    def _inbox(self) -> Inbox:
+        engine = self._engine  # once: another thread may be leaving
+        if engine is None:
+            raise Draining if self._state == "draining" else NotRunning
+        return engine.inbox
 
     def _degraded(self) -> tuple[str, ...]:
         stale = [f"source {state.source.name} is stale" for state in self._stack.states if state.state == "stale"]
@@ -243,7 +240,8 @@ class HotConf(Holder[S]):
         return register
 
     def _watching(self) -> Mapping[str, Any]:
-        watcher = self._engine.watcher if self._engine else None
+        engine = self._engine
+        watcher = engine.watcher if engine else None
         if watcher is None:
             return {"kind": "none", "reason": None}
         return {"kind": watcher.kind, "reason": watcher.reason}
@@ -337,8 +335,10 @@ def _compose(
     stack: list[Source | LayeredSource] = [_as_source(source, options) for source in sources]
     if issubclass(model, BaseSettings):
         stack.append(OwnSources(model))
+        if defaults := default_objects(model):
+            stack.insert(0, Given(defaults, kind="default"))
     if init:
-        stack.append(Init(init))
+        stack.append(Given(init, kind="init"))
     return stack
 
 
@@ -348,15 +348,14 @@ def _as_source(source: Any, options: Options) -> Source:
     return cast("Source", source)
 
 
-class Init:
-    """The values that were given to HotConf itself."""
+class Given:
+    """Values that stay what they are: those given to HotConf itself, or the default objects of the class."""
 
-    kind = "init"
-    name = "init"
     required = True
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._layer = program_layer("init", dict(values), kind="init")
+    def __init__(self, values: Mapping[str, Any], *, kind: Literal["init", "default"]) -> None:
+        self.name = self.kind = kind
+        self._layer = program_layer(kind, values, kind=kind)
 
     async def read(self) -> Layer:
         """Return the values."""
@@ -366,6 +365,14 @@ class Init:
 def _several(paths: Any) -> Sequence[Any]:
     """Return what was given as a sequence: a lone path is an iterable of its characters, and never meant so."""
     return [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+
+
+def _resolve(outcome: Future[Report], work: Callable[[], Report]) -> None:
+    if outcome.set_running_or_notify_cancel():
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            outcome.set_exception(error)
 
 
 def _names(signals: Iterable[str]) -> list[str]:

@@ -1,145 +1,216 @@
 """Comparison: what changed between the running settings and a candidate, and what the two can share.
 
 Equality is over field values: types included, NaN equal to itself, private attributes left out. It is not
-`BaseModel.__eq__`, for which 1 equals True and two NaN never match.
+`BaseModel.__eq__`, for which 1 equals True and two NaN never match. Values that are written differently are two values,
+1.0 and 1.00 as decimals, 0.0 and -0.0, noon in two time zones: the operator who wrote the other one wants to see it.
+An object without an equality of its own equals only itself.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import datetime as dt
 import decimal
 import functools
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
-from hotconf.schema import fields
+from hotconf.keypath import key_text
+from hotconf.schema import SECRET_TYPES, fields
 
 if TYPE_CHECKING:
     from hotconf.keypath import KeyPath
+    from hotconf.schema import Field
+
+_ATOMS = frozenset({str, int, bool, type(None)})
+"""Types whose values are the same if they are equal. Not float: 0.0 and -0.0 are equal and two values."""
+
+
+_MISSING: Any = object()
 
 
 def compare(running: Any, candidate: Any) -> tuple[KeyPath, ...]:
     """Return the paths at which a candidate differs from what is running; empty if and only if they are equal.
 
     Makes the candidate share every unchanged part with the running settings, from models without private attributes
-    or cached properties down, and keep the value of a default factory while no source sets its field. The candidate
-    must not be published yet: this is the last time that it changes.
+    or cached properties down, and keep the value of a default factory while no source sets its field. Nothing but the
+    candidate itself is written to, and it must not be published yet. Of a part that changed within, it gets a copy: the
+    part may be a default, or a constant that a validator returned, and belong to others too.
     """
     comparison = _Comparison()
-    comparison.share(running, candidate, ())
+    if type(running) is not type(candidate):
+        return ((),)
+    _put(candidate, comparison.model_parts(running, candidate, ()))
     return tuple(comparison.changed)
 
 
 def differences(old: Any, new: Any) -> tuple[KeyPath, ...]:
-    """Return the paths at which two published settings differ. Changes neither."""
-    comparison = _Comparison(may_write=False)
+    """Return the paths at which two published settings, or parts of them, differ. Changes neither."""
+    comparison = _Comparison()
     comparison.share(old, new, ())
     return tuple(comparison.changed)
 
 
 class _Comparison:
-    """One walk over two trees. `share` returns what the new tree should hold at a place."""
+    """One walk over two trees. `share` returns what the new tree should hold at a place; it changes neither tree."""
 
-    def __init__(self, *, may_write: bool = True) -> None:
+    def __init__(self) -> None:
         self.changed: list[KeyPath] = []
-        self._may_write = may_write
 
-    def share(self, old: Any, new: Any, path: KeyPath) -> Any:  # noqa: PLR0911 - a table of kinds
+    def share(self, old: Any, new: Any, path: KeyPath) -> Any:
         if old is new:
             return old
         if type(old) is not type(new):
             self.changed.append(path)
             return new
+        before = len(self.changed)
+        result = self._shared(old, new, path)
+        return old if len(self.changed) == before and not _has_own_state(new.__class__) else result
+
+    def _shared(self, old: Any, new: Any, path: KeyPath) -> Any:
         if isinstance(new, BaseModel):
-            return self._share_model(old, new, path)
-        if isinstance(new, dict):
+            return _twin(new, self.model_parts(old, new, path))
+        if isinstance(new, Mapping):
             return self._share_mapping(old, new, path)
         if isinstance(new, (list, tuple)):
             return self._share_sequence(old, new, path)
-        if _same(old, new):
-            return old
-        self.changed.append(path)
+        if dataclasses.is_dataclass(new):
+            return _twin(new, self._dataclass_parts(old, new, path))
+        if not _same(old, new):
+            self.changed.append(path)
         return new
 
-    def _share_model(self, old: BaseModel, new: BaseModel, path: KeyPath) -> Any:
+    def model_parts(self, old: BaseModel, new: BaseModel, path: KeyPath) -> dict[str, Any]:
+        """Return what a new model should hold in the place of what it has, by attribute."""
         before = len(self.changed)
-        values = vars(new)
-        for name in fields(type(new)):
-            shared = self._share_field(old, new, name, path)
-            if self._may_write:
-                # Past a frozen model's __setattr__: nobody else has seen `new` yet.
-                values[name] = shared
-        self.share(old.__pydantic_extra__, new.__pydantic_extra__, path)
-        equal = len(self.changed) == before
-        return old if equal and not _has_own_state(type(new)) else new
-
-    def _share_field(self, old: BaseModel, new: BaseModel, name: str, path: KeyPath) -> Any:
-        before, after = vars(old)[name], vars(new)[name]
-        if _keeps_factory_value(old, new, name):
-            return before
-        outer = self._may_write
-        # A default that belongs to the class is shared by every instance, so nothing is written into it.
-        self._may_write = outer and after is not type(new).model_fields[name].default
-        try:
-            return self.share(before, after, (*path, name))
-        finally:
-            self._may_write = outer
-
-    def _share_mapping(self, old: dict[Any, Any], new: dict[Any, Any], path: KeyPath) -> Any:
-        before = len(self.changed)
-        for key, value in new.items():
-            if key not in old:
-                self.changed.append((*path, key))
+        held, items, parts = vars(old), vars(new), dict[str, Any]()
+        kind: type = type(new)
+        for name, field in fields(kind).items():
+            own, item = held.get(name, _MISSING), items.get(name, _MISSING)
+            if own is item or _is_same_atom(own, item):
                 continue
-            shared = self.share(old[key], value, (*path, key))
-            if self._may_write:
-                new[key] = shared
-        self.changed += [(*path, key) for key in old if key not in new]
-        return old if len(self.changed) == before else new
+            if _keeps_factory_value(old, new, field, unchanged=len(self.changed) == before):
+                parts[name] = own
+            else:
+                self._share_field(parts, field, (own, item), path if isinstance(new, RootModel) else (*path, name))
+        extra = self.share(old.__pydantic_extra__, new.__pydantic_extra__, path)
+        if extra is not new.__pydantic_extra__:
+            parts["__pydantic_extra__"] = extra
+        return parts
+
+    def _dataclass_parts(self, old: Any, new: Any, path: KeyPath) -> dict[str, Any]:
+        kind: type = type(new)
+        known, parts = fields(kind), dict[str, Any]()
+        for name in (entry.name for entry in dataclasses.fields(new) if entry.compare):
+            pair = getattr(old, name, _MISSING), getattr(new, name, _MISSING)
+            if name in known:
+                self._share_field(parts, known[name], pair, (*path, name))
+        return parts
+
+    def _share_field(self, parts: dict[str, Any], field: Field, pair: tuple[Any, Any], path: KeyPath) -> None:
+        before = len(self.changed)
+        shared = self.share(*pair, path)
+        if shared is not pair[1]:
+            parts[field.name] = shared
+        if field.sensitive and len(self.changed) > before:
+            # The keys of a secret mapping are a part of the secret.
+            self.changed[before:] = [path]
+
+    def _share_mapping(self, old: Mapping[Any, Any], new: Mapping[Any, Any], path: KeyPath) -> Any:
+        keys, parts = {key: key for key in old}, dict[Any, Any]()
+        for key, item in new.items():
+            if type(keys.get(key, _MISSING)) is not type(key):  # 1 and True are the same key to a dictionary
+                self.changed.append((*path, key_text(key)))
+            elif old[key] is not item and not _is_same_atom(old[key], item):
+                shared = self.share(old[key], item, (*path, key_text(key)))
+                if shared is not item:
+                    parts[key] = shared
+        self.changed += [(*path, key_text(key)) for key in old if key not in new]
+        return _with_items(new, parts)
 
     def _share_sequence(self, old: Any, new: Any, path: KeyPath) -> Any:
-        before = len(self.changed)
-        shared = [self.share(a, b, (*path, index)) for index, (a, b) in enumerate(zip(old, new, strict=False))]
+        items = list(new)
+        for index, (own, item) in enumerate(zip(old, new, strict=False)):
+            if own is not item and not _is_same_atom(own, item):
+                items[index] = self.share(own, item, (*path, index))
         shorter, longer = sorted((len(old), len(new)))
         self.changed += [(*path, index) for index in range(shorter, longer)]
-        if len(self.changed) == before:
-            return old
-        if type(new) is list and self._may_write:
-            new[: len(shared)] = shared
-        return new
+        return _rebuilt(new, items)
 
 
-def _keeps_factory_value(old: BaseModel, new: BaseModel, name: str) -> bool:
-    info = type(new).model_fields[name]
-    if info.default_factory is None or info.default_factory_takes_validated_data:
+def _is_same_atom(old: Any, new: Any) -> bool:
+    """Whether two values are the same at a glance: nearly all of them are, and the rest is looked at closely."""
+    kind = type(new)
+    # Of floats, 0.0 and -0.0 are not told apart here.
+    return kind in _ATOMS and kind is type(old) and bool(old == new) and (kind is not float or bool(new))
+
+
+def _twin(value: Any, parts: Mapping[str, Any]) -> Any:
+    """Return a copy of a model or dataclass with some attributes replaced; the very same where there are none."""
+    if not parts:
+        return value
+    twin = copy.copy(value)
+    _put(twin, parts)
+    return twin
+
+
+def _put(value: Any, parts: Mapping[str, Any]) -> None:
+    for name, part in parts.items():
+        # Past the __setattr__ of a frozen class, and past validation: the parts come from a valid value of this type.
+        object.__setattr__(value, name, part)
+
+
+def _with_items(value: Mapping[Any, Any], parts: Mapping[Any, Any]) -> Any:
+    if not parts or not isinstance(value, dict):
+        return value
+    twin = copy.copy(value)
+    twin.update(parts)
+    return twin
+
+
+def _rebuilt(value: Any, items: list[Any]) -> Any:
+    if all(item is own for item, own in zip(items, value, strict=True)):
+        return value
+    if hasattr(value, "_make"):
+        return value._make(items)
+    return type(value)(items) if type(value) in (list, tuple) else value
+
+
+def _keeps_factory_value(old: BaseModel, new: BaseModel, field: Field, *, unchanged: bool) -> bool:
+    """Whether a field keeps what its default factory made; one that is made from other fields, only while they stay."""
+    if field.info.default_factory is None or field.name in new.model_fields_set or field.name in old.model_fields_set:
         return False
-    return name not in new.model_fields_set and name not in old.model_fields_set
+    return unchanged or not field.info.default_factory_takes_validated_data
 
 
 @functools.lru_cache(maxsize=1024)
-def _has_own_state(model: type[BaseModel]) -> bool:
-    members = (member for cls in model.__mro__ for member in vars(cls).values())
-    return bool(model.__private_attributes__) or any(isinstance(m, functools.cached_property) for m in members)
+def _has_own_state(kind: type) -> bool:
+    members = (member for cls in kind.__mro__ for member in vars(cls).values())
+    own = getattr(kind, "__private_attributes__", None)
+    return bool(own) or any(isinstance(member, functools.cached_property) for member in members)
 
 
 def _same(old: Any, new: Any) -> bool:
     """Whether two values of one type are equal. A comparison that fails counts as a difference."""
     try:
-        if not bool(old == new):
-            return bool(old != old and new != new)  # noqa: PLR0124 - only NaN differs from itself
+        if isinstance(new, SECRET_TYPES):
+            return not differences(old.get_secret_value(), new.get_secret_value())
+        if isinstance(new, (float, complex, decimal.Decimal)):
+            return repr(old) == repr(new)
+        if isinstance(new, (dt.datetime, dt.time)):
+            return bool(old == new and old.utcoffset() == new.utcoffset())
+        if isinstance(new, AbstractSet):
+            return old == new and not differences(*({item: item for item in each} for each in (old, new)))
+        return _same_by_own_measure(old, new)
     except Exception:  # noqa: BLE001 - a foreign type's __eq__ may do anything
         return False
-    return _same_form(old, new)
 
 
-def _same_form(old: Any, new: Any) -> bool:
-    """Whether equal values are also written alike: 1.0 and 1.00, or noon in two time zones, are two values."""
-    if isinstance(new, (dt.datetime, dt.time)):
-        return bool(old.utcoffset() == new.utcoffset())
-    if isinstance(new, decimal.Decimal):
-        return str(old) == str(new)
-    if isinstance(new, AbstractSet):
-        return {(type(item), item) for item in old} == {(type(item), item) for item in new}
-    return True
+def _same_by_own_measure(old: Any, new: Any) -> bool:
+    equal = old == new
+    if hasattr(equal, "all") and hasattr(equal, "shape"):  # an array of verdicts, one for each of its items
+        return bool(old.shape == new.shape and equal.all())
+    return bool(equal)

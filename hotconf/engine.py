@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from hotconf.abc import Hinting
@@ -183,7 +183,7 @@ class EngineThread:
 
     def stop(self) -> None:
         """Stop, and wait until the thread has ended."""
-        if self._finish.set_running_or_notify_cancel():
+        with contextlib.suppress(InvalidStateError):  # asked before, or the loop has ended by itself
             self._finish.set_result(None)
         self._thread.join()
 

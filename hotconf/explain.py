@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from hotconf import keypath
+from hotconf.diff import differences
 from hotconf.keypath import KeyPath
 from hotconf.merge import Merged, origin_in
 from hotconf.origin import DEFAULT, Origin
-from hotconf.redact import MASK, document, masked
-from hotconf.schema import Shape, fields
+from hotconf.redact import masked, shown
+from hotconf.schema import Shape, below, children, fields, opened
 
 if TYPE_CHECKING:
     from hotconf.snapshot import Snapshot
@@ -55,15 +55,12 @@ class Explanation:
 
 def input_paths(model: type, path: KeyPath) -> Iterator[KeyPath]:
     """Yield the places in merged values where a field path may have its value from, the canonical one first."""
-    shape, choices = Shape(models=(model,)), list[list[KeyPath]]()
+    shape, choices = Shape(models=(model,)), list[tuple[KeyPath, ...]]()
     for key in path:
-        found = next((fields(nested)[str(key)] for nested in shape.models if str(key) in fields(nested)), None)
-        if found is None:
-            choices.append([(key,)])
-            shape = (shape.items if isinstance(key, int) else shape.values) or Shape()
-        else:
-            choices.append([*([(found.spellings[0],)] if found.spellings else []), *found.paths])
-            shape = found.shape
+        named = [fields(nested)[str(key)] for nested in opened(shape).models if str(key) in fields(nested)]
+        places = dict.fromkeys(place for field in named for place in field.places)
+        choices.append(tuple(places) or ((key,),))
+        shape = below(shape, key)
     for parts in product(*choices):
         yield tuple(key for part in parts for key in part)
 
@@ -78,26 +75,39 @@ class Origins(Mapping[str, Origin]):
 
     def __getitem__(self, dotted: str) -> Origin:
         try:
-            path = _typed(self._settings, keypath.parse(dotted))
+            return self._origin(_typed(self._settings, keypath.parse(dotted)))
         except ValueError:
             raise KeyError(dotted) from None
-        found = (self._merged.origin(at) for at in input_paths(self._model, path))
-        return next((origin for origin in found if origin is not None), DEFAULT)
 
     def explain(self, dotted: str) -> Explanation:
         """Explain the value at a dotted path. Raises KeyError for a path that the settings do not have."""
-        path = _typed(self._settings, keypath.parse(dotted))
-        value = _value_at(self._settings, path)
+        try:
+            path = _typed(self._settings, keypath.parse(dotted))
+        except ValueError:
+            raise KeyError(dotted) from None
+        value = shown(self._model, path, _value_at(self._settings, path))
+        origin = self._origin(path)
         supplied = [
             Supplied(masked(self._model, path, raw), origin_in(layer, at))
             for at in input_paths(self._model, path)
             for layer, raw in self._merged.suppliers(at)
         ]
-        origin = supplied[0].origin if supplied else DEFAULT
-        return Explanation(keypath.render(path), _shown(self._model, path, value), origin, tuple(supplied[1:]))
+        shadowed = supplied[1:] if supplied and supplied[0].origin == origin else supplied
+        return Explanation(keypath.render(path), value, origin, tuple(shadowed))
+
+    def _origin(self, path: KeyPath) -> Origin:
+        """Return the place of a value or, where a validator made it from something else, of what it was made from."""
+        for length in range(len(path), 0, -1):
+            found = (self._merged.origin(at) for at in input_paths(self._model, path[:length]))
+            origin = next((origin for origin in found if origin is not None), None)
+            if origin is not None:
+                return origin
+            if _is_default(_value_at(self._settings, path[: length - 1]), path[length - 1]):
+                return DEFAULT
+        return DEFAULT
 
     def __iter__(self) -> Iterator[str]:
-        return (keypath.render(path) for path in _leaf_paths(self._settings, ()))
+        return (keypath.render(path) for path in _leaf_paths(self._settings, Shape(models=(self._model,)), ()))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -113,38 +123,32 @@ def _typed(settings: Any, path: KeyPath) -> KeyPath:
     """Return a path with the indices of lists as numbers. Raises KeyError for what is not there."""
     typed: list[str | int] = []
     for key in path:
-        found = int(key) if isinstance(settings, (list, tuple)) and str(key).isdecimal() else key
-        settings = _value_at(settings, (found,))
+        inner = children(settings)
+        found = int(key) if key not in inner and str(key).isdecimal() else key
+        if found not in inner:
+            raise KeyError(keypath.render(path))
+        settings = inner[found]
         typed.append(found)
     return tuple(typed)
 
 
 def _value_at(settings: Any, path: KeyPath) -> Any:
     for key in path:
-        below = _children(settings)
-        if key not in below:
-            raise KeyError(keypath.render(path))
-        settings = below[key]
+        settings = children(settings)[key]
     return settings
 
 
-def _children(value: Any) -> Mapping[Any, Any]:
-    if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
-        owner: type = type(value)
-        extra = getattr(value, "__pydantic_extra__", None) or {}
-        return {**{name: getattr(value, name) for name in fields(owner)}, **extra}
-    if isinstance(value, Mapping):
-        return value
-    return dict(enumerate(value)) if isinstance(value, (list, tuple)) else {}
+def _is_default(owner: Any, key: str | int) -> bool:
+    """Whether a model has a field's value of its own accord. One that was set to its default counts as well."""
+    if isinstance(owner, RootModel) or not isinstance(owner, BaseModel) or key not in type(owner).model_fields:
+        return False
+    info = type(owner).model_fields[str(key)]
+    return key not in owner.model_fields_set or not differences(info.default, vars(owner)[str(key)])
 
 
-def _leaf_paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
-    below = _children(value)
-    if not below:
+def _leaf_paths(value: Any, shape: Shape, path: KeyPath) -> Iterator[KeyPath]:
+    inner = {} if shape.secret else children(value)
+    if not inner:
         yield path
-    for key, item in below.items():
-        yield from _leaf_paths(item, (*path, key))
-
-
-def _shown(model: type, path: KeyPath, value: Any) -> Any:
-    return MASK if value is not None and masked(model, path, "") == MASK else document(value)
+    for key, item in inner.items():
+        yield from _leaf_paths(item, below(shape, key), (*path, key))

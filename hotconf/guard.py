@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hotconf.keypath import KeyPath
-    from hotconf.layer import Layer
-    from hotconf.stack import Reading
+    from hotconf.layer import Layer, Reading
 
 FEWEST = 10
 """Leaves below which the share is not looked at: of three values, losing two is an edit."""

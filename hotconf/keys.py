@@ -11,7 +11,8 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hotconf.schema import Field, Shape, fields, models_in, spellings
+from hotconf.merge import lookup, present
+from hotconf.schema import Field, Shape, below, fields, models_in, opened, spellings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
     from hotconf.layer import Layer
     from hotconf.origin import Origin
 
+_SCALARS = (str, int, float, bool, type(None))
+
 
 def canonical(model: type, layer: Layer) -> Layer:
-    """Return the layer with canonical keys; the very same layer where nothing is spelt differently."""
+    """Return the layer with canonical keys; the very same layer where nothing is spelt differently.
+
+    A field that can only be reached by several AliasPaths has no canonical key: there the first of them that any layer
+    has wins, as it does for pydantic.
+    """
     if not renames(model):
         return layer
     moved: dict[KeyPath, KeyPath] = {}
@@ -42,27 +49,28 @@ def renames(model: type) -> bool:
             continue
         seen.add(current)
         for field in fields(current).values():
-            if len(field.spellings) + len(field.paths) > 1:
+            if len(field.places) > 1:
                 return True
             pending += models_in(field.shape)
     return False
 
 
 def _respell(shape: Shape, value: Any, path: KeyPath, moved: dict[KeyPath, KeyPath]) -> Any:
+    shape = opened(shape)
     if isinstance(value, Mapping):
         if shape.models:
-            return _respell_model(shape.models, value, path, moved)
+            return _respell_model(shape, value, path, moved)
         if shape.values is not None:
             return {key: _respell(shape.values, item, (*path, key), moved) for key, item in value.items()}
-    elif isinstance(value, list) and shape.items is not None:
-        return [_respell(shape.items, item, (*path, index), moved) for index, item in enumerate(value)]
+    elif isinstance(value, (list, tuple)) and (shape.items or shape.positions):
+        return [_respell(below(shape, index), item, (*path, index), moved) for index, item in enumerate(value)]
     return value
 
 
 def _respell_model(
-    models: tuple[type, ...], values: Mapping[str, Any], path: KeyPath, moved: dict[KeyPath, KeyPath]
+    shape: Shape, values: Mapping[str, Any], path: KeyPath, moved: dict[KeyPath, KeyPath]
 ) -> dict[str, Any]:
-    known = _known(models)
+    known = _known(shape.models)
     chosen = _chosen(known, values)
     result: dict[str, Any] = {}
     for key, value in values.items():
@@ -70,15 +78,27 @@ def _respell_model(
         name = field.spellings[0] if field is not None and chosen[field.name] == key else key
         if name != key:
             moved[(*path, name)] = (*path, key)
-        result[name] = value if field is None else _respell(field.shape, value, (*path, name), moved)
-    _lift_paths(known, result, path, moved)
+        if field is None or isinstance(value, _SCALARS):
+            result[name] = value
+        else:
+            result[name] = _respell(_shape_of(shape, field), value, (*path, name), moved)
+    for field, inner in _lifted(known, values, result):
+        name = field.spellings[0]
+        moved[(*path, name)] = (*path, *inner)
+        result[name] = _respell(_shape_of(shape, field), lookup(values, inner), (*path, name), moved)
+        if inner[0] not in _heads(shape.models):
+            result.pop(str(inner[0]), None)
     return result
 
 
+def _shape_of(owner: Shape, field: Field) -> Shape:
+    # Of a union the key may lead to another model in each member.
+    return field.shape if len(owner.models) == 1 else below(owner, field.spellings[0])
+
+
+@functools.lru_cache(maxsize=1024)
 def _known(models: tuple[type, ...]) -> Mapping[str, Field]:
     """Return fields by spelling; of a union, only what every member that knows a spelling takes for the same field."""
-    if len(models) == 1:
-        return spellings(models[0])
     found: dict[str, Field] = {}
     for model in models:
         found = {**spellings(model), **found}
@@ -97,46 +117,35 @@ def _canonical_key(model: type, key: str) -> str | None:
 def _chosen(known: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, str]:
     """Return, by field, the spelling that counts where a source uses several: the first, as pydantic has it."""
     found: dict[str, str] = {}
-    for field in {id(field): field for field in known.values()}.values():
-        used = next((spelling for spelling in field.spellings if spelling in values), None)
-        if used is not None:
-            found[field.name] = used
+    for key in values:
+        field = known.get(key)
+        if field is None:
+            continue
+        if key == field.spellings[0]:
+            found[field.name] = key
+        elif field.name not in found:
+            found[field.name] = next(spelling for spelling in field.spellings if spelling in values)
     return found
 
 
-def _lift_paths(
-    known: Mapping[str, Field], values: dict[str, Any], path: KeyPath, moved: dict[KeyPath, KeyPath]
-) -> None:
-    """Move what lies at an alternative AliasPath to the canonical key; a path through a list stays where it is."""
-    for field in {id(field): field for field in known.values() if field.paths}.values():
-        for inner in field.paths:
-            if field.spellings[0] in values:
-                break
-            if all(isinstance(key, str) for key in inner) and _holds(values, inner):
-                values[field.spellings[0]] = _take(values, inner)
-                moved[(*path, field.spellings[0])] = (*path, *inner)
+def _lifted(
+    known: Mapping[str, Field], values: Mapping[str, Any], result: Mapping[str, Any]
+) -> list[tuple[Field, KeyPath]]:
+    """Return the fields whose value lies at an AliasPath and not at the canonical key, with the first such path."""
+    found = []
+    for field in {field.name: field for field in known.values() if field.paths}.values():
+        inner = next((inner for inner in field.paths if present(lookup(values, inner))), None)
+        if inner is not None and field.spellings[0] not in result:
+            found.append((field, inner))
+    return found
 
 
-def _holds(values: Any, inner: KeyPath) -> bool:
-    for key in inner:
-        if not isinstance(values, Mapping) or key not in values:
-            return False
-        values = values[key]
-    return True
-
-
-def _take(values: dict[str, Any], inner: KeyPath) -> Any:
-    """Remove and return the value at a path, and the mappings that this leaves empty. Copies what it changes."""
-    head = str(inner[0])
-    if len(inner) == 1:
-        return values.pop(head)
-    below = dict(values[head])
-    taken = _take(below, inner[1:])
-    if below:
-        values[head] = below
-    else:
-        del values[head]
-    return taken
+@functools.lru_cache(maxsize=1024)
+def _heads(models: tuple[type, ...]) -> frozenset[str]:
+    """Return the keys that must stay though something was lifted from below them: other fields look there too."""
+    known = [field for model in models for field in fields(model).values()]
+    paths = {str(path[0]) for field in known if not field.spellings for path in field.paths}
+    return frozenset(paths.union(*(field.spellings for field in known)))
 
 
 class _Moved(Mapping["KeyPath", "Origin"]):

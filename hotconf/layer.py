@@ -25,3 +25,14 @@ class Layer:
     values: Mapping[str, Any]
     origins: Mapping[KeyPath, Origin] = field(default_factory=dict)
     revision: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What one source said when it was read: its layers, the weakest first.
+
+    `guarded` tells that it must not fall silent: an optional source, or the environment, may.
+    """
+
+    layers: tuple[Layer, ...]
+    guarded: bool

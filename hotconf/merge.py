@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hotconf.layer import Layer
 
 _ABSENT: Any = object()
+_SCALARS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +37,10 @@ class Merged:
     layers: tuple[Layer, ...]
 
     def suppliers(self, path: KeyPath) -> Iterator[tuple[Layer, Any]]:
-        """Yield the layers that hold a value at a path with what they hold, the winner first, then what it shadows."""
+        """Yield the layers that hold a value at a path with what they hold, the strongest first.
+
+        The first is the winner where the merged values have the path at all: a stronger layer may have cut it off.
+        """
         for layer in reversed(self.layers):
             value = lookup(layer.values, path)
             if value is not _ABSENT:
@@ -50,7 +54,11 @@ class Merged:
 
 
 def merge(layers: Sequence[Layer]) -> Merged:
-    """Merge layers, the weakest first. Associative; no layer is changed."""
+    """Merge layers, the weakest first. No layer is changed.
+
+    Associative where layers agree on what is a mapping. Where one has a scalar in the place of a mapping the order of
+    merging tells, and it is always from the weakest up: the scalar cuts off all that lies below it.
+    """
     values: Mapping[str, Any] = {}
     for layer in layers:
         values = _over(values, layer.values)
@@ -65,7 +73,7 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str, An
     merged = {**below, **above}
     for key in below.keys() & above.keys():
         lower, upper = below[key], above[key]
-        if isinstance(lower, Mapping) and isinstance(upper, Mapping):
+        if not isinstance(upper, _SCALARS) and isinstance(lower, Mapping) and isinstance(upper, Mapping):
             merged[key] = _over(lower, upper)
     return merged
 

@@ -1,127 +1,228 @@
 """Masking: the one place that turns settings into something that may be shown.
 
-Masking goes by the values that are there and the class that holds them, not by how a class serializes itself: a custom
-serializer that unwraps a secret changes nothing here.
+Masking goes by the values that are there and by what the classes say of them, never by how a class serializes itself: a
+custom serializer that unwraps a secret changes nothing here.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping, Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, RootModel
-from pydantic_core import to_jsonable_python
+from pydantic import RootModel
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from hotconf.schema import SECRET_TYPES, Shape, fields, spellings
+from hotconf.keypath import key_text
+from hotconf.merge import lookup, present
+from hotconf.schema import (
+    PLAIN,
+    SECRET_TYPES,
+    Shape,
+    below,
+    children,
+    fields,
+    holds_secret,
+    is_list,
+    opened,
+    shape_at,
+    shape_of,
+    walk,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from hotconf.keypath import KeyPath
 
 MASK = "**********"
-_PLAIN = (str, int, bool, type(None))
+_ATOMS = (str, int, bool, type(None))
+
+_SHORT = 4
+"""Characters below which a secret is only looked for as a word of its own: `0` is a part of every second number."""
 
 
-def document(value: Any) -> Any:  # noqa: PLR0911 - a table of kinds
-    """Return settings, or any part of them, as JSON shows them: by field name, every secret masked."""
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, SECRET_TYPES):
+def document(value: Any, shape: Shape = PLAIN) -> Any:  # noqa: PLR0911 - a table of kinds
+    """Return settings, or any part of them, as JSON shows them: by field name, every secret masked.
+
+    `shape` is what the schema says of the part. A model says it of itself.
+    """
+    if value is not None and (shape.secret or isinstance(value, SECRET_TYPES)):
         return MASK
+    if type(value) in _ATOMS or (type(value) is float and math.isfinite(value)):
+        return value
     if isinstance(value, RootModel):
-        return document(value.root)
-    if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
-        return dict(_document_fields(value))
+        return document(value.root, opened(shape_of(type(value))))
     if isinstance(value, Mapping):
-        return {_key(key): document(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, AbstractSet)):
-        return [document(item) for item in value]
-    return _scalar(value)
-
-
-def _document_fields(value: Any) -> Iterator[tuple[str, Any]]:
+        inside = _inside(shape)
+        return {text: _document_item(item, inside, text) for text, item in children(value).items()}
+    if isinstance(value, AbstractSet):
+        # In an order that does not hang on hashes: those are different in every process.
+        return sorted((_document_item(item, _inside(shape), 0) for item in value), key=_canonical_json)
     owner: type = type(value)
-    for name, field in fields(owner).items():
-        item = getattr(value, name)
-        yield name, MASK if field.sensitive and item is not None else document(item)
-    for name, item in (getattr(value, "__pydantic_extra__", None) or {}).items():
-        yield name, document(item)
+    if is_list(value):
+        inside = _inside(shape_of(owner) if fields(owner) else shape)
+        return [_document_item(item, inside, index) for index, item in children(value).items()]
+    return _document_fields(value, owner) if fields(owner) else _document_scalar(value)
 
 
-def _key(key: Any) -> str:
-    return key if type(key) is str else str(to_jsonable_python(key, fallback=str))
+def shown(model: type, path: KeyPath, value: Any) -> Any:
+    """Return the value that settings of a class have at a path as JSON shows it, masked where the schema says so."""
+    return document(value, shape_at(model, path))
 
 
-def _scalar(value: Any) -> Any:
+def _inside(shape: Shape) -> Callable[[str | int], Shape] | None:
+    """Return what tells the shape below a key, None where no secret can lie below: nearly everywhere."""
+    return functools.partial(below, shape) if holds_secret(shape) else None
+
+
+def _document_item(item: Any, inside: Callable[[str | int], Shape] | None, key: str | int) -> Any:
+    if inside is not None:
+        return document(item, inside(key))
+    return item if type(item) in _ATOMS else document(item)
+
+
+def _document_fields(value: Any, owner: type) -> dict[str, Any]:
+    known, shape = fields(owner), shape_of(owner)
+    result: dict[str, Any] = {}
+    for name, item in children(value).items():
+        field = known.get(str(name))
+        if type(item) in _ATOMS and field is not None and not field.shape.secret:
+            result[str(name)] = item
+        else:
+            result[str(name)] = document(item, field.shape if field is not None else below(shape, name))
+    return result
+
+
+def _document_scalar(value: Any) -> Any:
     try:
         return to_jsonable_python(value, inf_nan_mode="strings", fallback=lambda unknown: f"<{type(unknown).__name__}>")
-    except (ValueError, TypeError):  # bytes that are no text, and whatever else has no JSON form
+    except Exception:  # noqa: BLE001 - bytes that are no text, and whatever else has no JSON form
         return f"<{type(value).__name__}>"
 
 
-def digest(shown: Any) -> str:
+def digest(document: Any) -> str:
     """Return a short name for a document. Secrets are masked in it, so the digest says nothing about them."""
-    text = json.dumps(shown, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    text = _canonical_json(document).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def _canonical_json(document: Any) -> str:
+    return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def masked(model: type, path: KeyPath, value: Any) -> Any:
-    """Return a raw value at a path of a settings class as it may be shown, in part or as a whole."""
-    shape = Shape(models=(model,))
+    """Return a raw value at a path of a settings class as it may be shown, in part or as a whole.
+
+    What is not built as the schema has it there, such as a JSON text in the place of a section that holds a password,
+    is hidden as a whole.
+    """
+    return _mask(shape_at(model, path), value)
+
+
+def _mask(shape: Shape, value: Any) -> Any:
+    if value is None:
+        return None
+    if shape.secret or (_is_misfit(shape, value) and value not in ("", b"")):
+        return MASK
+    if isinstance(value, Mapping):
+        hidden = {str(path[0]) for path in _secret_paths(shape)}
+        return {key: MASK if key in hidden else _mask(below(shape, key), item) for key, item in _items(value)}
+    if is_list(value):
+        return [_mask(below(shape, index), item) for index, item in enumerate(value)]
+    return document(value, shape)
+
+
+def _items(value: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    return ((key_text(key), item) for key, item in value.items())
+
+
+def _is_misfit(shape: Shape, value: Any) -> bool:
+    """Whether a value of a shape that holds secrets is built in another way, so that nobody can tell where they are."""
+    own: type = type(value)
+    if not holds_secret(shape) or fields(own):
+        return False
+    shape = opened(shape)
+    if isinstance(value, Mapping):
+        return not (shape.models or shape.values)
+    return not is_list(value) or not (shape.items or shape.positions or any(issubclass(m, tuple) for m in shape.models))
+
+
+def _secret_paths(shape: Shape) -> Iterator[KeyPath]:
+    """Yield the places below a shape where an AliasPath takes a secret from."""
+    for model in opened(shape).models:
+        for field in fields(model).values():
+            if field.paths and holds_secret(field.shape):
+                yield from field.paths
+
+
+def visible(model: type, path: KeyPath, secrets: Iterable[str] = ()) -> KeyPath:
+    """Return as much of a path as may be shown: below a secret only names of fields, and no key that quotes one."""
+    shape, result = Shape(models=(model,)), list[str | int]()
     for key in path:
-        shape = _below(shape, key)
-        if shape.secret:
-            return value if value is None else MASK
-    return _mask_raw(shape, value)
+        named = isinstance(key, int) or any(key in fields(nested) for nested in opened(shape).models)
+        if shape.secret and not named:
+            break
+        result.append(key if named else scrub(str(key), secrets))
+        shape = below(shape, key)
+    return tuple(result)
 
 
 def secrets_in(model: type, values: Any) -> set[str]:
-    """Return the texts of every secret in raw values: what no message may quote."""
-    return set(_texts(Shape(models=(model,)), values))
+    """Return the texts of every secret in raw values and in the defaults of the class: what no message may quote."""
+    found = {*_texts(Shape(models=(model,)), values), *_default_texts(model)}
+    return {text for secret in found for text in _writings(secret) if text}
+
+
+@functools.lru_cache(maxsize=64)
+def _default_texts(model: type) -> frozenset[str]:
+    known = [field for _, nested in walk(model) for field in fields(nested).values()]
+    return frozenset(text for field in known for text in _texts(field.shape, field.info.default))
+
+
+def _writings(secret: str) -> tuple[str, ...]:
+    """Return the ways in which a message may write a text: as it is, trimmed, as Python and as JSON quote it."""
+    return secret, secret.strip(), repr(secret)[1:-1], json.dumps(secret)[1:-1]
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Return a text with every secret in it masked, the longest first, so that no part of one remains."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    return text
+    longest_first = sorted(secrets, key=len, reverse=True)
+    return re.sub("|".join(map(_pattern, longest_first)), MASK, text) if longest_first else text
 
 
-def _below(shape: Shape, key: Any) -> Shape:
-    for model in shape.models:
-        field = spellings(model).get(str(key)) or fields(model).get(str(key))
-        if field is not None:
-            return dataclasses.replace(field.shape, secret=True) if field.sensitive else field.shape
-    inner = shape.items if isinstance(key, int) else shape.values
-    return inner or Shape()
-
-
-def _mask_raw(shape: Shape, value: Any) -> Any:
-    if shape.secret and value is not None:
-        return MASK
-    if isinstance(value, Mapping):
-        return {_key(key): _mask_raw(_below(shape, key), item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_mask_raw(_below(shape, index), item) for index, item in enumerate(value)]
-    return document(value)
+def _pattern(secret: str) -> str:
+    escaped = re.escape(secret)
+    return escaped if len(secret) >= _SHORT else rf"(?<!\w){escaped}(?!\w)"
 
 
 def _texts(shape: Shape, value: Any) -> Iterator[str]:
     if isinstance(value, SECRET_TYPES):
-        yield from _texts(Shape(secret=True), value.get_secret_value())
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _texts(_inherit(shape, _below(shape, key)), item)
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _texts(_inherit(shape, _below(shape, index)), item)
-    elif shape.secret and value not in (None, "", b""):
-        yield value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        shape, value = Shape(secret=True), value.get_secret_value()
+    own: type = type(value)
+    if fields(own):
+        shape = dataclasses.replace(shape_of(own), secret=shape.secret)
+    hidden = shape.secret or _is_misfit(shape, value)
+    inner = dict(enumerate(value)) if isinstance(value, AbstractSet) else children(value)
+    for key, item in inner.items():
+        found = below(shape, key)
+        yield from _texts(dataclasses.replace(found, secret=True) if hidden else found, item)
+    if isinstance(value, Mapping):
+        places = (lookup(value, path) for path in _secret_paths(shape))
+        yield from (text for item in places if present(item) for text in _texts(Shape(secret=True), item))
+    if hidden:
+        yield from _own_texts(shape, value, inner)
 
 
-def _inherit(outer: Shape, inner: Shape) -> Shape:
-    return dataclasses.replace(inner, secret=True) if outer.secret else inner
+def _own_texts(shape: Shape, value: Any, inner: Mapping[Any, Any]) -> Iterator[str]:
+    if isinstance(value, Mapping) and not shape.models:
+        yield from (str(key) for key in inner)
+    elif isinstance(value, bytes):
+        yield from (value.decode("utf-8", "replace"), repr(value)[2:-1])
+    elif not inner and not isinstance(value, bool) and value not in (None, PydanticUndefined):
+        yield str(value)

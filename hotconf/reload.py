@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 from hotconf import keypath
 from hotconf.change import Change
 from hotconf.diff import compare
-from hotconf.errors import ReentrantReload, SourceError
+from hotconf.errors import NotLoaded, ReentrantReload, SourceError
 from hotconf.explain import Origins
 from hotconf.keys import canonical
 from hotconf.merge import Merged, merge
@@ -147,9 +147,9 @@ class Reloader(Generic[S]):
     @property
     def origins(self) -> Origins:
         """Where the values in force come from by now: they may have moved without changing. Raises NotLoaded."""
-        settings = self._holder.current
-        assert self._merged is not None  # noqa: S101 - set before the first publication
-        return Origins(self._model, self._merged, settings)
+        if self._merged is None:
+            raise NotLoaded
+        return Origins(self._model, self._merged, self._holder.current)
 
     def tell(self) -> None:
         """Tell the listeners what the last reload changed. For after its waiters have their report."""
@@ -258,7 +258,8 @@ class Reloader(Generic[S]):
 
 def _everything(settings: Any) -> tuple[KeyPath, ...]:
     """Return the path of every part of some settings; the root, where they have none that is declared."""
-    names = (*fields(type(settings)), *(getattr(settings, "__pydantic_extra__", None) or ()))
+    model: type = type(settings)
+    names = (*fields(model), *(getattr(settings, "__pydantic_extra__", None) or ()))
     return tuple((name,) for name in names) or ((),)
 
 

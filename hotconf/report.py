@@ -27,7 +27,7 @@ class Fault:
 
     def __str__(self) -> str:
         parts = (str(self.origin) if self.origin else "", self.path, self.message)
-        return ": ".join(part for part in parts if part)
+        return _one_line(": ".join(part for part in parts if part))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fault as JSON shows it."""
@@ -82,7 +82,7 @@ class Report:
     def __str__(self) -> str:
         """Return the one line that the log shows."""
         who = f"{'dry run' if self.dry_run else 'reload'} {self.id} ({', '.join(self.triggers)})"
-        return f"{who}: {self.outcome}, {self._detail()} [{self.duration * 1000:.1f} ms]"
+        return _one_line(f"{who}: {self.outcome}, {self._detail()} [{self.duration * 1000:.1f} ms]")
 
     def _detail(self) -> str:
         if self.outcome == "rejected":
@@ -114,6 +114,11 @@ class Report:
             "note": self.note,
             "dry_run": self.dry_run,
         }
+
+
+def _one_line(text: str) -> str:
+    # Messages quote exceptions and keys of foreign make; a line break in one would forge a line of the log.
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 _SHOWN = 10

@@ -9,25 +9,43 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-from collections.abc import Mapping, Sequence, Set as AbstractSet
+import inspect
+import types
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    ForwardRef,
+    Literal,
+    NewType,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Secret, SecretBytes, SecretStr
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, RootModel, Secret, SecretBytes, SecretStr
 from pydantic.dataclasses import is_pydantic_dataclass
+from pydantic.errors import PydanticUndefinedAnnotation
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hotconf import keypath
 from hotconf.errors import SchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from pydantic.fields import FieldInfo
+    from collections.abc import Iterator
 
     from hotconf.keypath import KeyPath
 
 SECRET_TYPES = (SecretStr, SecretBytes, Secret)
+
+
+_QUALIFIERS = {"Required", "NotRequired", "ReadOnly", "Final"}
 
 
 class Section(BaseModel):
@@ -54,47 +72,115 @@ class Sensitive:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a value may be: one of some models, a list, a mapping; none of them for a scalar. `secret` hides it."""
+    """What a value may be: one of some models, a list, a tuple, a mapping; none of them for a scalar.
+
+    `models` are classes with fields: pydantic's, dataclasses, typed dictionaries, named tuples. `positions` are the
+    items of a tuple of fixed length. `secret` hides the value and all that lies below it. Anything at all may lie below
+    an `opaque` one.
+    """
 
     models: tuple[type, ...] = ()
     items: Shape | None = None
     values: Shape | None = None
+    positions: tuple[Shape, ...] = ()
     secret: bool = False
     opaque: bool = False
 
     @property
     def nested(self) -> bool:
         """Whether anything lies below a value of this shape."""
-        return bool(self.models or self.items or self.values or self.opaque)
+        return bool(self.models or self.items or self.values or self.positions or self.opaque)
+
+    @property
+    def parts(self) -> Iterator[Shape]:
+        """What lies directly below, models aside."""
+        yield from (inner for inner in (self.items, self.values) if inner is not None)
+        yield from self.positions
+
+
+PLAIN = Shape()
+"""A scalar that everybody may see."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a model. `spellings` are the keys that pydantic accepts for it, the canonical one first."""
+    """One field of a model. `spellings` are the keys that pydantic accepts for it, the canonical one first.
+
+    `paths` are the longer places of an AliasPath. `spellings` is empty where a field has no other.
+    """
 
     name: str
     spellings: tuple[str, ...]
     paths: tuple[KeyPath, ...]
     shape: Shape
     restart_required: bool
-    sensitive: bool
-    info: FieldInfo | None
+    info: FieldInfo
+
+    @property
+    def sensitive(self) -> bool:
+        """Whether its value is a secret as a whole."""
+        return self.shape.secret
+
+    @property
+    def places(self) -> tuple[KeyPath, ...]:
+        """Every place below its model where its value may come from, the canonical one first."""
+        return (*((spelling,) for spelling in self.spellings), *self.paths)
 
 
 @functools.lru_cache(maxsize=1024)
 def fields(model: type) -> Mapping[str, Field]:
-    """Return the fields of a model or dataclass by name; nothing for any other class."""
+    """Return the fields of a model, dataclass, typed dictionary or named tuple; nothing for any other class."""
     if issubclass(model, BaseModel):
+        if not model.__pydantic_complete__:
+            # Only the model that was validated resolves its forward references by itself; those below it do not.
+            model.model_rebuild(raise_errors=False)
         config: Mapping[str, Any] = model.model_config
         return {name: _field(name, info, config) for name, info in model.model_fields.items()}
     if is_pydantic_dataclass(model):
         config = getattr(model, "__pydantic_config__", {})
         return {name: _field(name, info, config) for name, info in model.__pydantic_fields__.items()}
+    return {name: _field(name, info, {}) for name, info in _plain_fields(model)}
+
+
+def _plain_fields(model: type) -> Iterator[tuple[str, FieldInfo]]:
     if dataclasses.is_dataclass(model):
-        hints = get_type_hints(model, include_extras=True)
-        names = [field.name for field in dataclasses.fields(model)]
-        return {name: _plain_field(name, hints[name]) for name in names}
-    return {}
+        hints = _hints(model)
+        for field in dataclasses.fields(model):
+            hint = _bare(hints.get(field.name, Any))
+            known = isinstance(field.default, FieldInfo)
+            yield field.name, FieldInfo.from_annotated_attribute(hint, field.default) if known else _info(hint)
+    elif is_typeddict(model) or _is_named_tuple(model):
+        for name, hint in _hints(model).items():
+            yield name, _info(_bare(hint))
+
+
+def _info(hint: Any) -> FieldInfo:
+    return FieldInfo.from_annotation(hint)
+
+
+def _hints(model: type) -> Mapping[str, Any]:
+    try:
+        return get_type_hints(model, include_extras=True)
+    except NameError:
+        # A name local to a function: pydantic could see it where the class was made, nobody can now.
+        return dict.fromkeys(inspect.get_annotations(model), Any)
+
+
+def _bare(annotation: Any) -> Any:
+    """Return an annotation without what is said about the key: required or not, read-only, final."""
+    while getattr(get_origin(annotation), "__name__", "") in {
+        "Required",
+        "NotRequired",
+        "ReadOnly",
+        "ClassVar",
+        "Final",
+    }:
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
+def _is_named_tuple(model: type) -> bool:
+    return issubclass(model, tuple) and hasattr(model, "_fields")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -113,12 +199,20 @@ def check(model: Any) -> None:
         raise SchemaError(f"{model!r} is not a pydantic model class: pass a BaseSettings or BaseModel subclass")
     if issubclass(model, BaseSettings):
         _check_constructor(model)
+    _complete(model)
     for path, nested in walk(model):
         if path and issubclass(nested, BaseSettings):
             raise SchemaError(
                 f"{model.__name__}.{keypath.render(path)}: {nested.__name__} is a nested BaseSettings, which would "
                 "read the environment a second time during validation: derive it from BaseModel or hotconf.Section"
             )
+
+
+def _complete(model: type[BaseModel]) -> None:
+    try:
+        model.model_rebuild()
+    except PydanticUndefinedAnnotation as error:
+        raise SchemaError(f"{model.__name__} refers to a type that is not defined yet: {error.name}") from error
 
 
 def _check_constructor(model: type[BaseSettings]) -> None:
@@ -147,9 +241,8 @@ def walk(model: type) -> Iterator[tuple[KeyPath, type]]:
 def models_in(shape: Shape) -> Iterator[type]:
     """Yield the models that a shape may hold, at any depth of its lists and mappings."""
     yield from shape.models
-    for inner in (shape.items, shape.values):
-        if inner is not None:
-            yield from models_in(inner)
+    for inner in shape.parts:
+        yield from models_in(inner)
 
 
 def resolve(model: type, dotted: str) -> KeyPath:
@@ -173,45 +266,112 @@ def resolve(model: type, dotted: str) -> KeyPath:
 
 
 def step(shape: Shape, key: str | int) -> tuple[Shape, str | int] | None:
-    """Return the shape below a key, a field's name or a spelling of it, and the key as field paths write it."""
-    for model in shape.models:
-        field = fields(model).get(str(key)) or spellings(model).get(str(key))
-        if field is not None:
-            return field.shape, field.name
-    if shape.items is not None and (isinstance(key, int) or key.isdigit()):
-        return shape.items, int(key)
+    """Return the shape below a key, a field's name or a spelling of it, and the key as field paths write it.
+
+    None where nothing can lie there. Of a union, what lies below is anything that one of its members has there.
+    """
+    shape = opened(shape)
+    named = [field for model in shape.models if (field := _field_of(model, key)) is not None]
+    below = [field.shape for field in named]
+    index = _index(key)
+    if index is not None:
+        below += [inner for inner in (shape.items, *shape.positions[index : index + 1]) if inner is not None]
+    name = named[0].name if named else index if index is not None and below else key
     if shape.values is not None:
-        return shape.values, key
-    return (shape, key) if shape.opaque else None
+        below.append(shape.values)
+    if not below:
+        below = [extra for model in shape.models if (extra := _extra(model)) is not None]
+    if not below and not shape.opaque:
+        return None
+    found = union(below) if below else Shape(opaque=True)
+    return (dataclasses.replace(found, secret=True) if shape.secret else found), name
+
+
+def below(shape: Shape, key: str | int) -> Shape:
+    """Return the shape below a key; where the schema knows nothing of it, what is certain: that a secret hides it."""
+    found = step(shape, key)
+    return found[0] if found is not None else Shape(secret=shape.secret)
+
+
+def shape_at(model: type, path: KeyPath) -> Shape:
+    """Return the shape at a path of a settings class, written by names or by spellings."""
+    shape = Shape(models=(model,))
+    for key in path:
+        shape = below(shape, key)
+    return shape
+
+
+@functools.lru_cache(maxsize=4096)
+def opened(shape: Shape) -> Shape:
+    """Return a shape with what its root models wrap in their place: a root model has no key of its own."""
+    wrapped = [model for model in shape.models if issubclass(model, RootModel)]
+    if not wrapped:
+        return shape
+    rest = dataclasses.replace(shape, models=tuple(model for model in shape.models if model not in wrapped))
+    return opened(union([rest, *(fields(model)["root"].shape for model in wrapped)]))
+
+
+@functools.lru_cache(maxsize=4096)
+def holds_secret(shape: Shape) -> bool:
+    """Whether a secret lies at or anywhere below a shape."""
+    pending, seen = [shape], set[Shape]()
+    while pending:
+        current = pending.pop()
+        if current.secret:
+            return True
+        if current not in seen:
+            seen.add(current)
+            pending += current.parts
+            pending += [field.shape for model in current.models for field in fields(model).values()]
+            pending += [extra for model in current.models if (extra := _extra(model)) is not None]
+    return False
+
+
+def _field_of(model: type, key: str | int) -> Field | None:
+    if isinstance(key, int):
+        positions = list(fields(model).values()) if _is_named_tuple(model) else []
+        return positions[key] if key < len(positions) else None
+    return fields(model).get(key) or spellings(model).get(key)
+
+
+def _index(key: str | int) -> int | None:
+    return int(key) if isinstance(key, int) or key.isdecimal() else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _extra(model: type) -> Shape | None:
+    """Return the shape of keys beyond the fields, None where the model has no place for them."""
+    config = getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) or {}
+    if config.get("extra") != "allow":
+        return None
+    for owner in model.__mro__:
+        if owner is not BaseModel and "__pydantic_extra__" in inspect.get_annotations(owner):
+            return shape_of(_hints(owner)["__pydantic_extra__"]).values
+    return Shape(opaque=True)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?`, or nothing where no known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    folded = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), list(folded), n=1)
+    return f"; did you mean {folded[near[0]]!r}?" if near else ""
 
 
 def _unknown(model: type, dotted: str, path: Sequence[str | int], shape: Shape, key: str | int) -> str:
-    known = [name for nested in shape.models for name in fields(nested)]
+    known = [name for nested in opened(shape).models for name in fields(nested)]
     owner = f"{model.__name__}.{keypath.render(tuple(path))}" if path else model.__name__
     return f"{dotted!r}: {owner} has no field {str(key)!r}{suggest(str(key), known)}"
 
 
 def _field(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Field:
     keys, paths = _accepted(name, info, config)
-    marks = info.metadata
     shape = shape_of(info.annotation)
-    sensitive = shape.secret or any(isinstance(mark, Sensitive) or mark is Sensitive for mark in marks)
-    restart = any(isinstance(mark, RestartRequired) or mark is RestartRequired for mark in marks)
-    return Field(name, keys, paths, shape, restart, sensitive, info)
+    shape = dataclasses.replace(shape, secret=shape.secret or _marked(info.metadata, Sensitive))
+    return Field(name, keys, paths, shape, _marked(info.metadata, RestartRequired), info)
 
 
-def _plain_field(name: str, annotation: Any) -> Field:
-    marks = getattr(annotation, "__metadata__", ())
-    shape = shape_of(annotation)
-    sensitive = shape.secret or any(isinstance(mark, Sensitive) for mark in marks)
-    restart = any(isinstance(mark, RestartRequired) for mark in marks)
-    return Field(name, (name,), (), shape, restart, sensitive, None)
+def _marked(metadata: Iterable[Any], mark: type) -> bool:
+    return any(isinstance(entry, mark) or entry is mark for entry in metadata)
 
 
 def _accepted(name: str, info: FieldInfo, config: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[KeyPath, ...]]:
@@ -226,54 +386,116 @@ def _accepted(name: str, info: FieldInfo, config: Mapping[str, Any]) -> tuple[tu
     return tuple(dict.fromkeys(keys)), tuple(path for path in paths if len(path) > 1)
 
 
+def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:
+    """Return the shape that a type annotation describes. What it cannot see into is opaque, never an error.
+
+    `within` are the type aliases that the annotation is a part of: one that contains itself ends there.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if type(origin or annotation).__name__ == "TypeAliasType":  # there is one in typing and one in typing_extensions
+        return _shape_of_alias(annotation, origin or annotation, within)
+    if origin is None:
+        return _shape_of_name(annotation, within)
+    if hasattr(annotation, "__metadata__"):
+        inner = shape_of(arguments[0], within)
+        return dataclasses.replace(inner, secret=inner.secret or _marked(annotation.__metadata__, Sensitive))
+    if origin is Literal:
+        return PLAIN
+    inner_shapes = [shape_of(argument, within) for argument in arguments if argument is not ...]
+    if origin in (Union, types.UnionType) or not isinstance(origin, type):
+        return union(inner_shapes)
+    return _shape_of_generic(origin, inner_shapes, is_open=... in arguments)
+
+
+def _shape_of_alias(annotation: Any, alias: Any, within: frozenset[Any]) -> Shape:
+    if alias in within:
+        return Shape(opaque=True)
+    value, arguments = alias.__value__, get_args(annotation)
+    if arguments and getattr(value, "__parameters__", ()):
+        value = value[arguments]
+    return shape_of(value, within | {alias})
+
+
+def _shape_of_name(annotation: Any, within: frozenset[Any]) -> Shape:
+    if isinstance(annotation, NewType):
+        return shape_of(annotation.__supertype__, within)
+    if isinstance(annotation, TypeVar):
+        return union(shape_of(one, within) for one in (annotation.__constraints__ or [annotation.__bound__ or Any]))
+    if isinstance(annotation, type):
+        return _shape_of_class(annotation)
+    return Shape(opaque=annotation is Any or isinstance(annotation, (str, ForwardRef)))
+
+
 @functools.lru_cache(maxsize=4096)
 def _shape_of_class(annotation: type) -> Shape:
     if issubclass(annotation, SECRET_TYPES):
         return Shape(secret=True)
-    if issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation):
+    if _has_fields(annotation):
         return Shape(models=(annotation,))
-    if annotation in (object, dict):
+    if annotation is object or issubclass(annotation, Mapping):
         return Shape(opaque=True)
-    if annotation in (list, tuple, set, frozenset):
-        return Shape(items=Shape(opaque=True))
-    return Shape(opaque=issubclass(annotation, dict))
+    is_text = issubclass(annotation, (str, bytes, bytearray, memoryview))
+    return Shape(items=Shape(opaque=True)) if issubclass(annotation, (Sequence, AbstractSet)) and not is_text else PLAIN
 
 
-def shape_of(annotation: Any) -> Shape:
-    """Return the shape that a type annotation describes. What it cannot see into is opaque, never an error."""
-    annotation = getattr(annotation, "__value__", annotation)
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if hasattr(annotation, "__metadata__"):
-        inner = shape_of(arguments[0])
-        hidden = any(isinstance(mark, Sensitive) for mark in annotation.__metadata__)
-        return dataclasses.replace(inner, secret=True) if hidden else inner
-    if origin is None:
-        return _shape_of_class(annotation) if isinstance(annotation, type) else Shape(opaque=annotation is Any)
-    if not isinstance(origin, type) or origin.__name__ in ("UnionType", "Union"):
-        return _union(shape_of(argument) for argument in arguments)
-    return _shape_of_generic(origin, arguments)
+def _has_fields(annotation: type) -> bool:
+    is_record = dataclasses.is_dataclass(annotation) or is_typeddict(annotation) or _is_named_tuple(annotation)
+    return is_record or issubclass(annotation, BaseModel)
 
 
-def _shape_of_generic(origin: type, arguments: tuple[Any, ...]) -> Shape:
+def _shape_of_generic(origin: type, arguments: list[Shape], *, is_open: bool) -> Shape:
+    hidden = any(holds_secret(argument) for argument in arguments)
     if issubclass(origin, SECRET_TYPES):
         return Shape(secret=True)
-    if issubclass(origin, BaseModel) or dataclasses.is_dataclass(origin):
-        return Shape(models=(origin,))
+    if _has_fields(origin):
+        # What a type variable stands for is not known field by field.
+        return Shape(models=(origin,), secret=hidden)
     if issubclass(origin, Mapping):
-        return Shape(values=shape_of(arguments[-1]))
-    if issubclass(origin, (Sequence, AbstractSet)):
-        return Shape(items=_union(shape_of(argument) for argument in arguments if argument is not ...))
-    return Shape(opaque=True)
+        return Shape(values=arguments[-1], secret=holds_secret(union(arguments[:-1])))
+    if issubclass(origin, tuple) and not is_open:
+        return Shape(positions=tuple(arguments))
+    if issubclass(origin, Iterable):
+        return Shape(items=union(arguments))
+    return Shape(opaque=True, secret=hidden)
 
 
-def _union(shapes: Iterable[Shape]) -> Shape:
+def union(shapes: Iterable[Shape]) -> Shape:
+    """Return the shape of a value that is one of several."""
     members = list(shapes)
+    if len(members) == 1:
+        return members[0]
     items = [shape.items for shape in members if shape.items]
     values = [shape.values for shape in members if shape.values]
+    longest = max((len(shape.positions) for shape in members), default=0)
     return Shape(
         models=tuple(dict.fromkeys(model for shape in members for model in shape.models)),
-        items=_union(items) if items else None,
-        values=_union(values) if values else None,
+        items=union(items) if items else None,
+        values=union(values) if values else None,
+        positions=tuple(union(s.positions[i] for s in members if i < len(s.positions)) for i in range(longest)),
         secret=any(shape.secret for shape in members),
         opaque=any(shape.opaque for shape in members),
     )
+
+
+def children(value: Any) -> Mapping[Any, Any]:
+    """Return what lies directly below a value of settings, by the key that paths use; nothing for a scalar.
+
+    Read past attribute access: a deprecated field warns there, and a model that a validator made may lack one.
+    """
+    if isinstance(value, RootModel):
+        return children(value.root)
+    if isinstance(value, BaseModel):
+        held = vars(value)
+        own = {name: held[name] for name in fields(type(value)) if name in held}
+        return {**(value.__pydantic_extra__ or {}), **own}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = fields(type(value))
+        return {name: getattr(value, name) for name in names if hasattr(value, name)}
+    if isinstance(value, Mapping):
+        return {keypath.key_text(key): item for key, item in value.items()}
+    return dict(enumerate(value)) if is_list(value) else {}
+
+
+def is_list(value: Any) -> bool:
+    """Whether a value is a sequence of items, not of characters or bytes."""
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))

@@ -37,6 +37,8 @@ class SourceState:
                 raise SourceError(self._faults(error)) from error
             self.state = "stale"
         except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and not error.code:
+                raise  # a wish, such as --help fulfilled, and no failure
             self._failed(error)
             raise SourceError(self._faults(error)) from error
         else:
@@ -72,8 +74,9 @@ class SourceState:
 async def _read(source: Source | LayeredSource) -> Sequence[Layer]:
     layers = await source.read_all() if isinstance(source, LayeredSource) else [await source.read()]
     for layer in layers:
-        if not (isinstance(layer, Layer) and isinstance(layer.values, Mapping)):
-            raise TypeError("it did not return a Layer of a mapping")
+        held: object = getattr(layer, "values", None)
+        if not isinstance(held, Mapping):
+            raise TypeError("what it returned is not a Layer that holds a mapping")
     return layers
 
 

@@ -167,7 +167,7 @@ class _Listener:
     def _deliver(self, change: Change[Any]) -> None:
         try:
             result = _timed(self.subscription.name, self.subscription.function, change)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
             self._complain(error)
             return
         if inspect.isawaitable(result):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -10,18 +13,22 @@ from pydantic_settings import BaseSettings
 
 from hotconf import keypath
 from hotconf.merge import lookup, origin_in, present
-from hotconf.redact import scrub, secrets_in
+from hotconf.redact import scrub, secrets_in, visible
 from hotconf.report import Fault
-from hotconf.schema import Shape, fields, spellings, step, suggest
+from hotconf.schema import Field, Shape, below, fields, opened, shape_at, spellings, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic_core import ErrorDetails
 
     from hotconf.keypath import KeyPath
     from hotconf.merge import Merged
     from hotconf.origin import Origin
+
+_ATOMS = frozenset({str, int, float, bool, type(None)})
+_BY_RULE = {"value_error", "assertion_error"}
+_UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
 class Invalid(Exception):  # noqa: N818 - a verdict, turned into a Report by the caller
@@ -35,30 +42,53 @@ class Invalid(Exception):  # noqa: N818 - a verdict, turned into a Report by the
 def validate(model: type[BaseModel], merged: Merged) -> Any:
     """Return settings built from merged values alone: nothing is read again here. Raises Invalid.
 
-    A validator of the class may raise anything at all; whatever it is becomes a fault.
+    The settings share nothing with the layers. A validator of the class may raise anything at all; whatever it is
+    becomes a fault.
     """
-    odd = [Fault(str(key), "a key must be a string", merged.origin((key,))) for key in _odd_keys(merged.values)]
+    odd = [_odd_key(merged, path) for path in _odd_keys(Shape(models=(model,)), merged.values, ())]
     if odd:
         raise Invalid(odd)
     try:
-        return _build(model, {**merged.values})
+        return _build(model, _copy(merged.values))
+    except (Invalid, KeyboardInterrupt):
+        raise
     except ValidationError as error:
         raise Invalid(_faults(model, merged, error)) from None
-    except Invalid:
-        raise
-    except Exception as error:
-        message = scrub(f"{type(error).__name__} in a validator: {error}", secrets_in(model, merged.values))
-        raise Invalid([Fault("", message)]) from error
+    except BaseException as error:  # noqa: BLE001 - a validator may even call sys.exit()
+        raise Invalid([Fault("", scrub(_crash(error), secrets_in(model, merged.values)))]) from None
 
 
-def _odd_keys(values: Mapping[Any, Any]) -> list[Any]:
-    return [key for key in values if not isinstance(key, str)]
+def _odd_keys(shape: Shape, value: Any, path: KeyPath) -> Iterator[tuple[Any, ...]]:
+    """Yield the paths of keys that are no strings where a model has its fields; a dictionary may have any."""
+    shape = opened(shape)
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+    if isinstance(value, Mapping) and shape.models and not shape.values and not shape.opaque:
+        yield from ((*path, key) for key in value if not isinstance(key, str))
+    for key, item in pairs:
+        if type(item) not in _ATOMS and _is_container(item):
+            yield from _odd_keys(below(shape, key if isinstance(key, int) else str(key)), item, (*path, key))
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, (list, dict, Mapping))
+
+
+def _odd_key(merged: Merged, path: tuple[Any, ...]) -> Fault:
+    return Fault(keypath.render(path), "a key must be a string", merged.origin(path))
+
+
+def _copy(value: Any) -> Any:
+    """Copy containers, so that a validator which edits its input does not edit the layers, which are used again."""
+    if isinstance(value, Mapping):
+        return {key: item if type(item) in _ATOMS else _copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [item if type(item) in _ATOMS else _copy(item) for item in value]
+    return value
 
 
 def _build(model: type[BaseModel], values: dict[str, Any]) -> BaseModel:
     if not issubclass(model, BaseSettings):
-        validated: BaseModel = model.model_validate(values)
-        return validated
+        return _own(model, model.model_validate(values))
     # BaseSettings.__init__ would read the environment again; this is what BaseModel.__init__ does after it.
     settings: BaseModel = model.__new__(model)
     built: object = model.__pydantic_validator__.validate_python(values, self_instance=settings)
@@ -68,70 +98,137 @@ def _build(model: type[BaseModel], values: dict[str, Any]) -> BaseModel:
     return settings
 
 
+def _own(model: type[BaseModel], built: object) -> BaseModel:
+    """Return settings that nobody else holds: a validator may have returned a constant of the program."""
+    if not isinstance(built, model):
+        raise Invalid([Fault("", f"a validator of {model.__name__} returns no {model.__name__}")])
+    return built.model_copy() if model.__pydantic_decorators__.model_validators else built
+
+
+def _crash(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].name})" if frames else ""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the error of a validator is as foreign as its code
+        text = ""
+    return f"{type(error).__name__} in a validator{where}{': ' if text else ''}{text}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """One reason of pydantic's: where it lies in the input, and what it says.
+
+    `branches` are the members of unions that it speaks for, each with the length of the path at which the union stands.
+    """
+
+    at: KeyPath
+    message: str
+    kind: str
+    branches: tuple[tuple[int, str], ...] = ()
+
+
 def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> Iterator[Fault]:
+    problems = [_problem(model, merged.values, d) for d in error.errors(include_url=False, include_input=False)]
     secrets = secrets_in(model, merged.values)
-    seen: set[Fault] = set()
-    for details in error.errors(include_url=False, include_input=False):
-        fault = _fault(model, merged, details, secrets)
-        if fault not in seen:
-            seen.add(fault)
-            yield fault
+    found = (_fault(model, merged, problem, secrets) for problem in _settled(problems))
+    yield from dict.fromkeys(found)
 
 
-def _fault(model: type[BaseModel], merged: Merged, details: ErrorDetails, secrets: set[str]) -> Fault:
-    at = _input_path(merged.values, details["loc"], absent=details["type"] == "missing")
-    message = scrub(_message(model, details, at), secrets)
-    path, shown = _field_path(model, at), _origin(merged, at)
-    if details["type"] in {"value_error", "assertion_error"}:
-        named = _named_field(model, merged, at, message)
-        shown = named or shown
-    return Fault(scrub(keypath.render(path), secrets), message, shown)
+def _fault(model: type[BaseModel], merged: Merged, problem: _Problem, secrets: set[str]) -> Fault:
+    named = _named_field(model, merged, problem) if problem.kind in _BY_RULE else None
+    path = visible(model, _field_path(model, problem.at), secrets)
+    return Fault(keypath.render(path), scrub(problem.message, secrets), named or _origin(merged, problem.at))
 
 
-def _input_path(values: Any, location: tuple[int | str, ...], *, absent: bool) -> KeyPath:
-    """Return the part of an error's location that the input has; the rest are tags of unions and validators."""
-    path: list[int | str] = []
-    for key in location[:-1] if absent else location:
-        below = lookup(values, (key,))
-        if present(below):
-            path.append(key)
-            values = below
-    return (*path, location[-1]) if absent else tuple(path)
+def _problem(model: type[BaseModel], values: Any, details: ErrorDetails) -> _Problem:
+    """Tell apart what a location is made of: keys of the input, fields that it lacks, members of unions."""
+    shape, at, branches = Shape(models=(model,)), list[int | str](), list[tuple[int, str]]()
+    location, missing = details["loc"], details["type"] == "missing"
+    for index, key in enumerate(location):
+        inner = lookup(values, (key,))
+        if not present(inner) and (_is_field(shape, key) or (missing and key == location[-1])):
+            at += location[index:]
+            break
+        if present(inner):
+            at.append(key)
+            shape, values = below(shape, key), inner
+        elif key != "[key]":
+            branches.append((len(at), str(key)))
+    message = _message(model, details, tuple(at))
+    if location[-1:] == ("[key]",):
+        message = f"the key: {message}"
+    return _Problem(tuple(at), message, details["type"], tuple(branches))
+
+
+def _is_field(shape: Shape, key: int | str) -> bool:
+    known = [field for model in opened(shape).models for field in fields(model).values()]
+    return any(place[0] == key for field in known for place in field.places)
+
+
+def _settled(problems: Sequence[_Problem]) -> list[_Problem]:
+    """Let one member of each union speak: the one that fits best, or all at once where none does better.
+
+    What is of the wrong kind altogether says nothing where another member was right about the kind and found a mistake
+    further down.
+    """
+    result: list[_Problem] = []
+    unions: dict[KeyPath, dict[str, list[_Problem]]] = {}
+    for problem in problems:
+        if not problem.branches:
+            result.append(problem)
+            continue
+        (length, member), *rest = problem.branches
+        union = unions.setdefault(problem.at[:length], {})
+        union.setdefault(member, []).append(replace(problem, branches=tuple(rest)))
+    for at, union in unions.items():
+        result += _best(at, [_settled(member) for member in union.values()])
+    return result
+
+
+def _best(at: KeyPath, members: list[list[_Problem]]) -> list[_Problem]:
+    deeper = [member for member in members if all(len(problem.at) > len(at) for problem in member)] or members
+    fewest = min(len(member) for member in deeper)
+    best = [member for member in deeper if len(member) == fewest]
+    if len(best) == 1:
+        return best[0]
+    messages = dict.fromkeys("; ".join(_relative(problem, at) for problem in member) for member in best)
+    return [_Problem(at, "; or ".join(messages), "union")]
+
+
+def _relative(problem: _Problem, at: KeyPath) -> str:
+    below_at = keypath.render(problem.at[len(at) :])
+    return f"{below_at}: {problem.message}" if below_at else problem.message
 
 
 def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath) -> str:
     if details["type"] == "missing":
         return "field required: no source sets it"
-    if details["type"] == "extra_forbidden":
+    if details["type"] in _UNKNOWN_KEY:
         return f"unknown key{suggest(str(at[-1]), _known_keys(model, at[:-1])) if at else ''}"
     text = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return text[:1].lower() + text[1:] if details["type"] not in {"value_error", "assertion_error"} else text
-
-
-def _shape_at(model: type[BaseModel], path: KeyPath) -> Shape:
-    shape = Shape(models=(model,))
-    for key in path:
-        found = step(shape, key)
-        shape = found[0] if found else Shape()
-    return shape
+    return text[:1].lower() + text[1:] if details["type"] not in _BY_RULE else text
 
 
 def _known_keys(model: type[BaseModel], parent: KeyPath) -> list[str]:
-    return [key for nested in _shape_at(model, parent).models for key in spellings(nested)]
+    known = [field for nested in opened(shape_at(model, parent)).models for field in fields(nested).values()]
+    return [str(place[0]) for field in known for place in field.places]
 
 
 def _field_path(model: type[BaseModel], at: KeyPath) -> KeyPath:
     """Return the path by field names: what the rest of the interface calls this place."""
     shape, path = Shape(models=(model,)), list[int | str]()
-    for index, key in enumerate(at):
-        owner = next((f for m in shape.models for f in fields(m).values() if at[index:] in f.paths), None)
-        if owner is not None:
-            return (*path, owner.name)
-        known = any(key in spellings(nested) for nested in shape.models)
-        found = step(shape, key) if known or not shape.models else None
-        shape, name = found or (Shape(), key)
-        path.append(name)
+    while at:
+        field, place = _field_at(shape, at) or (None, at[:1])
+        path.append(field.name if field is not None else at[0])
+        shape, at = field.shape if field is not None else below(shape, at[0]), at[len(place) :]
     return tuple(path)
+
+
+def _field_at(shape: Shape, at: KeyPath) -> tuple[Field, KeyPath] | None:
+    known = [field for model in opened(shape).models for field in fields(model).values()]
+    places = ((field, place) for field in known for place in field.places)
+    return next(((field, place) for field, place in places if at[: len(place)] == place), None)
 
 
 def _origin(merged: Merged, at: KeyPath) -> Origin | None:
@@ -148,14 +245,13 @@ def _origin(merged: Merged, at: KeyPath) -> Origin | None:
     return next((root for root in roots if root.kind == "file"), None)
 
 
-def _named_field(model: type[BaseModel], merged: Merged, at: KeyPath, message: str) -> Origin | None:
+def _named_field(model: type[BaseModel], merged: Merged, problem: _Problem) -> Origin | None:
     """Return the place of the first field that a rule over several names, so that the fault points at a line."""
-    for nested in _shape_at(model, at).models:
-        words = re.findall(r"\w+", message)
-        known = spellings(nested)
-        for word in words:
-            field = known.get(word) or fields(nested).get(word)
-            found = merged.origin((*at, field.spellings[0])) if field and field.spellings else None
+    for nested in opened(shape_at(model, problem.at)).models:
+        for word in re.findall(r"\w+", problem.message):
+            field = spellings(nested).get(word) or fields(nested).get(word)
+            places = field.places if field is not None else ()
+            found = next((o for place in places if (o := merged.origin((*problem.at, *place))) is not None), None)
             if found is not None:
                 return found
     return None

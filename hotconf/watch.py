@@ -17,6 +17,7 @@ thread and nothing else.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import errno
 import hashlib
@@ -24,9 +25,10 @@ import logging
 import os
 import stat
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -43,11 +45,14 @@ Kind: TypeAlias = Literal["events", "polling"]
 DIGEST_LIMIT = 4 * 2**20
 """Bytes. While polling, the content of larger files is not looked at: their size, times and inode must tell."""
 
-_STEP = 0.01  # seconds between two looks of watchfiles at its own queue, while something is going on
-_IDLE_STEP = 0.03  # and when nothing is: waking up is the whole cost of an idle watcher
+_STEP = 0.01  # seconds between two looks at the queue of events, while something is going on
+_IDLE_STEP = 0.025  # and when nothing is: waking up is the whole cost of an idle watcher
+_SHORTEST = 0.002  # and at the least; also how long it must be quiet before a hint, however short the debounce
+_GROUP = 10  # milliseconds after which events are told although more are being added
 _ALERT = 5.0  # seconds for which something still counts as going on
 _CLOCK_SLACK = 0.5  # seconds
 _REARM_ATTEMPTS = 100
+_MAX_FAULTS = 5  # of watchfiles itself, within the time of one poll
 _MAX_LINKS = 40  # the kernel's own limit
 _EXIT_PATIENCE = 1.0  # seconds; a thread stuck in a dead mount is left behind after that
 
@@ -188,8 +193,9 @@ class _Pending:
     def due(self) -> float:
         if not self.paths:
             return float("inf")
-        # Events come after a step without any: that much of the wait is over.
-        return min(self.last + self.pace.debounce - _STEP, self.first + self.pace.max_wait)
+        # Events are looked for once a step: that much of the wait is over when they are found.
+        quiet = max(_SHORTEST, self.pace.debounce - _STEP)
+        return min(self.last + quiet, self.first + self.pace.max_wait)
 
     def take(self) -> frozenset[Path]:
         taken = frozenset(self.paths)
@@ -204,16 +210,19 @@ class _Observer:
         self.stop = threading.Event()
         self.kind: Kind = "polling" if polling else "events"
         self.reason: str | None = None
+        self._left = threading.Event()
         self._paths = paths
         self._start = os.getcwd()  # noqa: PTH109 - resolved as text, like every path below
         self._pace = pace
         self._pending = _Pending(pace)
         self._feed: _Feed = _Interval()
         self._seen = _Survey({})
-        self._looked = self._failed = self._alert = float("-inf")
+        self._faults: deque[float] = deque(maxlen=_MAX_FAULTS)
+        self._looked = self._alert = float("-inf")
 
     def run(self, listener: _Listener) -> None:
         error: Exception | None = None
+        atexit.register(self._leave)
         try:
             self._arm()
             self._pending.take()  # the first read comes after arming, so whatever was noted until here it sees
@@ -224,7 +233,14 @@ class _Observer:
             error = caught
         finally:
             self._feed.close()
+            self._left.set()
+            atexit.unregister(self._leave)
             listener.end(error)
+
+    def _leave(self) -> None:
+        """Stop, before an interpreter that exits with a watcher entered aborts in the midst of watchfiles."""
+        self.stop.set()
+        self._left.wait(_EXIT_PATIENCE)
 
     def _turn(self, listener: _Listener) -> None:
         due = min(self._pending.due, self._looked + self._pace.poll)
@@ -240,12 +256,17 @@ class _Observer:
         try:
             return self._feed.wait(due, self.stop, _STEP if monotonic() < self._alert else _IDLE_STEP)
         except (OSError, RuntimeError) as error:
-            # A name that is not UTF-8, in a folder that others use, is enough. Once is nothing; a habit is.
-            if monotonic() < self._failed + self._pace.poll:
-                self._fall_back(str(error))
-            self._failed = monotonic()
-            self._arm()
+            self._recover(str(error))
             return frozenset()
+
+    def _recover(self, reason: str) -> None:
+        # A name that is not UTF-8, in any of the folders, is enough to get here: a few are nothing, a habit is. The
+        # events told along with it are lost, so everything counts as hinted at.
+        self._pending.note(self._seen.traces.keys())
+        self._faults.append(monotonic())
+        if len(self._faults) == _MAX_FAULTS and self._faults[0] > monotonic() - self._pace.poll:
+            self._fall_back(reason)
+        self._arm()
 
     def _look(self, events: AbstractSet[str]) -> None:
         before = self._seen
@@ -326,7 +347,7 @@ class _Feed(Protocol):
     def wait(self, until: float, stop: threading.Event, step: float) -> AbstractSet[str]:
         """Return the paths of events; none when `until` (monotonic) has come or `stop` is set.
 
-        Events that follow each other within `step` seconds come together.
+        Looks for them every `step` seconds.
         """
 
     def drain(self) -> AbstractSet[str]:
@@ -368,16 +389,16 @@ class _Events:
 
     def drain(self) -> AbstractSet[str]:
         with contextlib.suppress(RuntimeError):
-            return self._collect(0.001, monotonic(), threading.Event())
+            return self._collect(_SHORTEST, monotonic(), threading.Event())
         return frozenset()
 
     def close(self) -> None:
         self._notify.close()
 
     def _collect(self, step: float, until: float, stop: threading.Event) -> AbstractSet[str]:
-        milliseconds = round(step * 1000)
-        timeout = max(1, round((until - monotonic()) * 1000))
-        told = self._notify.watch(milliseconds, milliseconds, timeout, _Stop(stop, until + _CLOCK_SLACK))
+        rest = max(_SHORTEST, until - monotonic())
+        rhythm = _Rhythm(stop, min(step, rest), until + _CLOCK_SLACK)
+        told = self._notify.watch(_GROUP, 0, round(rest * 1000), rhythm)
         return frozenset() if isinstance(told, str) else {path for _, path in told}
 
 
@@ -395,19 +416,27 @@ def _open_notify(folders: list[str]) -> RustNotify:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    """Ends a wait of watchfiles from outside, which drops the events of its last step.
+class _Rhythm:
+    """The pauses of watchfiles, and its end from outside; it asks `is_set` before each look at its queue.
 
-    That is why the end of a wait is left to its own timeout, though it counts by the wall clock; `latest` (monotonic)
-    is for the day when that clock is set back.
+    It returns what it found once a second look finds no more. Pausing only before every other look costs half the delay
+    of the equal steps that it would make by itself.
+
+    Being ended drops the events since the last look. So the end of a wait is left to its own timeout, though it counts
+    by the wall clock; `latest` (monotonic) is for the day when that clock is set back.
     """
 
-    stop: threading.Event
-    latest: float
+    def __init__(self, stop: threading.Event, step: float, latest: float) -> None:
+        self._stop = stop
+        self._step = step
+        self._latest = latest
+        self._second = True
 
     def is_set(self) -> bool:
-        return self.stop.is_set() or monotonic() >= self.latest
+        self._second = not self._second
+        if not self._second:
+            sleep(self._step)  # not stop.wait(), which costs twice as much
+        return self._stop.is_set() or monotonic() >= self._latest
 
 
 class _Stamp(NamedTuple):

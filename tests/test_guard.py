@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from hotconf.guard import guard
-from hotconf.layer import Layer
+from hotconf.layer import Layer, Reading
 from hotconf.origin import Origin
-from hotconf.stack import Reading
 
 
 def reading(values, *, guarded=True, name="app.toml"):

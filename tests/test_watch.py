@@ -461,8 +461,8 @@ async def test_no_event_is_lost_at_the_end_of_a_wait(tmp_path):
 
 
 def test_a_wait_ends_even_when_the_wall_clock_is_set_back():
-    stop = watch._Stop(threading.Event(), monotonic() - 1)
-    assert stop.is_set()
+    assert watch._Rhythm(threading.Event(), 0.0, monotonic() - 1).is_set()
+    assert not watch._Rhythm(threading.Event(), 0.0, monotonic() + 60).is_set()
 
 
 # Without events.
@@ -576,16 +576,18 @@ async def test_a_folder_that_vanishes_while_being_armed_is_surveyed_again(file, 
 
 
 async def test_a_name_that_is_not_utf8_costs_a_rearming_and_a_habit_of_it_the_events(file):
+    strange = Path(os.fsdecode(os.fsencode(file.parent) + b"/\xff\xfe"))
     async with watching(file, poll=30.0) as hints:
-        strange = os.fsencode(file.parent) + b"/\xff\xfe"
-        Path(os.fsdecode(strange)).touch()
-        assert await hints.settle() == 0
+        os.mkdir(strange)
+        await hints.until(file)  # whatever else was told along with it is lost
+        await hints.settle()
         assert hints.watcher.kind == "events"
         replace(file)
         await hints.until(file)
-        Path(os.fsdecode(strange)).unlink()
-        await hints.until(file)
-        assert hints.watcher.kind == "polling"
+        while hints.watcher.kind == "events":
+            strange.rmdir()
+            strange.mkdir()
+            await hints.until(file)
 
 
 async def test_a_fifo_in_place_of_the_file_blocks_nobody(file):
@@ -745,6 +747,19 @@ def test_a_closed_loop_ends_the_thread_in_peace(file):
     replace(file)
     thread.join(SOON)
     assert not thread.is_alive()
+
+
+def test_a_program_that_exits_without_leaving_exits_cleanly(file):
+    code = """if True:
+        import asyncio, pathlib, sys
+        from hotconf.watch import Watcher
+        watcher = Watcher(lambda: [pathlib.Path(sys.argv[1])], debounce=0.0, max_wait=1.0, poll=1.0)
+        asyncio.run(watcher.__aenter__())
+    """
+    for _ in range(3):
+        subprocess.run(
+            [sys.executable, "-c", code, file], check=True, cwd=Path(watch.__file__).parents[1], timeout=SOON
+        )
 
 
 def test_it_works_under_uvloop(file):

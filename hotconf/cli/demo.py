@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sys
 from importlib.resources import files
@@ -20,15 +21,20 @@ SAMPLE = Path("sample_configs/demo.toml")
 COPY = Path("hotconf-demo.toml")
 
 _PORT = click.IntRange(0, 65535)
-_SECONDS = click.FloatRange(0, 86400)
+
+
+def _seconds(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise click.BadParameter("must be a finite number of seconds, not below 0")
+    return value
 
 
 @click.command
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=_PORT, default=8080, show_default=True, help="Port; 0 lets the kernel choose.")
 @click.option("--config", type=click.Path(path_type=Path), help=f"Configuration file.  [default: {SAMPLE}]")
-@click.option("--grace-period", type=_SECONDS, default=25.0, show_default=True, help="Seconds for work in flight.")
-@click.option("--shutdown-delay", type=_SECONDS, default=0.0, show_default=True, help="Seconds to go on accepting.")
+@click.option("--grace-period", default=25.0, callback=_seconds, show_default=True, help="Seconds for work in flight.")
+@click.option("--shutdown-delay", default=0.0, callback=_seconds, show_default=True, help="Seconds to go on accepting.")
 @click.option("--pid-file", type=click.Path(path_type=Path), help="Keep the process id in this file while running.")
 @click.option(
     "--token-file", type=click.Path(path_type=Path), help="File with the bearer token that clients must send."

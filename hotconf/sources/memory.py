@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hotconf.layer import Layer
 from hotconf.origin import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from hotconf.origin import OriginKind
 
 
@@ -28,8 +26,7 @@ class Memory:
 
     def set(self, values: Mapping[str, Any]) -> None:
         """Replace all values. They are copied: what happens to the mapping later changes nothing."""
-        held = copy.deepcopy(dict(values))
-        self._layer = program_layer(self.name, held, kind="source", revision=next(self._revisions))
+        self._layer = program_layer(self.name, values, kind="source", revision=next(self._revisions))
 
     async def read(self) -> Layer:
         """Return the values that were set last."""
@@ -37,5 +34,12 @@ class Memory:
 
 
 def program_layer(name: str, values: Mapping[str, Any], *, kind: OriginKind, revision: int = 1) -> Layer:
-    """Return a layer whose every value is blamed on the program, under one name."""
-    return Layer(name, values, {(): Origin(kind, name)}, str(revision))
+    """Return a layer whose every value is blamed on the program, under one name. Its containers are copied."""
+    return Layer(name, _copied(values), {(): Origin(kind, name)}, str(revision))
+
+
+def _copied(value: Any) -> Any:
+    # Not deepcopy: a program may hand over objects of its own, which are not ours to copy.
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if type(value) is list else value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from hotconf import formats
 from hotconf.errors import FormatError, SourceError
 from hotconf.keypath import KeyPath
 from hotconf.layer import Layer
+from hotconf.merge import merge
 from hotconf.origin import Origin
 from hotconf.report import Fault
 from hotconf.schema import Shape, fields, step
@@ -50,45 +52,55 @@ class OwnSources:
         self.name = f"sources of {model.__name__}"
         self._model = model
         self._folder = Path.cwd()
+        self._found: list[Path] = []  # named by the sources themselves, known once they were built
 
     def paths(self) -> Iterable[Path]:
         """Return the files and folders that the class's configuration names."""
         config: Mapping[str, Any] = self._model.model_config
-        for key in _FILE_KEYS:
-            for path in _listed(config.get(key)):
-                yield self._folder / path.expanduser()
+        declared = (path for key in _FILE_KEYS for path in _listed(config.get(key)))
+        yield from dict.fromkeys(self._folder / path.expanduser() for path in (*declared, *self._found))
 
     async def read_all(self) -> Sequence[Layer]:
         """Return a layer for each source, the weakest first."""
         return await asyncio.to_thread(self._read_all)
 
     def _read_all(self) -> Sequence[Layer]:
-        state: dict[str, Any] = {}
+        state: Mapping[str, Any] = {}
         layers, faults = list[Layer](), list[Fault]()
-        for source in _sources(self._model):
+        try:
+            sources = _sources(self._model)
+        except SystemExit as error:
+            if not error.code:  # --help was asked for, and given
+                raise
+            message = "is not what the settings accept, see the usage above"
+            raise SourceError([Fault("", message, Origin("cli", "command line"))]) from None
+        self._found = [path for source in sources for path in _paths_of(source)]
+        for source in sources:
             try:
                 layer = self._read(source, state)
             except SourceError as error:
                 faults += error.faults
                 continue
-            state = {**layer.values, **state}
+            state = merge([layer, Layer("stronger", state)]).values
             layers.append(layer)
         if faults:
             raise SourceError(faults)
         return layers[::-1]
 
-    def _read(self, source: PydanticBaseSettingsSource, state: dict[str, Any]) -> Layer:
+    def _read(self, source: PydanticBaseSettingsSource, state: Mapping[str, Any]) -> Layer:
         name = _name(source)
         origins = _origins(self._model, source)
         hand_over = getattr(source, "_set_current_state", None)
         if hand_over is not None:  # a source may look at what the stronger ones said
-            hand_over(state)
+            hand_over(dict(state))
         try:
-            return Layer(name, source(), origins)
-        except (SettingsError, ValueError) as error:
-            raise SourceError([_fault(error, name, origins)]) from None
-        except SystemExit as error:
-            raise SourceError([Fault("", f"refused the command line: {error}", Origin("cli", name))]) from None
+            values: object = source()
+        except Exception as error:
+            raise SourceError([_fault(error, name, origins)]) from error
+        if not isinstance(values, Mapping):
+            message = f"returned {type(values).__name__} where a mapping is needed"
+            raise SourceError([Fault("", message, Origin("source", name))])
+        return Layer(name, values, origins)
 
 
 def _sources(model: type[BaseSettings]) -> Sequence[PydanticBaseSettingsSource]:
@@ -104,9 +116,19 @@ def _sources(model: type[BaseSettings]) -> Sequence[PydanticBaseSettingsSource]:
     if arguments and not any(isinstance(source, CliSettingsSource) for source in sources):
         cli: CliSettingsSource[Any] = CliSettingsSource(model, cli_parse_args=arguments)
         sources = (cli, *sources)
-    if model.model_config.get("nested_model_default_partial_update"):
-        sources = (*sources, DefaultSettingsSource(model))
     return sources
+
+
+def default_objects(model: type[BaseSettings]) -> Mapping[str, Any]:
+    """Return the default objects of a class as values, if it wants them changed in part: the weakest layer of all."""
+    return DefaultSettingsSource(model)()
+
+
+def _paths_of(source: PydanticBaseSettingsSource) -> Iterator[Path]:
+    """Yield the files and folders that a source says it reads."""
+    for name in ("env_file", "secrets_dir", "toml_file_path", "json_file_path", "yaml_file_path"):
+        for path in _listed(getattr(source, name, None)):
+            yield path.expanduser()
 
 
 def _listed(paths: Any) -> list[Path]:
@@ -127,10 +149,11 @@ def _name(source: PydanticBaseSettingsSource) -> str:
 
 
 def _fault(error: Exception, name: str, origins: Mapping[KeyPath, Origin]) -> Fault:
-    named = re.search(r'field "([^"]+)"', str(error))
+    named = re.search(r'field "([^"]+)"', str(error)) if isinstance(error, SettingsError) else None
     if named is None:
         return Fault("", f"cannot be read: {type(error).__name__}", Origin("source", name))
-    origin = origins.get((named[1],)) or Origin("source", name)
+    below = origins.unparsed(named[1]) if isinstance(origins, _Variables) else None
+    origin = origins.get((named[1],)) or below or Origin("source", name)
     return Fault(named[1], "is not the JSON that a value of this type needs", origin)
 
 
@@ -171,6 +194,14 @@ def _secret_origins(source: SecretsSettingsSource) -> dict[str, Origin]:
     return {file.name: Origin("secrets", str(file)) for file in files}
 
 
+def _is_json(text: str | None) -> bool:
+    try:
+        json.loads(text or "null")
+    except ValueError:
+        return False
+    return True
+
+
 class _Named(Mapping[KeyPath, Origin]):
     """Origins that follow from the path alone."""
 
@@ -199,6 +230,7 @@ class _Variables(Mapping[KeyPath, Origin]):
         self._prefix = source.env_prefix or ""
         self._delimiter = getattr(source, "env_nested_delimiter", None)
         self._variables = {self._fold(name): origin for name, origin in variables.items()}
+        self._texts: Mapping[str, str | None] = getattr(source, "env_vars", {})
 
     def __getitem__(self, path: KeyPath) -> Origin:
         for name in self._names(path):
@@ -206,6 +238,23 @@ class _Variables(Mapping[KeyPath, Origin]):
             if found is not None:
                 return found
         raise KeyError(path)
+
+    def unparsed(self, field: str) -> Origin | None:
+        """Return the first variable below a field that needs JSON and has none."""
+        delimiter = self._fold(self._delimiter or "")
+        for name in self._names((field,)) if delimiter else ():
+            for variable, origin in self._variables.items():
+                head, found, rest = variable.partition(self._fold(name) + delimiter)
+                if found and not head and self._is_unparsed(variable, (field, *rest.split(delimiter))):
+                    return origin
+        return None
+
+    def _is_unparsed(self, variable: str, path: KeyPath) -> bool:
+        shape = Shape(models=(self._model,))
+        for key in path:
+            found = step(shape, key)
+            shape = found[0] if found else Shape()
+        return shape.nested and not _is_json(self._texts.get(variable))
 
     def _names(self, path: KeyPath) -> Iterator[str]:
         if not path or (len(path) > 1 and not self._delimiter):

@@ -10,15 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import errno
 import fcntl
 import functools
 import logging
-import os
-import socket
-import stat
-import struct
 import sys
 import termios
 from dataclasses import dataclass
@@ -28,7 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, hdrs, web
 from aiohttp.log import access_logger
 
+from hotconf.web.listener import Listener, bind_tcp, bind_unix, place_of
+
 if TYPE_CHECKING:
+    import socket
     import ssl
     from asyncio.trsock import TransportSocket
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -40,25 +37,11 @@ log = logging.getLogger(__name__)
 _CHECK_INTERVAL = 0.02
 _CALM_CHECKS = 3
 _REPORT_INTERVAL = 5.0
-_ACCEPT_PAUSE = 0.2
-_ACCEPT_BATCH = 64
 _FLUSH_TIMEOUT = 1.0
 _CLOSE_TIMEOUT = 1.0
 _CLEANUP_TIMEOUT = 0.5
-_PORT_ATTEMPTS = 8
-
-# Linux's number, which the socket module does not have, and a program of classic BPF over the TCP header: code, jump if
-# true, jump if false, operand.
-_SO_ATTACH_FILTER = 26
-_DROP_SYN = (
-    (0x30, 0, 0, 13),  # load the byte of flags
-    (0x45, 0, 1, 0x02),  # SYN set?
-    (0x06, 0, 0, 0),  # return 0: drop
-    (0x06, 0, 0, 0xFFFFFFFF),  # return all: keep
-)
 
 _WS_ENDS = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
-_NO_SUCH_ADDRESS = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +95,13 @@ class Server:
         self._limits = limits
         self._requested_port = port
         self._runner: web.AppRunner | None = None
-        self._listeners: list[_Listener] = []
+        self._listeners: list[Listener] = []
         self._arriving: dict[asyncio.Task[Any], _Arrival] = {}
-        self._in_flight: dict[asyncio.Task[Any], _InFlight] = {}
+        self._in_flight: dict[asyncio.Task[Any], tuple[web.BaseRequest, float]] = {}
         self._draining = asyncio.Event()
         self._last_words = False
         self._cutting = False
+        self._time: Callable[[], float]
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -130,7 +114,7 @@ class Server:
         scheme = _scheme(self._ssl_context)
         if self.unix_socket is not None:
             return f"{scheme}://unix:{self.unix_socket}:"
-        return f"{scheme}://{_place((self.host, self.port))}"
+        return f"{scheme}://{place_of((self.host, self.port))}"
 
     @property
     def draining(self) -> asyncio.Event:
@@ -159,8 +143,8 @@ class Server:
     def begin_drain(self) -> None:
         """Say `Connection: close` in every answer from now on. Still accepts and serves."""
         self._last_words = True
-        for flight in self._in_flight.values():
-            self._announce_end(flight.request)
+        for request, _ in self._in_flight.values():
+            self._announce_end(request)
 
     async def drain(self, *, deadline: float) -> tuple[str, ...]:
         """Stop accepting, finish what was accepted. `deadline` is in the loop's time.
@@ -193,15 +177,15 @@ class Server:
     # Listening
 
     def _requested_place(self) -> str:
-        return _place((self.host, self.port) if self.unix_socket is None else str(self.unix_socket))
+        return place_of((self.host, self.port) if self.unix_socket is None else str(self.unix_socket))
 
-    async def _bind(self) -> list[_Listener]:
+    async def _bind(self) -> list[Listener]:
         if self.unix_socket is not None:
-            bound = [_bind_unix(self.unix_socket)]
+            bound = [bind_unix(self.unix_socket)]
         else:
-            bound = await _bind_tcp(self.host, self._requested_port, reuse_port=self._reuse_port)
+            bound = await bind_tcp(self.host, self._requested_port, reuse_port=self._reuse_port)
             self.port = bound[0].getsockname()[1]
-        return [_Listener(sock, accepted=self._accepted, is_full=self._is_full) for sock in bound]
+        return [Listener(sock, accepted=self._accepted, is_full=self._is_full) for sock in bound]
 
     async def _set_up(self) -> None:
         self._runner = web.AppRunner(
@@ -283,7 +267,8 @@ class Server:
 
     def _register(self, request: web.BaseRequest) -> asyncio.Task[Any]:
         task = _current_task()
-        self._in_flight[task] = _InFlight(request, self._time())
+        # A plain tuple, of the request and when it began: this runs once a request.
+        self._in_flight[task] = request, self._time()
         task.add_done_callback(self._answered)
         request[_SERVER] = self
         if self._last_words:
@@ -298,7 +283,7 @@ class Server:
             _expect_close(request)
 
     def _end_after(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        # Also for a stream whose headers promised, before the drain, to keep the connection.
+        # Also where the request was asked, before the drain, whether it keeps its connection: it remembers its answer.
         if self._is_last(request) and isinstance(response, web.StreamResponse):
             response.force_close()
 
@@ -375,14 +360,15 @@ class Server:
         return names
 
     def _unfinished(self) -> tuple[str, ...]:
-        now = asyncio.get_running_loop().time()
-        running = {flight.request.protocol for flight in self._in_flight.values()}
+        now = self._time()
+        running = [_describe(request, now - since) for request, since in self._in_flight.values()]
+        answering = {request.protocol for request, _ in self._in_flight.values()}
         sending = (
             f"response to {_host_of(connection.peername) or 'a local client'}"
             for connection in self._connections()
-            if connection not in running and _unsent(connection.transport)
+            if connection not in answering and _unsent(connection.transport)
         )
-        return (*(flight.describe(now) for flight in self._in_flight.values()), *sending)
+        return (*running, *sending)
 
     def _transports(self) -> list[asyncio.Transport]:
         """Return them all. To be asked before closing: a connection told to close forgets its transport."""
@@ -447,14 +433,10 @@ class _Arrival(NamedTuple):
     host: str | None
 
 
-class _InFlight(NamedTuple):
-    request: web.BaseRequest
-    since: float
-
-    def describe(self, now: float) -> str:
-        # The raw path: percent-encoded, so that no request can write a line of its own into a log; and no query, which
-        # may hold secrets.
-        return f"{self.request.method} {self.request.rel_url.raw_path} ({now - self.since:.1f} s)"
+def _describe(request: web.BaseRequest, age: float) -> str:
+    # The raw path: percent-encoded, so that no request can write a line of its own into a log; and no query, which may
+    # hold secrets.
+    return f"{request.method} {request.rel_url.raw_path} ({age:.1f} s)"
 
 
 def _unavailable() -> web.Response:
@@ -526,221 +508,5 @@ def _host_of(peer: object) -> str | None:
     return str(peer[0]) if isinstance(peer, tuple) else None
 
 
-class _Listener:
-    """One bound socket. `accepted` gets each connection's socket and peer address, while `is_full` says no.
-
-    Running out of descriptors or memory pauses it: the socket stays readable, so that the loop would spin.
-    """
-
-    def __init__(
-        self, sock: socket.socket, *, accepted: Callable[[socket.socket, object], None], is_full: Callable[[], bool]
-    ) -> None:
-        self.place = _place(sock.getsockname())
-        self._sock = sock
-        self._accepted = accepted
-        self._is_full = is_full
-        self._loop = asyncio.get_running_loop()
-        self._file = _identity(sock)
-        self._timer: asyncio.TimerHandle | None = None
-        self._starved = False
-
-    def start(self, backlog: int) -> None:
-        """Listen and accept. Another process may have been faster to listen: OSError."""
-        with _naming(self.place):
-            self._sock.listen(backlog)
-        self._resume()
-
-    async def empty(self, *, until: float) -> None:
-        """Accept to the last connection that waits, and close. Starved, it tries until the time `until`."""
-        self._pause()
-        self._unlink()
-        while not self._accept_all() and self._loop.time() < until:  # noqa: ASYNC110 - a freed descriptor is no event
-            await asyncio.sleep(_CHECK_INTERVAL)
-        # Now that the queue is short, the moment in which newcomers are dropped is, too.
-        _drop_newcomers(self._sock)
-        self._accept_all()
-        self.close()
-
-    def _accept_all(self) -> bool:
-        """Accept until none waits. False: `_starved` before that."""
-        while self._accept_one():
-            pass
-        return not self._starved
-
-    def close(self) -> None:
-        """Close the socket and remove its file. Again: nothing."""
-        if self._sock.fileno() >= 0:
-            self._pause()
-            self._unlink()
-            self._sock.close()
-
-    def _resume(self) -> None:
-        self._loop.add_reader(self._sock.fileno(), self._accept)
-
-    def _pause(self) -> None:
-        self._loop.remove_reader(self._sock.fileno())
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _accept(self) -> None:
-        for _ in range(_ACCEPT_BATCH):
-            if self._is_full() or not self._accept_one():
-                break
-        if self._is_full() or self._starved:
-            self._pause()
-            self._timer = self._loop.call_later(_ACCEPT_PAUSE, self._resume)
-
-    def _accept_one(self) -> bool:
-        """Accept one connection. False: none waits, or, `_starved` being set, it could not be taken."""
-        try:
-            sock, peer = self._sock.accept()
-        except BlockingIOError:
-            self._starved = False
-            return False
-        except ConnectionAbortedError:
-            return True
-        except OSError as error:
-            self._starve(error)
-            return False
-        self._starved = False
-        self._accepted(sock, peer)
-        return True
-
-    def _starve(self, error: OSError) -> None:
-        if not self._starved:
-            log.warning("%s: cannot accept connections for now: %s", self.place, error.strerror)
-        self._starved = True
-
-    def _unlink(self) -> None:
-        # A successor may have put its own socket at this path by now.
-        if self._file is not None and _identity(self._sock) == self._file:
-            Path(self._sock.getsockname()).unlink(missing_ok=True)
-
-
-def _drop_newcomers(sock: socket.socket) -> None:
-    """Have the kernel drop every SYN for a listening TCP socket, so that none connects between last accept and close.
-
-    Such a client asks again after a second and is refused. Without this it would connect, send, and be reset.
-    Handshakes under way still complete. Where the kernel has no such filter the gap of some microseconds stays.
-    """
-    instructions = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in _DROP_SYN))
-    program = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(instructions))
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-
-
-def _identity(sock: socket.socket) -> tuple[int, int] | None:
-    """Return device and inode of the file at a unix socket's path; None without one."""
-    if sock.family != socket.AF_UNIX:
-        return None
-    try:
-        found = os.lstat(sock.getsockname())
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _scheme(ssl_context: ssl.SSLContext | None) -> str:
     return "http" if ssl_context is None else "https"
-
-
-def _place(address: str | tuple[Any, ...]) -> str:
-    if isinstance(address, str):
-        return f"unix:{address}"
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-@contextlib.contextmanager
-def _naming(place: str) -> Any:
-    """Give an OSError a text that names the address, and keep its class and number."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise type(error)(error.errno or errno.EINVAL, f"cannot listen on {place}: {reason}") from error
-
-
-async def _bind_tcp(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
-    """Bind, without listening, every address of `host`, all at the same port. An empty host: all interfaces."""
-    loop = asyncio.get_running_loop()
-    with _naming(_place((host, port))):
-        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        targets = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-        attempts = _PORT_ATTEMPTS if port == 0 else 1
-        while True:
-            try:
-                return _bind_every(targets, reuse_port=reuse_port)
-            except OSError as error:
-                # The port that the kernel chose for the first address may be taken at the second.
-                attempts -= 1
-                if not attempts or error.errno != errno.EADDRINUSE:
-                    raise
-
-
-def _bind_every(
-    targets: Iterable[tuple[socket.AddressFamily, tuple[Any, ...]]], *, reuse_port: bool
-) -> list[socket.socket]:
-    absent: OSError | None = None
-    with contextlib.ExitStack() as undo:
-        bound: list[socket.socket] = []
-        for family, (host, port, *rest) in targets:
-            chosen = port or (bound[0].getsockname()[1] if bound else 0)
-            try:
-                sock = _bind_one(family, (host, chosen, *rest), reuse_port=reuse_port)
-            except OSError as error:
-                # A host name such as localhost has an IPv6 address also where the machine has no IPv6.
-                if error.errno not in _NO_SUCH_ADDRESS:
-                    raise
-                absent = error
-                continue
-            bound.append(undo.enter_context(sock))
-        if not bound and absent is not None:
-            raise absent
-        undo.pop_all()
-        return bound
-
-
-def _bind_one(family: socket.AddressFamily, address: tuple[Any, ...], *, reuse_port: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _bind_unix(path: Path) -> socket.socket:
-    """Bind, without listening: until then nobody can connect, and the mode is set in time."""
-    with _naming(_place(str(path))):
-        _remove_stale(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            sock.bind(str(path))
-            path.chmod(0o600)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket file on which nobody listens. Anything else stays, so that bind says the address is in use."""
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                try:
-                    probe.connect(str(path))
-                except ConnectionRefusedError:
-                    path.unlink()

@@ -1,0 +1,242 @@
+"""The command itself: verbs, help, and signals from the moment that its handlers are in."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hotconf.cli.main import run
+from hotconf.signals import SignalRouter
+from tests.support import HOTCONF, PATIENCE, ROOT, Demo, Process
+
+# What hotconf.__main__ does first, a byte that says so, and the rest of it.
+WITH_A_BYTE = """
+import atexit, os
+from hotconf.signals import SignalRouter
+
+def main():
+    router = SignalRouter()
+    router.install()
+    os.write(2, b"#")
+    atexit.register(router.restore, ignore_hup=True)
+    from hotconf.cli.main import run
+    raise SystemExit(run(router))
+
+main()
+"""
+
+SAYS_WHEN = (sys.executable, "-c", WITH_A_BYTE)
+
+
+def test_the_script_with_the_byte_begins_as_the_command_does():
+    """Else the tests below test something else."""
+    source = (ROOT / "hotconf" / "__main__.py").read_text()
+    body = source[source.index("    router = ") : source.index("\n\nif __name__")]
+    lines = [line for line in body.splitlines() if line.strip() and not line.strip().startswith("#")]
+    assert textwrap.dedent("\n".join(lines)) in textwrap.dedent(
+        "\n".join(line for line in WITH_A_BYTE.splitlines() if line.startswith("    ") and "os.write" not in line)
+    )
+
+
+# Verbs and help
+
+
+def test_help_lists_the_verbs_and_imports_none(launch):
+    process = launch("--help", command=(sys.executable, "-X", "importtime", "-m", "hotconf"))
+    assert process.end() == 0
+    assert "demo" in process.stdout.text
+    for heavy in ("aiohttp", "pydantic", "watchfiles", "hotconf.cli.demo"):
+        assert f" {heavy}\n" not in process.stderr.text
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], ["demo", "--help"]], ids=" ".join)
+def test_asking_is_0(run_here, capsys, words):
+    assert run_here(*words) == 0
+    asked = capsys.readouterr()
+    assert asked.out
+    assert not asked.err
+
+
+@pytest.fixture
+def run_here(monkeypatch, tmp_path):
+    """Run a verb in this process, for what never gets as far as a service. Signals stay as they are."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_words(*words):
+        monkeypatch.setattr(sys, "argv", ["hotconf", *words])
+        return run(SignalRouter())
+
+    return run_words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["unknown"],
+        ["demo", "--unknown"],
+        ["demo", "surplus"],
+        ["demo", "--port", "many"],
+        ["demo", "--port", "-1"],
+        ["demo", "--port", "65536"],
+        ["demo", "--grace-period", "-1"],
+        ["demo", "--grace-period", "nan"],
+        ["demo", "--grace-period", "inf"],
+        ["demo", "--shutdown-delay", "nan"],
+        ["demo", "--token-file", "missing"],
+        ["demo", "--allow-host", ""],
+        ["demo", "--host", "0.0.0.0"],
+        ["demo", "--host", ""],
+    ],
+    ids=" ".join,
+)
+def test_unusable_arguments_are_2_with_one_message(run_here, tmp_path, capsys, words):
+    assert run_here(*words) == 2
+    assert capsys.readouterr().err.startswith("Usage: hotconf")
+    assert not list(tmp_path.iterdir())  # nothing was begun
+
+
+@pytest.mark.parametrize("content", [b"", b"  \n", b"\xff\xfe"])
+def test_a_token_file_without_a_token_is_2(run_here, tmp_path, capsys, content):
+    (tmp_path / "token").write_bytes(content)
+    assert run_here("demo", "--token-file", "token") == 2
+    assert "it must hold a token" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_2_with_a_way_out(run_here, tmp_path, capsys):
+    # A link into nowhere: it does not exist, and nobody can write through it, not even root.
+    (tmp_path / "hotconf-demo.toml").symlink_to(tmp_path / "no such folder" / "file")
+    assert run_here("demo", "--port", "0") == 2
+    assert "--config" in capsys.readouterr().err
+
+
+def test_an_unknown_verb_in_a_process_is_2_without_traceback(launch):
+    process = launch("unknown")
+    assert process.end() == 2
+    assert process.stderr.text.splitlines()[-1] == "Error: No such command 'unknown'."
+    assert "Traceback" not in process.stderr.text
+
+
+def test_the_console_script_is_the_same_command(launch, tmp_path):
+    """As installers write it: it imports `main` and passes what it returns to `sys.exit`."""
+    script = "import sys; from hotconf.__main__ import main; sys.argv[0] = 'hotconf'; sys.exit(main())"
+    module = launch("--help")
+    installed = launch("--help", command=(sys.executable, "-c", script))
+    assert (module.end(), module.stdout.text) == (installed.end(), installed.stdout.text)
+    assert 'hotconf = "hotconf.__main__:main"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_a_reader_that_leaves_early_is_no_traceback(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    # Not through `launch`: this one's stdout is the broken pipe.
+    shell = Process(["sh", "-c", f'"{sys.executable}" -m hotconf --help >&{write}'], pass_fds=[write])
+    os.close(write)
+    shell.end()
+    assert "Traceback" not in shell.stderr.text
+
+
+# Signals from the first moment on
+
+
+def awaited_byte(process):
+    process.stderr.find("#")
+
+
+def interrupted(folder, signum, delay):
+    """Send a signal so long after the handlers are in; None: when the configuration is read and nothing listens."""
+    folder.mkdir()
+    process = Demo(folder, command=SAYS_WHEN)
+    try:
+        awaited_byte(process)
+        if delay is None:
+            process.stderr.find(r"reload 1 \(start\)")
+        else:
+            time.sleep(delay)
+        process.send(signum)
+        return process.end(), process.stderr.text
+    finally:
+        process.kill()
+
+
+def test_int_and_term_at_fifty_random_moments_of_the_start(tmp_path):
+    """Before the loop: 128+N. From there on: 0, whether the start was cancelled or the service drained."""
+    dice = random.Random(2)
+    longest = how_long_a_start_takes(tmp_path / "measured") * 1.1
+    moments = [*(dice.uniform(0, longest) for _ in range(44)), *[None] * 6]
+    dice.shuffle(moments)
+    cases = [
+        (tmp_path / str(number), dice.choice([signal.SIGINT, signal.SIGTERM]), moment)
+        for number, moment in enumerate(moments)
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda case: interrupted(*case), cases))
+    for (_, signum, moment), (code, stderr) in zip(cases, results, strict=True):
+        assert code in ((0,) if moment is None else (0, 128 + signum)), f"{signum.name} after {moment} s\n{stderr}"
+        assert "Traceback" not in stderr, f"{signum.name} after {moment} s:\n{stderr}"
+    assert {0, 128 + signal.SIGINT, 128 + signal.SIGTERM} == {code for code, _ in results}
+
+
+def how_long_a_start_takes(folder):
+    """Seconds from the byte to ready, so that the moments lie where the start is, on any machine."""
+    folder.mkdir()
+    process = Demo(folder, command=SAYS_WHEN)
+    try:
+        awaited_byte(process)
+        began = time.monotonic()
+        process.ready()
+        return time.monotonic() - began
+    finally:
+        process.kill()
+
+
+def test_I7_sighup_never_kills_from_the_handlers_to_the_last_instruction(tmp_path):
+    """A HUP every few milliseconds, through start, service and exit: the last ones meet a process that is gone."""
+    process = Demo(tmp_path, command=SAYS_WHEN)
+    try:
+        awaited_byte(process)
+        ready_at, deadline = None, time.monotonic() + PATIENCE
+        while process.alive:
+            process.send(signal.SIGHUP)
+            time.sleep(0.001)
+            if ready_at is None and "hotconf demo: " in process.stdout.text:
+                ready_at = time.monotonic()
+                process.send(signal.SIGTERM)
+            assert time.monotonic() < deadline
+        assert process.end() == 0
+        assert "Traceback" not in process.stderr.text
+        assert ready_at is not None
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["unknown"]])
+def test_I7_sighup_does_not_kill_a_verb_that_ends_by_itself(words, launch):
+    process = launch(*words, command=SAYS_WHEN)
+    awaited_byte(process)
+    while process.alive:
+        process.send(signal.SIGHUP)
+    assert process.end() == (0 if words == ["--help"] else 2)
+
+
+@pytest.mark.skipif(not shutil.which("env"), reason="env is not installed")
+def test_a_process_that_was_started_with_its_signals_ignored_obeys_them(tmp_path):
+    """As nohup and the background of a shell start it."""
+    ignoring = ("env", "--ignore-signal=HUP,INT,TERM", *HOTCONF)
+    process = Demo(tmp_path, command=ignoring)
+    try:
+        process.ready()
+        process.send(signal.SIGHUP)
+        process.stderr.find(r"\(SIGHUP\): unchanged")
+        process.send(signal.SIGINT)
+        assert process.end() == 0
+    finally:
+        process.kill()
