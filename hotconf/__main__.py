@@ -1,6 +1,9 @@
 """The command `hotconf`, also as `python -m hotconf`."""
 
 import atexit
+import contextlib
+import os
+import sys
 
 from hotconf.signals import SignalRouter
 
@@ -9,12 +12,25 @@ def main() -> None:
     """Run the command. Its first statement takes the signals: whatever is heavy is imported after it."""
     router = SignalRouter()
     router.install()
-    # Not in a `finally`: the interpreter joins threads before it gets here, and until then a second signal and the
-    # deadline must still end the process. Registered first, so that it runs last.
-    atexit.register(router.restore, ignore_hup=True)
+    code: int | None = None
+
+    # Registered first, so that it runs last, after the interpreter has joined all threads: until then a second signal
+    # and the deadline must still end the process. And it is the last instruction: with the handlers given back, a late
+    # Ctrl-C would end in a traceback from somewhere inside the interpreter's own clean-up.
+    @atexit.register
+    def leave() -> None:
+        if code is None:  # an exception that nobody foresaw, or `sys.exit`, set the exit code
+            router.restore(ignore_hup=True)
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # broken, closed, or never there
+                stream.flush()
+        os._exit(code)
+
     from hotconf.cli.main import run
 
-    raise SystemExit(run(router))
+    code = run(router)
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

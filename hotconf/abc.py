@@ -57,6 +57,15 @@ class LayeredSource(Protocol):
 
 
 @runtime_checkable
+class Settling(Protocol):
+    """A source that may raise SourceBusy, and can tell when another try is worth it."""
+
+    async def until_quiet(self) -> None:
+        """Return when what was busy may be read again. May be cancelled."""
+        ...
+
+
+@runtime_checkable
 class WatchedFiles(Protocol):
     """A source that reads files or folders. They are watched for it."""
 

@@ -75,6 +75,7 @@ class HotConf(Holder[S]):
             holder=self,
             subscribers=self._subscribers,
             prepare_timeout=self.options.prepare_timeout,
+            guard_share=self.options.guard,
         )
         self._engine: Engine | None = None
         self._state: State = "new"
@@ -344,7 +345,7 @@ def _compose(
 
 def _as_source(source: Any, options: Options) -> Source:
     if isinstance(source, str) or hasattr(source, "__fspath__"):
-        return File(source, size_limit=options.size_limit)
+        return File(source, size_limit=options.size_limit, settle=options.settle, max_wait=options.max_wait)
     return cast("Source", source)
 
 

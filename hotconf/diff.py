@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from hotconf.schema import Field
 
 _ATOMS = frozenset({str, int, bool, type(None)})
-"""Types whose values are the same if they are equal. Not float: 0.0 and -0.0 are equal and two values."""
-
 
 _MISSING: Any = object()
 
@@ -67,7 +65,7 @@ class _Comparison:
             self.changed.append(path)
             return new
         before = len(self.changed)
-        result = self._shared(old, new, path)
+        result = new if _are_same_atoms(old, new) else self._shared(old, new, path)
         return old if len(self.changed) == before and not _has_own_state(new.__class__) else result
 
     def _shared(self, old: Any, new: Any, path: KeyPath) -> Any:
@@ -142,10 +140,22 @@ class _Comparison:
 
 
 def _is_same_atom(old: Any, new: Any) -> bool:
-    """Whether two values are the same at a glance: nearly all of them are, and the rest is looked at closely."""
     kind = type(new)
-    # Of floats, 0.0 and -0.0 are not told apart here.
-    return kind in _ATOMS and kind is type(old) and bool(old == new) and (kind is not float or bool(new))
+    exact = kind in _ATOMS or (kind is float and new != 0)
+    return exact and kind is type(old) and bool(old == new)
+
+
+def _are_same_atoms(old: Any, new: Any) -> bool:
+    """Whether two parts hold the same atoms and nothing else: nearly all do, and this looks at all items at once."""
+    if isinstance(new, BaseModel):
+        bare = not (old.__pydantic_extra__ or new.__pydantic_extra__)
+        return bare and _are_same_atoms(vars(old), vars(new))
+    if type(new) is dict:
+        return _are_same_atoms(list(old), list(new)) and _are_same_atoms(list(old.values()), list(new.values()))
+    if type(new) is not list:
+        return False
+    kinds = list(map(type, new))
+    return _ATOMS.issuperset(kinds) and kinds == list(map(type, old)) and bool(old == new)
 
 
 def _twin(value: Any, parts: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
-from hotconf.abc import Hinting
+from hotconf.abc import Hinting, Settling
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning
 from hotconf.inbox import Inbox, Request
 from hotconf.watch import Watcher
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hotconf.options import Options
     from hotconf.reload import Reloader
     from hotconf.report import Report
-    from hotconf.stack import Stack
+    from hotconf.stack import SourceState, Stack
 
 log = logging.getLogger("hotconf")
 
@@ -41,8 +41,9 @@ class Engine:
         self._reloader = reloader
         self._stack = stack
         self._options = options
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._entered = contextlib.AsyncExitStack()
+        self._waited_for: set[SourceState] = set()
         self.inbox = Inbox()
         self.watcher: Watcher | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -85,8 +86,14 @@ class Engine:
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
-        self._tasks.append(task)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("%s ended with an error", task.get_name(), exc_info=task.exception())
 
     async def _serve(self) -> None:
         try:
@@ -103,6 +110,21 @@ class Engine:
             raise
         request.answer(report)
         self._reloader.tell()
+        self._wait_for_writers()
+
+    def _wait_for_writers(self) -> None:
+        """Ask again as soon as the writers of busy sources are done: closing a file is no event that is told."""
+        for state in self._stack.states:
+            if state.busy and isinstance(state.source, Settling) and state not in self._waited_for:
+                self._waited_for.add(state)
+                self._spawn(self._wait_for_writer(state, state.source), f"hotconf-busy-{state.source.name}")
+
+    async def _wait_for_writer(self, state: SourceState, source: Settling) -> None:
+        try:
+            await source.until_quiet()
+        finally:
+            self._waited_for.discard(state)
+        self.hint("file")
 
     async def _watch(self) -> None:
         for state in self._stack.states:
@@ -144,13 +166,11 @@ class Engine:
     _pause = 1.0
 
     async def _stop(self) -> None:
-        tasks, self._tasks = self._tasks, []
+        tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         try:
-            for result in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(result, Exception):
-                    log.error("the engine stopped with an error", exc_info=result)
+            await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             # First, so that a listener which awaits a reload learns that there will be none.
             self.inbox.detach()

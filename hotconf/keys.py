@@ -75,18 +75,18 @@ def _respell_model(
     result: dict[str, Any] = {}
     for key, value in values.items():
         field = known.get(key)
-        name = field.spellings[0] if field is not None and chosen[field.name] == key else key
+        name = field.spellings[0] if field is not None and chosen[field.name] == (key,) else key
         if name != key:
             moved[(*path, name)] = (*path, key)
         if field is None or isinstance(value, _SCALARS):
             result[name] = value
         else:
             result[name] = _respell(_shape_of(shape, field), value, (*path, name), moved)
-    for field, inner in _lifted(known, values, result):
+    for field, inner in _lifted(known, chosen):
         name = field.spellings[0]
         moved[(*path, name)] = (*path, *inner)
         result[name] = _respell(_shape_of(shape, field), lookup(values, inner), (*path, name), moved)
-        if inner[0] not in _heads(shape.models):
+        if not _is_wanted(shape.models, str(inner[0]), values):
             result.pop(str(inner[0]), None)
     return result
 
@@ -114,38 +114,29 @@ def _canonical_key(model: type, key: str) -> str | None:
     return None if field is None else field.spellings[0]
 
 
-def _chosen(known: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, str]:
-    """Return, by field, the spelling that counts where a source uses several: the first, as pydantic has it."""
-    found: dict[str, str] = {}
-    for key in values:
-        field = known.get(key)
-        if field is None:
-            continue
-        if key == field.spellings[0]:
-            found[field.name] = key
-        elif field.name not in found:
-            found[field.name] = next(spelling for spelling in field.spellings if spelling in values)
+def _chosen(known: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, KeyPath]:
+    """Return, by field, the place that counts where a source uses several: the first, as pydantic has it."""
+    found: dict[str, KeyPath] = {}
+    for key, field in known.items():
+        if field.name not in found and (key in values or field.paths):
+            used = (place for place in field.places if present(lookup(values, place)))
+            found[field.name] = next(used, ())
     return found
 
 
-def _lifted(
-    known: Mapping[str, Field], values: Mapping[str, Any], result: Mapping[str, Any]
-) -> list[tuple[Field, KeyPath]]:
-    """Return the fields whose value lies at an AliasPath and not at the canonical key, with the first such path."""
-    found = []
-    for field in {field.name: field for field in known.values() if field.paths}.values():
-        inner = next((inner for inner in field.paths if present(lookup(values, inner))), None)
-        if inner is not None and field.spellings[0] not in result:
-            found.append((field, inner))
-    return found
+def _lifted(known: Mapping[str, Field], chosen: Mapping[str, KeyPath]) -> list[tuple[Field, KeyPath]]:
+    """Return the fields whose value lies at an AliasPath, with the path."""
+    fields_by_name = {field.name: field for field in known.values() if field.paths}
+    return [(field, chosen[name]) for name, field in fields_by_name.items() if len(chosen[name]) > 1]
 
 
-@functools.lru_cache(maxsize=1024)
-def _heads(models: tuple[type, ...]) -> frozenset[str]:
-    """Return the keys that must stay though something was lifted from below them: other fields look there too."""
+def _is_wanted(models: tuple[type, ...], head: str, values: Mapping[str, Any]) -> bool:
+    """Whether a key must stay though something was lifted from below it: another field is there, or looks there too."""
     known = [field for model in models for field in fields(model).values()]
-    paths = {str(path[0]) for field in known if not field.spellings for path in field.paths}
-    return frozenset(paths.union(*(field.spellings for field in known)))
+    if any(head in field.spellings for field in known):
+        return True
+    places = (place for field in known if not field.spellings for place in field.paths)
+    return any(place[0] == head and present(lookup(values, place)) for place in places)
 
 
 class _Moved(Mapping["KeyPath", "Origin"]):

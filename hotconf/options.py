@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt  # noqa: TC002 - pydantic reads the annotations
+from typing import Annotated
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from hotconf.schema import Section
 
@@ -10,15 +12,22 @@ from hotconf.schema import Section
 class Options(Section):
     """How a HotConf behaves. Immutable; all times in seconds.
 
-    `watch`: reload when a file changes. `debounce`: how long files must be quiet before they are read; None chooses
-    0.01 for one file and 0.1 for several, which may belong together. `max_wait`: how long a writer that never rests can
-    put a reload off. `poll`: how often to look where there are no events, and how often to make sure where there are.
-    `size_limit`: bytes a file may have. `prepare_timeout`: how long an async prepare may take; None: for ever.
+    - `watch`: reload when a file changes.
+    - `debounce`: how long files must be quiet before they are read. None chooses 0.01 for one file and 0.1 for several,
+      which may belong together.
+    - `max_wait`: how long a writer that never rests can put a reload off.
+    - `settle`: how long a file must stand still where nothing tells whether somebody is still writing it.
+    - `poll`: how often to look where there are no events, and how often to make sure where there are.
+    - `size_limit`: bytes a file may have.
+    - `guard`: the share of all values that one reload may lose, of at least ten; None: all of them.
+    - `prepare_timeout`: how long an async prepare may take; None: for ever.
     """
 
     watch: bool = True
     debounce: NonNegativeFloat | None = None
     max_wait: PositiveFloat = 2.0
     poll: PositiveFloat = 2.0
+    settle: NonNegativeFloat = 0.05
     size_limit: PositiveInt = 4 * 1024 * 1024
+    guard: Annotated[float, Field(ge=0, le=1)] | None = 0.5
     prepare_timeout: PositiveFloat | None = 10.0

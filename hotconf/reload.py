@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import datetime as dt
 import functools
 import itertools
@@ -21,6 +22,7 @@ from hotconf.change import Change
 from hotconf.diff import compare
 from hotconf.errors import NotLoaded, ReentrantReload, SourceError
 from hotconf.explain import Origins
+from hotconf.guard import guard
 from hotconf.keys import canonical
 from hotconf.merge import Merged, merge
 from hotconf.redact import digest, document, scrub, secrets_in
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from hotconf.abc import Prepared
     from hotconf.holder import Holder
     from hotconf.keypath import KeyPath
-    from hotconf.layer import Layer
+    from hotconf.layer import Reading
     from hotconf.report import Outcome, Stage
     from hotconf.stack import Stack
     from hotconf.subscribers import Subscribers
@@ -74,6 +76,7 @@ class Candidate(Generic[S]):
 
     settings: S
     merged: Merged
+    readings: Sequence[Reading]
     changed: tuple[KeyPath, ...]
 
 
@@ -108,6 +111,7 @@ class Reloader(Generic[S]):
         holder: Holder[S],
         subscribers: Subscribers,
         prepare_timeout: float | None = None,
+        guard_share: float | None = None,
     ) -> None:
         self._model = model
         self._stack = stack
@@ -117,6 +121,8 @@ class Reloader(Generic[S]):
         self._ids = itertools.count(1)
         self._news: tuple[Change[S], tuple[KeyPath, ...]] | None = None
         self._merged: Merged | None = None
+        self._readings: Sequence[Reading] = ()
+        self._guard = guard_share
         self.reports: deque[Report] = deque(maxlen=_REPORTS)
         self.failures = 0
 
@@ -162,33 +168,42 @@ class Reloader(Generic[S]):
         await self._subscribers.settle(timeout=timeout)
 
     async def _travel(self, trip: Trip) -> Report:
-        layers = await self._read()
-        candidate = await asyncio.to_thread(self._build, layers)
+        readings = await self._read()
+        candidate = await asyncio.to_thread(self._build, trip, readings)
         prepared = await self._prepare(trip, candidate)
         # ──────────────── nothing below this line can fail, and nothing below it awaits ────────────────
-        self._merged = candidate.merged
+        self._merged, self._readings = candidate.merged, candidate.readings
         changed = self._swap(trip, candidate) if candidate.changed else ()
         errors = commit(prepared)
         return self._report(
             trip, "applied" if candidate.changed else "unchanged", changed=changed, commit_errors=errors
         )
 
-    async def _read(self) -> list[Layer]:
+    async def _read(self) -> list[Reading]:
         try:
             return await self._stack.read()
         except SourceError as error:
             raise Rejected("read", error.faults) from None
 
-    def _build(self, layers: Sequence[Layer]) -> Candidate[S]:
-        """Merge, validate and compare. Runs in a thread, so that no reader waits for it."""
-        merged = merge([canonical(self._model, layer) for layer in layers])
+    def _build(self, trip: Trip, readings: Sequence[Reading]) -> Candidate[S]:
+        """Merge, guard, validate and compare. Runs in a thread, so that no reader waits for it."""
+        readings = [self._canonical(reading) for reading in readings]
+        merged = merge([layer for reading in readings for layer in reading.layers])
+        if self._guard is not None and self._readings and not trip.force:
+            faults = guard(self._readings, readings, self._guard)
+            if faults:
+                raise Rejected("guard", faults)
         try:
             settings = validate(self._model, merged)
         except Invalid as invalid:
             raise Rejected("validate", invalid.faults) from None
         running = self._running
         changed = compare(running, settings) if running is not None else _everything(settings)
-        return Candidate(settings, merged, changed)
+        return Candidate(settings, merged, readings, changed)
+
+    def _canonical(self, reading: Reading) -> Reading:
+        layers = tuple(canonical(self._model, layer) for layer in reading.layers)
+        return dataclasses.replace(reading, layers=layers)
 
     async def _prepare(self, trip: Trip, candidate: Candidate[S]) -> list[tuple[Subscription, Prepared]]:
         """Ask everybody concerned, in order. If anybody refuses, or this is cancelled, those who agreed are undone."""

@@ -104,12 +104,14 @@ PLAIN = Shape()
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a model. `spellings` are the keys that pydantic accepts for it, the canonical one first.
+    """One field of a model. `places` are where pydantic looks for its value below the model, in that order.
 
-    `paths` are the longer places of an AliasPath. `spellings` is empty where a field has no other.
+    `spellings` are those that are a key, the canonical one first; `paths` are the longer ones, of an AliasPath. A field
+    may have no spelling at all.
     """
 
     name: str
+    places: tuple[KeyPath, ...]
     spellings: tuple[str, ...]
     paths: tuple[KeyPath, ...]
     shape: Shape
@@ -120,11 +122,6 @@ class Field:
     def sensitive(self) -> bool:
         """Whether its value is a secret as a whole."""
         return self.shape.secret
-
-    @property
-    def places(self) -> tuple[KeyPath, ...]:
-        """Every place below its model where its value may come from, the canonical one first."""
-        return (*((spelling,) for spelling in self.spellings), *self.paths)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -364,26 +361,30 @@ def _unknown(model: type, dotted: str, path: Sequence[str | int], shape: Shape, 
 
 
 def _field(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Field:
-    keys, paths = _accepted(name, info, config)
+    places = tuple(dict.fromkeys(_places(name, info, config)))
     shape = shape_of(info.annotation)
-    shape = dataclasses.replace(shape, secret=shape.secret or _marked(info.metadata, Sensitive))
-    return Field(name, keys, paths, shape, _marked(info.metadata, RestartRequired), info)
+    return Field(
+        name=name,
+        places=places,
+        spellings=tuple(str(place[0]) for place in places if len(place) == 1),
+        paths=tuple(place for place in places if len(place) > 1),
+        shape=dataclasses.replace(shape, secret=shape.secret or _marked(info.metadata, Sensitive)),
+        restart_required=_marked(info.metadata, RestartRequired),
+        info=info,
+    )
+
+
+def _places(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Iterator[KeyPath]:
+    alias = info.validation_alias if config.get("validate_by_alias", True) is not False else None
+    for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
+        if choice is not None:
+            yield tuple(choice.path) if isinstance(choice, AliasPath) else (choice,)
+    if alias is None or config.get("populate_by_name") or config.get("validate_by_name"):
+        yield (name,)
 
 
 def _marked(metadata: Iterable[Any], mark: type) -> bool:
     return any(isinstance(entry, mark) or entry is mark for entry in metadata)
-
-
-def _accepted(name: str, info: FieldInfo, config: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[KeyPath, ...]]:
-    alias = info.validation_alias if config.get("validate_by_alias", True) is not False else None
-    choices = alias.choices if isinstance(alias, AliasChoices) else [] if alias is None else [alias]
-    keys = [choice for choice in choices if isinstance(choice, str)]
-    paths = [tuple(choice.path) for choice in choices if isinstance(choice, AliasPath)]
-    keys += [str(path[0]) for path in paths if len(path) == 1]
-    by_name = config.get("populate_by_name") or config.get("validate_by_name")
-    if alias is None or by_name:
-        keys.append(name)
-    return tuple(dict.fromkeys(keys)), tuple(path for path in paths if len(path) > 1)
 
 
 def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:
@@ -444,14 +445,14 @@ def _has_fields(annotation: type) -> bool:
 
 
 def _shape_of_generic(origin: type, arguments: list[Shape], *, is_open: bool) -> Shape:
-    hidden = any(holds_secret(argument) for argument in arguments)
+    hidden = any(argument.secret for argument in arguments)
     if issubclass(origin, SECRET_TYPES):
         return Shape(secret=True)
     if _has_fields(origin):
         # What a type variable stands for is not known field by field.
         return Shape(models=(origin,), secret=hidden)
     if issubclass(origin, Mapping):
-        return Shape(values=arguments[-1], secret=holds_secret(union(arguments[:-1])))
+        return Shape(values=arguments[-1], secret=any(key.secret for key in arguments[:-1]))
     if issubclass(origin, tuple) and not is_open:
         return Shape(positions=tuple(arguments))
     if issubclass(origin, Iterable):

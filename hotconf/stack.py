@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from hotconf.abc import LayeredSource, Source, WatchedFiles
-from hotconf.errors import SourceError
-from hotconf.layer import Layer
+from hotconf.errors import SourceBusy, SourceError
+from hotconf.layer import Layer, Reading
 from hotconf.origin import Origin
 from hotconf.report import Fault
 
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class SourceState:
-    """How one source fared when it was last read. `stale` means that an earlier layer of it stands."""
+    """How one source fared when it was last read.
+
+    `stale` means that an earlier layer of it stands; `busy`, that somebody is still writing it.
+    """
 
     source: Source | LayeredSource
     state: Literal["unread", "fresh", "stale", "failed"] = "unread"
     error: str | None = None
+    busy: bool = False
     layers: Sequence[Layer] | None = None
 
     async def read(self) -> Sequence[Layer]:
@@ -42,8 +46,12 @@ class SourceState:
             self._failed(error)
             raise SourceError(self._faults(error)) from error
         else:
-            self.state, self.error = "fresh", None
+            self.state, self.error, self.busy = "fresh", None, False
         return self.layers
+
+    def reading(self, layers: Sequence[Layer]) -> Reading:
+        """Return what was read, as the guard looks at it. What a class declares for itself may come and go."""
+        return Reading(tuple(layers), guarded=self.source.required and getattr(self.source, "guarded", True))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the state as JSON shows it."""
@@ -63,6 +71,7 @@ class SourceState:
 
     def _failed(self, error: BaseException) -> None:
         self.state, self.error = "failed", "; ".join(str(fault) for fault in self._faults(error))
+        self.busy = isinstance(error, SourceBusy)
 
     def _faults(self, error: BaseException) -> Sequence[Fault]:
         if isinstance(error, SourceError):
@@ -91,10 +100,10 @@ class Stack:
         """Build a stack, the weakest source first."""
         return cls(tuple(SourceState(source) for source in sources))
 
-    async def read(self) -> list[Layer]:
+    async def read(self) -> list[Reading]:
         """Read every source at once. Raises one SourceError with every fault of every source."""
         results = await asyncio.gather(*(state.read() for state in self.states), return_exceptions=True)
-        layers, faults = list[Layer](), list[Fault]()
+        readings, faults = list[Reading](), list[Fault]()
         for state, result in zip(self.states, results, strict=True):
             if isinstance(result, asyncio.CancelledError):
                 faults += state.cancelled(result)
@@ -103,10 +112,10 @@ class Stack:
             elif isinstance(result, BaseException):
                 raise result
             else:
-                layers += result
+                readings.append(state.reading(result))
         if faults:
             raise SourceError(faults)
-        return layers
+        return readings
 
     def paths(self) -> Iterator[Path]:
         """Yield every file and folder that should be watched now."""

@@ -137,7 +137,10 @@ def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> I
 
 def _fault(model: type[BaseModel], merged: Merged, problem: _Problem, secrets: set[str]) -> Fault:
     named = _named_field(model, merged, problem) if problem.kind in _BY_RULE else None
-    path = visible(model, _field_path(model, problem.at), secrets)
+    names = _field_path(model, problem.at)
+    if problem.kind in _UNKNOWN_KEY:  # it may be the alias of a field that has its value from elsewhere
+        names = (*names[:-1], *problem.at[-1:])
+    path = visible(model, names, secrets)
     return Fault(keypath.render(path), scrub(problem.message, secrets), named or _origin(merged, problem.at))
 
 

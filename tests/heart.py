@@ -105,6 +105,11 @@ async def until(condition, *, timeout=10.0):
             await asyncio.sleep(0.001)
 
 
+def eventually(condition, *, timeout=10.0):
+    """What `until` does, where no loop runs."""
+    asyncio.run(until(condition, timeout=timeout))
+
+
 async def cancel(task):
     """Cancel a task and wait for its end."""
     task.cancel()

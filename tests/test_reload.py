@@ -136,7 +136,7 @@ async def test_I6_equal_values_call_nobody_and_make_no_generation(tmp_path):
     same = [
         'message = "a"\nport = 1\n[database]\nurl = "u"\n',
         '# a comment\nport = 1\n\nmessage = "a"\n[database]\nurl = "u"\n',
-        'database.url = "u"\nport = 0x1\nmessage = \'a\'\n',
+        "database.url = \"u\"\nport = 0x1\nmessage = 'a'\n",
         'message = "a"\nport = 1\n[database]\nurl = "u"\npool_size = 10\n',  # the default, said aloud
     ]
     file.write_text(same[0])

@@ -1,4 +1,4 @@
-"""Every sample configuration is loaded: the valid ones are equal, each invalid one says what its name says, and where."""
+"""Every sample configuration is loaded: the valid ones are equal, each invalid one says what is wrong, and where."""
 
 from pathlib import Path
 from typing import Annotated

@@ -49,8 +49,8 @@ def conf_of(*sources):
 
 async def test_layers_come_in_the_order_of_their_sources():
     group = Group(Layer("b", {"port": 2}), Layer("c", {"port": 3}), name="group")
-    layers = await Stack.of([Fake("a"), group, Fake("d")]).read()
-    assert [layer.source for layer in layers] == ["a", "b", "c", "d"]
+    readings = await Stack.of([Fake("a"), group, Fake("d")]).read()
+    assert [layer.source for reading in readings for layer in reading.layers] == ["a", "b", "c", "d"]
 
 
 async def test_sources_are_read_at_once():

@@ -362,7 +362,7 @@ async def test_I11_a_refusal_quotes_no_secret_old_or_new():
 
 async def test_a_slow_sync_subscriber_is_named_in_a_warning(caplog, monkeypatch):
     monkeypatch.setattr("hotconf.subscribers.SLOW", -1.0)
-    conf, memory = memory_conf()
+    conf, _ = memory_conf()
 
     def heavy(_change): ...
 
@@ -417,7 +417,7 @@ async def test_I4_nor_does_one_from_commit_or_a_validator_wait():
     holders.append(conf)
     record = Record()
     async with conf.running(signals=()):
-        conf.prepare(record.subscriber("commits", commit=lambda: conf.reload_blocking()))
+        conf.prepare(record.subscriber("commits", commit=conf.reload_blocking))
         memory.set({"port": 1})
         assert "ReentrantReload" in (await conf.reload()).commit_errors[0]
         memory.set({"port": 2})

@@ -13,7 +13,8 @@ from hotconf.systemd import Notifier
 @pytest.fixture(params=["path", "abstract"])
 def supervisor(request, tmp_path):
     """A socket that listens as systemd does, and its address as the environment has it."""
-    address = str(tmp_path / "notify") if request.param == "path" else f"@hotconf-test-{os.getpid()}-{time.monotonic_ns()}"
+    abstract = f"@hotconf-test-{os.getpid()}-{time.monotonic_ns()}"
+    address = str(tmp_path / "notify") if request.param == "path" else abstract
     link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     link.bind("\0" + address[1:] if address.startswith("@") else address)
     link.settimeout(5)

@@ -47,6 +47,7 @@ class OwnSources:
 
     kind = "settings"
     required = True
+    guarded = False  # a variable that is gone was taken away by somebody
 
     def __init__(self, model: type[BaseSettings]) -> None:
         self.name = f"sources of {model.__name__}"

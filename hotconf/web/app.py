@@ -123,7 +123,7 @@ async def _require_json(request: web.Request) -> None:
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send no body, or one with `Content-Type: application/json`")
     try:
         json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Problem(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
 
 

@@ -112,7 +112,7 @@ def _allowed(name: str) -> str:
 
 def _host_name(header: str) -> str:
     """Return the name in a Host header, in lower case; the empty string for what is none."""
-    place = None if set("/?#@\\") & set(header) else _place(f"http://{header}")
+    place = None if set("/?#@\\ \t") & set(header) else _place(f"http://{header}")
     return place[0] if place else ""
 
 
@@ -126,9 +126,9 @@ def _place(url: str) -> tuple[str, int | None] | None:
     """Return host and port of a URL; None for what is none, such as the origin `null`."""
     try:
         parsed = URL(url)
+        return (parsed.host.lower(), parsed.port) if parsed.host else None
     except ValueError:
         return None
-    return (parsed.host.lower(), parsed.port) if parsed.host else None
 
 
 def _is_free(request: web.Request) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import socket
     import ssl
     from asyncio.trsock import TransportSocket
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
     Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -390,7 +390,7 @@ def draining_of(request: web.BaseRequest) -> asyncio.Event:
     return asyncio.Event() if server is None else server.draining
 
 
-async def messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> AsyncIterator[WSMessage]:
+async def messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> AsyncGenerator[WSMessage, None]:
     """Yield what the client sends until it leaves; in a drain close with 1001 (going away).
 
     Wrap it in `contextlib.aclosing` if the loop may end early. Closing happens here, in the task that reads: from

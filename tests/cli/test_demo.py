@@ -132,7 +132,7 @@ async def test_a_thousand_hups_in_a_second_with_requests_running(demo):
     assert len(answers) > 20
     assert {status for status, _ in answers} == {200}
     assert all(text == "Before hot reload" or text.startswith(("storm", "the last")) for _, text in answers)
-    # Ten a second, whatever the storm: few however long a slow machine takes to send a thousand. And the file's own ten.
+    # Ten a second, however long a slow machine takes to send a thousand; those of the file come on top.
     seconds = time.monotonic() - began
     hups = [line for line in served.reports() if "SIGHUP" in line]
     assert len(hups) < 10 * seconds + 5

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import random
 import shutil
 import signal
 import sys
-import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,33 +17,32 @@ from hotconf.cli.main import run
 from hotconf.signals import SignalRouter
 from tests.support import HOTCONF, PATIENCE, ROOT, Demo, Process
 
-# What hotconf.__main__ does first, a byte that says so, and the rest of it.
+# The command, with a byte on stderr from the moment that its handlers are in.
 WITH_A_BYTE = """
-import atexit, os
-from hotconf.signals import SignalRouter
+import os
+from hotconf import signals
 
-def main():
-    router = SignalRouter()
-    router.install()
-    os.write(2, b"#")
-    atexit.register(router.restore, ignore_hup=True)
-    from hotconf.cli.main import run
-    raise SystemExit(run(router))
+class SaysWhen(signals.SignalRouter):
+    def install(self):
+        super().install()
+        os.write(2, b"#")
 
+signals.SignalRouter = SaysWhen
+from hotconf.__main__ import main
 main()
 """
-
 SAYS_WHEN = (sys.executable, "-c", WITH_A_BYTE)
 
 
-def test_the_script_with_the_byte_begins_as_the_command_does():
-    """Else the tests below test something else."""
-    source = (ROOT / "hotconf" / "__main__.py").read_text()
-    body = source[source.index("    router = ") : source.index("\n\nif __name__")]
-    lines = [line for line in body.splitlines() if line.strip() and not line.strip().startswith("#")]
-    assert textwrap.dedent("\n".join(lines)) in textwrap.dedent(
-        "\n".join(line for line in WITH_A_BYTE.splitlines() if line.startswith("    ") and "os.write" not in line)
+def test_the_handlers_are_in_before_anything_heavy(launch):
+    heavy = {"asyncio", "logging", "pydantic", "aiohttp", "click", "watchfiles", "typing_extensions"}
+    script = WITH_A_BYTE.replace('b"#"', 'b"#" + repr(sorted(sys.modules)).encode() + b"#"').replace(
+        "import os", "import os, sys"
     )
+    process = launch("--version", command=(sys.executable, "-c", script))
+    assert process.end() == 0
+    loaded = ast.literal_eval(process.stderr.text.split("#")[1])
+    assert not heavy & set(loaded)
 
 
 # Verbs and help
@@ -240,3 +239,26 @@ def test_a_process_that_was_started_with_its_signals_ignored_obeys_them(tmp_path
         assert process.end() == 0
     finally:
         process.kill()
+
+
+def test_a_ctrl_c_at_a_random_moment_of_the_exit_is_no_traceback(tmp_path):
+    """With the drain done, what is left is the interpreter's own end, and even that is no place for a traceback."""
+    dice = random.Random(3)
+
+    def interrupted_at_the_end(number):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        process = Demo(folder)
+        try:
+            process.ready().send(signal.SIGTERM)
+            process.stderr.find("drain: requests")
+            time.sleep(dice.uniform(0, 0.03))
+            process.send(signal.SIGINT)
+            return process.end(), process.stderr.text
+        finally:
+            process.kill()
+
+    with ThreadPoolExecutor(2) as pool:
+        for code, stderr in pool.map(interrupted_at_the_end, range(8)):
+            assert code in (0, 130)
+            assert "Traceback" not in stderr

@@ -1,0 +1,126 @@
+"""Writers that take their time, seen from a running configuration: never a half, and the whole as soon as it is there."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from hotconf import HotConf, Options, Section
+from hotconf.sources import Dir, File
+
+
+class App(Section):
+    message: str = "default"
+    count: int = 0
+
+
+@pytest.fixture
+def path(tmp_path):
+    found = tmp_path / "app.toml"
+    found.write_text('message = "old"\ncount = 1\n')
+    return found
+
+
+@contextlib.asynccontextmanager
+async def live(*sources, **options):
+    """A running configuration, and a function that waits for its next report."""
+    conf = HotConf(App, sources=sources, options=Options(**options))
+    async with conf.running(signals=()):
+        seen = len(conf.reports)
+
+        async def next_report():
+            nonlocal seen
+            async with asyncio.timeout(20):
+                while len(conf.reports) <= seen:
+                    await asyncio.sleep(0.005)
+            seen += 1
+            return conf.reports[seen - 1]
+
+        yield conf, next_report
+
+
+async def test_I5_a_valid_half_is_never_served_and_the_whole_is_read_when_its_writer_closes(path):
+    async with live(File(path, max_wait=0.2)) as (conf, next_report):
+        with path.open("w") as writer:
+            writer.write('message = "new"\n')
+            writer.flush()
+            refused = await next_report()
+            assert refused.outcome == "rejected"
+            assert "is still being written after 0.2 s" in str(refused.faults[0])
+            assert (conf.current.message, conf.current.count) == ("old", 1)
+            # What the writer does now is no event: it has written everything, and only closes the file later.
+            writer.write("count = 2\n")
+            writer.flush()
+            while (await next_report()).outcome != "rejected":
+                pytest.fail("a file was read while somebody had it open for writing")
+        while (await next_report()).outcome != "applied":
+            pass
+        assert (conf.current.message, conf.current.count) == ("new", 2)
+
+
+async def test_I5_truncate_then_write_is_one_change(path):
+    async with live(File(path, max_wait=10)) as (conf, next_report):
+        with path.open("w") as writer:
+            await asyncio.sleep(0.1)  # longer than any debounce: the file is empty, which is valid too
+            writer.write('message = "new"\n')
+        report = await next_report()
+        assert (report.outcome, conf.current.message, conf.current.count) == ("applied", "new", 0)
+
+
+async def test_status_says_what_protects_a_file(path):
+    async with live(File(path)) as (conf, _):
+        assert [source["protection"] for source in conf.status.sources] == ["lease"]
+
+
+async def test_the_guard_refuses_an_emptied_file_unless_forced(path):
+    async with live(File(path)) as (conf, next_report):
+        path.write_text("# nothing\n")
+        report = await next_report()
+        assert (report.outcome, report.stage) == ("rejected", "guard")
+        assert str(report.faults[0]).startswith(f"{path}: holds no values any more, and held 2: message, count")
+        assert conf.current.message == "old"
+        forced = await conf.reload(force=True)
+        assert (forced.outcome, conf.current.message) == ("applied", "default")
+
+
+async def test_a_folder_of_files_is_merged_in_the_order_of_names(tmp_path):
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    (folder / "20-b.yaml").write_text("message: second\n")
+    (folder / "10-a.toml").write_text('message = "first"\ncount = 1\n')
+    for passed_over in (".hidden.toml", "30-c.toml.bak", "README"):
+        (folder / passed_over).write_text("] not looked at")
+    (folder / "40.toml").mkdir()
+    async with live(Dir(folder)) as (conf, next_report):
+        assert (conf.current.message, conf.current.count) == ("second", 1)
+        assert str(conf.explain("message").origin) == f"{folder}/20-b.yaml:1:1"
+        (folder / "30-c.json").write_text('{"message": "third"}')
+        assert (await next_report()).outcome == "applied"
+        assert conf.current.message == "third"
+        (folder / "30-c.json").unlink()
+        assert (await next_report()).outcome == "applied"
+        assert conf.current.message == "second"
+        (folder / "20-b.yaml").write_text("message: [\n")
+        (folder / "10-a.toml").write_text("message = \n")
+        report = await next_report()
+        assert [fault.origin.source for fault in report.faults] == [f"{folder}/10-a.toml", f"{folder}/20-b.yaml"]
+
+
+async def test_a_folder_that_is_missing(tmp_path):
+    missing = HotConf(App, sources=[Dir(tmp_path / "none")])
+    assert str((await missing.reload()).faults[0]) == f"{tmp_path}/none: does not exist"
+    optional = HotConf(App, sources=[Dir(tmp_path / "none", required=False)])
+    assert (await optional.reload()).outcome == "applied"
+
+
+async def test_two_files_that_change_together_are_read_as_one(tmp_path):
+    first, second = tmp_path / "a.toml", tmp_path / "b.toml"
+    first.write_text('message = "old"\n')
+    second.write_text("count = 1\n")
+    async with live(File(first), File(second)) as (conf, next_report):
+        first.write_text('message = "new"\n')
+        await asyncio.sleep(0.05)  # the operator's other hand
+        second.write_text("count = 2\n")
+        report = await next_report()
+        assert set(report.changed) == {"message", "count"}
+        assert (conf.current.message, conf.current.count) == ("new", 2)
