@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.processes import alone
+from benchmarks.processes import Alone
 from benchmarks.topics import TOPICS, measure
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _options() -> argparse.Namespace:
 
 def _measured(topic: str, *, quick: bool) -> list[Row]:
     started = time.monotonic()
-    measured = alone(measure, topic, quick)
+    measured = Alone(measure, topic, quick).result()
     print(f"{topic}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return measured
 

@@ -107,7 +107,7 @@ def rows(*, quick: bool) -> list[Row]:
         }
         tag = _header(loads["hotconf"].first, b"etag")
         unchanged = stack.enter_context(contextlib.closing(Load(processes["hotconf"][0], ports["hotconf"], tag)))
-        rounds, seconds = (6, 0.3) if quick else (20, 0.8)
+        rounds, seconds = (5, 0.2) if quick else (12, 0.6)
         samples = in_turns(
             {
                 **{name: (lambda load=load: load.throughput(seconds)) for name, load in loads.items()},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from watchfiles import awatch
 
-from benchmarks.processes import started
+from benchmarks.processes import Alone
 from benchmarks.rows import Row, Target
 from benchmarks.topics import quiet
 from hotconf import HotConf, Settings
@@ -37,8 +37,8 @@ class App(Settings):
 def rows(*, quick: bool) -> list[Row]:
     """Return the rows of this topic. All are measured at once, each in a process that sleeps nearly always."""
     seconds = 3.0 if quick else 15.0
-    ours = {files: started(cost_of, "hotconf", files, seconds) for files in (1, 10)}
-    theirs = {name: started(cost_of, name, 1, seconds) for name in (STEP_10, DEFAULTS, NOTHING)}
+    ours = {files: Alone(cost_of, "hotconf", files, seconds) for files in (1, 10)}
+    theirs = {name: Alone(cost_of, name, 1, seconds) for name in (STEP_10, DEFAULTS, NOTHING)}
     one, ten = (ours[files].result() for files in (1, 10))
     peers = {name: future.result() for name, future in theirs.items()}
     return [

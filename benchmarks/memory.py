@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from benchmarks.processes import resident, started
+from benchmarks.processes import Alone, resident
 from benchmarks.rows import Row, Target
 from benchmarks.services import Parts, replace, toml_of
 from benchmarks.topics import quiet
@@ -23,7 +23,7 @@ def rows(*, quick: bool) -> list[Row]:
     """Return the rows of this topic. Both processes run at once: time does not matter here."""
     count = 300 if quick else 10_000
     warm = count // 10
-    futures = {kind: started(sizes, kind, count, warm) for kind in ("applied", "rejected")}
+    futures = {kind: Alone(sizes, kind, count, warm) for kind in ("applied", "rejected")}
     return [_row(kind, count, warm, future.result()) for kind, future in futures.items()]
 
 

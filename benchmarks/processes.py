@@ -1,13 +1,12 @@
-"""Work in processes of its own, where memory, signals or CPU time must not be shared."""
+"""Work in processes of its own, where memory, signals or processor time must not be shared."""
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,24 +17,35 @@ T = TypeVar("T")
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-def alone(function: Callable[..., T], *arguments: Any) -> T:
-    """Run a function of a module in a fresh process, and return what it returns."""
-    return started(function, *arguments).result()
+class Alone(Generic[T]):
+    """A function of a module that runs in a fresh process from now on."""
+
+    def __init__(self, function: Callable[..., T], *arguments: Any) -> None:
+        self._answer, theirs = _SPAWN.Pipe(duplex=False)
+        self._process = _SPAWN.Process(target=_answer, args=(theirs, function, arguments))
+        self._process.start()
+        theirs.close()
+
+    def result(self) -> T:
+        """Return what the function returned. Raises RuntimeError where it raised: its traceback is on stderr."""
+        try:
+            answer: T = self._answer.recv()
+        except EOFError:
+            raise RuntimeError("a measurement failed, see above") from None
+        finally:
+            self._process.join()
+        return answer
 
 
-def started(function: Callable[..., T], *arguments: Any) -> Future[T]:
-    """Start a function of a module in a fresh process, which ends with it."""
-    pool = ProcessPoolExecutor(1, mp_context=_SPAWN)
-    future = pool.submit(function, *arguments)
-    pool.shutdown(wait=False)
-    return future
+def _answer(connection: Connection, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    connection.send(function(*arguments))
 
 
 @contextlib.contextmanager
 def companion(function: Callable[..., None], *arguments: Any) -> Iterator[tuple[int, Connection]]:
     """Run `function(connection, *arguments)` beside the block, in a fresh process: its id, and our end of the pipe.
 
-    It is expected to end when the pipe is closed, and is terminated otherwise.
+    It is expected to end when the pipe is closed, and is killed otherwise.
     """
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=function, args=(theirs, *arguments))

@@ -118,7 +118,9 @@ def _chosen(known: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, 
     """Return, by field, the place that counts where a source uses several: the first, as pydantic has it."""
     found: dict[str, KeyPath] = {}
     for key, field in known.items():
-        if field.name not in found and (key in values or field.paths):
+        if key in values and field.places[0] == (key,):
+            found[field.name] = (key,)
+        elif field.name not in found and (key in values or field.paths):
             used = (place for place in field.places if present(lookup(values, place)))
             found[field.name] = next(used, ())
     return found

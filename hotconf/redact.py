@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 MASK = "**********"
 _ATOMS = (str, int, bool, type(None))
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 _SHORT = 4
 """Characters below which a secret is only looked for as a word of its own: `0` is a part of every second number."""
@@ -100,8 +101,10 @@ def _document_fields(value: Any, owner: type) -> dict[str, Any]:
 
 
 def _document_scalar(value: Any) -> Any:
+    if isinstance(value, float):
+        return _NOT_FINITE.get(repr(float(value)), value)
     try:
-        return to_jsonable_python(value, inf_nan_mode="strings", fallback=lambda unknown: f"<{type(unknown).__name__}>")
+        return to_jsonable_python(value, fallback=lambda unknown: f"<{type(unknown).__name__}>")
     except Exception:  # noqa: BLE001 - bytes that are no text, and whatever else has no JSON form
         return f"<{type(value).__name__}>"
 

@@ -25,7 +25,6 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-    is_typeddict,
 )
 
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, RootModel, Secret, SecretBytes, SecretStr
@@ -33,6 +32,7 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.errors import PydanticUndefinedAnnotation
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing_extensions import is_typeddict  # unlike typing's, it knows the classes that pydantic asks for
 
 from hotconf import keypath
 from hotconf.errors import SchemaError
@@ -400,7 +400,7 @@ def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:
     if hasattr(annotation, "__metadata__"):
         inner = shape_of(arguments[0], within)
         return dataclasses.replace(inner, secret=inner.secret or _marked(annotation.__metadata__, Sensitive))
-    if origin is Literal:
+    if origin in (Literal, type):
         return PLAIN
     inner_shapes = [shape_of(argument, within) for argument in arguments if argument is not ...]
     if origin in (Union, types.UnionType) or not isinstance(origin, type):
@@ -422,9 +422,9 @@ def _shape_of_name(annotation: Any, within: frozenset[Any]) -> Shape:
         return shape_of(annotation.__supertype__, within)
     if isinstance(annotation, TypeVar):
         return union(shape_of(one, within) for one in (annotation.__constraints__ or [annotation.__bound__ or Any]))
-    if isinstance(annotation, type):
-        return _shape_of_class(annotation)
-    return Shape(opaque=annotation is Any or isinstance(annotation, (str, ForwardRef)))
+    if annotation is Any or isinstance(annotation, (str, ForwardRef)):
+        return Shape(opaque=True)
+    return _shape_of_class(annotation) if isinstance(annotation, type) else PLAIN
 
 
 @functools.lru_cache(maxsize=4096)

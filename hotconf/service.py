@@ -250,7 +250,9 @@ class Service:
         self._wanted.set()
         why = signal.Signals(signum).name if signum else "a stop was asked for" if self._cause is None else "a failure"
         log.info("draining: %s; grace period %s s", why, self.grace_period)
-        if self._starting is not None and not self._starting.done():
+        if self.state == "ready":
+            self._announce()
+        elif self._starting is not None:
             self._starting.cancel()
 
     def _arm(self, deadline: float, code: int) -> None:
@@ -295,7 +297,8 @@ class Service:
         loop = asyncio.get_running_loop()
         late = time.monotonic() - (self._drain_began or time.monotonic())
         budget = Budget(loop.time() - late, self.shutdown_delay, self.grace_period)
-        self._announce()
+        if self.state != "draining":  # the signal came between the end of the start and ready
+            self._announce()
         if budget.delay:
             with step("shutdown delay"):
                 await asyncio.sleep(max(0.0, budget.serves_until - loop.time()))
@@ -315,7 +318,10 @@ class Service:
         if self.conf is not None:
             self.conf.begin_drain()
         for server in self._servers:
-            server.begin_drain()
+            try:
+                server.begin_drain()
+            except Exception:
+                log.exception("drain: %s could not begin it", server.name)
         for work in self._work:
             if work.job is not None:
                 work.job.stop()

@@ -186,7 +186,7 @@ class _Listener:
 
     def _catch_up(self) -> None:
         missed, self.pending = self.pending, None
-        if missed is None or self.gone:
+        if missed is None:
             return
         changed = differences(missed.old, missed.new)
         if changed and self.subscription.wants(changed):

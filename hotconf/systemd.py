@@ -1,7 +1,7 @@
-"""systemd's notification protocol, `Type=notify-reload`: who is ready, who reloads, who stops, and who is still alive.
+"""systemd's notification protocol, `Type=notify-reload`: who is ready, who reloads, who stops, who is still alive.
 
-Without NOTIFY_SOCKET nothing is sent. Sending never blocks and never fails the caller: a supervisor that does not listen is
-no reason to stop.
+Without NOTIFY_SOCKET nothing is sent. Sending never blocks and never fails the caller: a supervisor that does not
+listen is no reason to stop.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def import_time_imports(name: str) -> set[str]:
 
 
 def layer_of(name: str) -> int:
-    top = name.split(".")[0]
+    top = name.partition(".")[0]
     return next(level for level, names in enumerate(LAYERS) if top in names)
 
 

@@ -1,4 +1,4 @@
-"""Writers that take their time, seen from a running configuration: never a half, and the whole as soon as it is there."""
+"""Writers that take their time, seen from a running configuration: never a half, and the whole once it is there."""
 
 import asyncio
 import contextlib

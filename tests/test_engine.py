@@ -522,7 +522,7 @@ async def test_an_engine_that_breaks_leaves_nobody_waiting(monkeypatch, caplog):
             await conf.reload()
         with pytest.raises(NotRunning):
             await conf.reload()
-    assert any("the engine stopped with an error" in entry.getMessage() for entry in caplog.records)
+    assert any("hotconf-reloads ended with an error" in entry.getMessage() for entry in caplog.records)
 
 
 async def test_what_a_source_returns_is_read_afresh_by_each_run():

@@ -75,7 +75,7 @@ def test_what_another_source_still_sets_is_not_lost():
 
 
 @given(
-    st.dictionaries(st.text(min_size=1), st.integers() | st.dictionaries(st.text(min_size=1), st.integers()), min_size=1),
+    st.dictionaries(st.text(min_size=1), st.integers() | st.lists(st.integers()), min_size=1),
     st.floats(0, 1),
 )
 def test_the_same_values_lose_nothing(values, share):

@@ -7,18 +7,20 @@ import contextlib
 import logging
 import math
 import signal
+import socket
 import sys
 import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import aiohttp.web
 import pytest
 
-from hotconf import HotConf, Options, Service, Settings
+from hotconf import HotConf, Options, Service, Settings, web
 from hotconf.errors import Draining, SignalsUnavailable
 from hotconf.sources.memory import Memory
-from tests.support import Process
+from tests.support import Process, refuses_connections
 
 
 class App(Settings):
@@ -164,7 +166,6 @@ async def test_the_configuration_is_live_inside_and_frozen_from_the_first_moment
     async def consume():
         seen.append(conf.current.message)
         await service.draining.wait()
-        await asyncio.sleep(0.05)
         with pytest.raises(Draining):
             await conf.reload()
         seen.append(conf.status.state)
@@ -209,6 +210,19 @@ async def test_a_configuration_that_is_refused_is_2_with_one_fault_a_line(tmp_pa
         [f"{tmp_path}/app.toml:2:1", "name"],
     ]
     assert not journal
+
+
+async def test_of_two_real_servers_the_first_is_closed_when_the_second_cannot_listen(capsys):
+    first = web.Server(aiohttp.web.Application(), port=0)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        second = web.Server(aiohttp.web.Application(), port=other.getsockname()[1])
+        service = Service()
+        service.add(first)
+        service.add(second)
+        assert await service.serve() == 1
+    assert capsys.readouterr().err.endswith(f"cannot listen on 127.0.0.1:{second.port}: Address already in use\n")
+    assert refuses_connections(first.port)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_an_undo_that_raises_does_not_keep_the_others_from_theirs(capsys):
@@ -528,6 +542,21 @@ async def test_a_server_whose_drain_breaks_does_not_keep_the_others_from_theirs(
     assert "two drain" in journal
 
 
+async def test_a_server_that_cannot_begin_its_drain_does_not_keep_the_others_from_theirs(caplog):
+    class Broken(FakeServer):
+        def begin_drain(self):
+            raise ValueError("deaf")
+
+    journal = Journal()
+    service = Service()
+    service.add(Broken(journal, "one"))
+    service.add(FakeServer(journal, "two"))
+    service.every(60, print)
+    assert await asyncio.wait_for(code_of(service), 10) == 0
+    assert "two begin_drain" in journal
+    assert "one could not begin it" in caplog.text
+
+
 async def test_a_stop_that_hangs_is_bounded_and_makes_124():
     journal = Journal()
     service = Service(grace_period=0.05)
@@ -754,53 +783,54 @@ def test_a_deadline_that_was_kept_kills_nobody_later(slow_ends):
     assert "alive" in stdout
 
 
-def test_I7_a_thread_that_returns_late_leaves_sighup_harmless_to_the_last_instruction(spawn):
-    process = spawn("""
-        def late():
-            say("thread")
-            while not over:
-                time.sleep(0.01)
-        over = []
-        def leave():
-            say("leaving")
-            for _ in range(20):
-                os.kill(os.getpid(), signal.SIGHUP)
-                time.sleep(0.005)
-        atexit.register(leave)
-        service = Service(grace_period=5)
-        threading.Thread(target=late).start()
-        service.on_ready(service.stop)
-        code = service.run()
-        say("ran")
+# Sends SIGHUP from an exit handler, and again when modules are torn down: Python has let go of signal handlers by then.
+HUPS_TO_THE_LAST = """
+class Last:
+    def __del__(self, kill=os.kill, pid=os.getpid(), hup=signal.SIGHUP, write=os.write):
+        kill(pid, hup)
+        write(1, b"the very last\\n")
+last = Last()
+
+@atexit.register
+def leave():
+    for _ in range(20):
         os.kill(os.getpid(), signal.SIGHUP)
-        over.append(True)
-        raise SystemExit(code)
-    """)
-    assert process.end() == 0
-    assert "leaving" in process.stdout.text
-    assert "Traceback" not in process.stderr.text
+        time.sleep(0.005)
+"""
 
 
 def test_I7_sighup_is_harmless_from_run_to_the_last_instruction(spawn):
-    process = spawn("""
-        def leave():
-            for _ in range(20):
-                os.kill(os.getpid(), signal.SIGHUP)
-                time.sleep(0.005)
-        class Last:
-            def __del__(self, kill=os.kill, pid=os.getpid(), hup=signal.SIGHUP, write=os.write):
-                kill(pid, hup)
-                write(1, b"the very last\\n")
-        last = Last()
-        atexit.register(leave)
-        service = Service()
-        service.on_ready(service.stop)
-        code = service.run()
-        os.kill(os.getpid(), signal.SIGHUP)
-        raise SystemExit(code)
-    """)
+    process = spawn(
+        HUPS_TO_THE_LAST
+        + """
+service = Service()
+service.on_ready(service.stop)
+code = service.run()
+os.kill(os.getpid(), signal.SIGHUP)
+raise SystemExit(code)
+"""
+    )
     assert process.end() == 0
     assert "the very last" in process.stdout.text
+
+
+def test_I7_a_thread_that_returns_late_leaves_sighup_harmless_to_the_last_instruction(spawn):
+    process = spawn(
+        HUPS_TO_THE_LAST
+        + """
+over = threading.Event()
+threading.Thread(target=over.wait).start()
+service = Service(grace_period=5)
+service.on_ready(service.stop)
+code = service.run()
+os.kill(os.getpid(), signal.SIGHUP)
+over.set()
+raise SystemExit(code)
+"""
+    )
+    assert process.end() == 0
+    assert "the very last" in process.stdout.text
+    assert "Traceback" not in process.stderr.text
 
 
 def test_signals_after_the_loop_has_closed_make_no_noise(spawn):

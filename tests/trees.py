@@ -57,7 +57,11 @@ def origins(model, *layers):
     return Origins(model, together, validate(model, together))
 
 
-keys = st.text("abcdefgh.\"' -_ü\\", min_size=1, max_size=4) | st.sampled_from(["self", "model_config", "__init__", "0"])
+ODD_KEYS = ["self", "model_config", "__init__", "0"]
+
+keys = st.text("abcdefgh.\"' -_ü\\", min_size=1, max_size=4) | st.sampled_from(
+    ["self", "model_config", "__init__", "0"]
+)
 scalars = (
     st.none()
     | st.booleans()
