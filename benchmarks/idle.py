@@ -36,7 +36,7 @@ class App(Settings):
 
 def rows(*, quick: bool) -> list[Row]:
     """Return the rows of this topic. All are measured at once, each in a process that sleeps nearly always."""
-    seconds = 3.0 if quick else 15.0
+    seconds = 2.0 if quick else 15.0
     ours = {files: Alone(cost_of, "hotconf", files, seconds) for files in (1, 10)}
     theirs = {name: Alone(cost_of, name, 1, seconds) for name in (STEP_10, DEFAULTS, NOTHING)}
     one, ten = (ours[files].result() for files in (1, 10))

@@ -71,7 +71,7 @@ class Reloaded:
 def rows(*, quick: bool) -> list[Row]:
     """Return the rows of this topic."""
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_rows(Path(folder), rounds=8 if quick else 40))
+        return asyncio.run(_rows(Path(folder), rounds=5 if quick else 40))
 
 
 async def _rows(folder: Path, rounds: int) -> list[Row]:

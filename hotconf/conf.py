@@ -21,6 +21,7 @@ from hotconf.holder import Holder
 from hotconf.options import Options
 from hotconf.reload import Reloader, refuse_reentry
 from hotconf.signals import SignalRouter
+from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.file import File
 from hotconf.sources.memory import program_layer
 from hotconf.sources.own import OwnSources, default_objects
@@ -333,7 +334,7 @@ def _compose(
     model: type[BaseModel], sources: Sequence[Any], init: Mapping[str, Any] | None, options: Options
 ) -> list[Source | LayeredSource]:
     """Return every source, the weakest first."""
-    stack: list[Source | LayeredSource] = [_as_source(source, options) for source in sources]
+    stack: list[Source | LayeredSource] = [_as_source(source, model, options) for source in sources]
     if issubclass(model, BaseSettings):
         stack.append(OwnSources(model))
         if defaults := default_objects(model):
@@ -343,9 +344,11 @@ def _compose(
     return stack
 
 
-def _as_source(source: Any, options: Options) -> Source:
+def _as_source(source: Any, model: type[BaseModel], options: Options) -> Source:
     if isinstance(source, str) or hasattr(source, "__fspath__"):
-        return File(source, size_limit=options.size_limit, settle=options.settle, max_wait=options.max_wait)
+        source = File(source, size_limit=options.size_limit, settle=options.settle, max_wait=options.max_wait)
+    if isinstance(source, File) and source.is_dotenv and issubclass(model, BaseSettings):
+        return Dotenv(source, model)
     return cast("Source", source)
 
 

@@ -149,7 +149,13 @@ class _Moved(Mapping["KeyPath", "Origin"]):
         self._moved = moved
 
     def __getitem__(self, path: KeyPath) -> Origin:
-        return self._origins[self._source_path(path)]
+        source = self._source_path(path)
+        # What was lifted from deeper down may have its place from anything on the way there.
+        for length in range(len(source), len(path) - 1, -1):
+            found = self._origins.get(source[:length])
+            if found is not None:
+                return found
+        raise KeyError(path)
 
     def __iter__(self) -> Iterator[KeyPath]:
         return iter(self._origins)

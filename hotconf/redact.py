@@ -212,9 +212,11 @@ def _texts(shape: Shape, value: Any) -> Iterator[str]:
         shape = dataclasses.replace(shape_of(own), secret=shape.secret)
     hidden = shape.secret or _is_misfit(shape, value)
     inner = dict(enumerate(value)) if isinstance(value, AbstractSet) else children(value)
+    inside = _inside(shape)
     for key, item in inner.items():
-        found = below(shape, key)
-        yield from _texts(dataclasses.replace(found, secret=True) if hidden else found, item)
+        found = inside(key) if inside is not None else PLAIN
+        if hidden or found is not PLAIN or type(item) not in _ATOMS:
+            yield from _texts(dataclasses.replace(found, secret=True) if hidden else found, item)
     if isinstance(value, Mapping):
         places = (lookup(value, path) for path in _secret_paths(shape))
         yield from (text for item in places if present(item) for text in _texts(Shape(secret=True), item))

@@ -11,6 +11,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
 from hotconf.keys import canonical, renames
+from hotconf.layer import Layer
+from hotconf.origin import Origin
 from hotconf.schema import Section
 from tests.trees import build, env, faults, file, origins
 
@@ -163,6 +165,11 @@ def test_a_field_that_only_an_alias_path_reaches_is_left_where_it_is():
     app = build(OnlyPath, {"db": {"host": "x"}, "p": 1}, {"db": {"host": "y"}, "port": 2})
     assert (app.host, app.port) == ("y", 2)
     assert [fault.path for fault in faults(OnlyPath, {"p": 3})] == ["host"]
+
+
+def test_a_value_that_was_lifted_out_of_a_text_has_the_place_of_the_text():
+    layer = Layer("environment", {"db": {"host": "x"}}, {("db",): Origin("env", "DB")})
+    assert str(origins(Lifted, layer)["host"]) == "env DB"
 
 
 class Generated(Section):

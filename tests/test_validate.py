@@ -65,11 +65,11 @@ def test_every_fault_is_told_at_once_each_with_its_place():
     assert lines(App, values) == sorted(
         [
             "app.toml: name: field required: no source sets it",
-            "app.toml:3:1: database.port: input should be a valid integer, unable to parse string as an integer",
-            "app.toml:4:1: database.pasword: unknown key; did you mean 'password'?",
-            "app.toml:2:1: database.host: field required: no source sets it",
-            "app.toml:8:1: replicas.1.host: field required: no source sets it",
-            'app.toml:12:1: named."a.b".host: input should be a valid string',
+            "app.toml:2:1: database.port: input should be a valid integer, unable to parse string as an integer",
+            "app.toml:3:1: database.pasword: unknown key; did you mean 'password'?",
+            "app.toml:1:1: database.host: field required: no source sets it",
+            "app.toml:7:1: replicas.1.host: field required: no source sets it",
+            'app.toml:11:1: named."a.b".host: input should be a valid string',
         ]
     )
 

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hotconf.errors import SourceError
+from hotconf import formats
+from hotconf.errors import FormatError, SourceError
 from hotconf.layer import Layer
 from hotconf.origin import Origin
 from hotconf.reading import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience
@@ -43,6 +44,14 @@ class File:
 
     def __repr__(self) -> str:
         return f"File({self.name!r}{'' if self.required else ', required=False'})"
+
+    @property
+    def is_dotenv(self) -> bool:
+        """Whether its name says that it holds variables, and not keys."""
+        try:
+            return formats.format_of(self.path.name) == "dotenv"
+        except FormatError:
+            return False
 
     @property
     def protection(self) -> str | None:

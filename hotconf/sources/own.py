@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -29,12 +28,13 @@ from pydantic_settings.sources import DefaultSettingsSource
 
 from hotconf import formats
 from hotconf.errors import FormatError, SourceError
+from hotconf.formats.located import Located
 from hotconf.keypath import KeyPath
 from hotconf.layer import Layer
 from hotconf.merge import merge
 from hotconf.origin import Origin
 from hotconf.report import Fault
-from hotconf.schema import Shape, fields, step
+from hotconf.variables import Variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -68,13 +68,7 @@ class OwnSources:
     def _read_all(self) -> Sequence[Layer]:
         state: Mapping[str, Any] = {}
         layers, faults = list[Layer](), list[Fault]()
-        try:
-            sources = _sources(self._model)
-        except SystemExit as error:
-            if not error.code:  # --help was asked for, and given
-                raise
-            message = "is not what the settings accept, see the usage above"
-            raise SourceError([Fault("", message, Origin("cli", "command line"))]) from None
+        sources = self._sources()
         self._found = [path for source in sources for path in _paths_of(source)]
         for source in sources:
             try:
@@ -88,8 +82,26 @@ class OwnSources:
             raise SourceError(faults)
         return layers[::-1]
 
+    def _sources(self) -> Sequence[PydanticBaseSettingsSource]:
+        try:
+            return _sources(self._model)
+        except SystemExit as error:
+            if not error.code:  # --help was asked for, and given
+                raise
+            message = "is not what the settings accept, see the usage above"
+            raise SourceError([Fault("", message, Origin("cli", "command line"))]) from None
+        except Exception as error:
+            # Some sources read their files when they are made. Ours tell where a text is wrong, and quote nothing.
+            faults = [fault for path in self.paths() for fault in _text_faults(path)]
+            faults = faults or [Fault("", f"cannot be read: {type(error).__name__}", Origin("source", self.name))]
+            raise SourceError(faults) from error
+
     def _read(self, source: PydanticBaseSettingsSource, state: Mapping[str, Any]) -> Layer:
         name = _name(source)
+        if isinstance(source, DotEnvSettingsSource) and source.env_file_encoding is None:
+            faults = [fault for path in _listed(source.env_file) for fault in _text_faults(path.expanduser())]
+            if faults:  # pydantic-settings would pass over the lines that it cannot read
+                raise SourceError(faults)
         origins = _origins(self._model, source)
         hand_over = getattr(source, "_set_current_state", None)
         if hand_over is not None:  # a source may look at what the stronger ones said
@@ -153,7 +165,7 @@ def _fault(error: Exception, name: str, origins: Mapping[KeyPath, Origin]) -> Fa
     named = re.search(r'field "([^"]+)"', str(error)) if isinstance(error, SettingsError) else None
     if named is None:
         return Fault("", f"cannot be read: {type(error).__name__}", Origin("source", name))
-    below = origins.unparsed(named[1]) if isinstance(origins, _Variables) else None
+    below = origins.unparsed(named[1]) if isinstance(origins, Variables) else None
     origin = origins.get((named[1],)) or below or Origin("source", name)
     return Fault(named[1], "is not the JSON that a value of this type needs", origin)
 
@@ -162,45 +174,17 @@ def _origins(model: type, source: PydanticBaseSettingsSource) -> Mapping[KeyPath
     if isinstance(source, CliSettingsSource):
         return _Named(lambda path: Origin("cli", f"--{'.'.join(str(key) for key in path)}"))
     if isinstance(source, DotEnvSettingsSource):
-        return _Variables(model, source, _dotenv_origins(source))
+        return Variables(model, source, _dotenv_origins(source))
     if isinstance(source, EnvSettingsSource):
         found = {name: Origin("env", name) for name in os.environ}
-        return _Variables(model, source, found)
+        return Variables(model, source, found)
     if isinstance(source, SecretsSettingsSource):
-        return _Variables(model, source, _secret_origins(source))
+        return Variables(model, source, _secret_origins(source))
     for key in _FILE_KEYS[2:]:
         files = _listed(getattr(source, f"{key}_path", None))
         if len(files) == 1:
-            return {(): Origin("file", str(files[0]))}
+            return _file_origins(files[0])
     return {(): Origin("source", _name(source))}
-
-
-def _dotenv_origins(source: DotEnvSettingsSource) -> dict[str, Origin]:
-    found: dict[str, Origin] = {}
-    for path in _listed(source.env_file):
-        try:
-            data = path.expanduser().read_bytes()
-            formats.parse("dotenv", data)
-            positions = formats.locate("dotenv", data)
-        except (OSError, FormatError):
-            continue
-        for (name,), (line, column) in positions.items():
-            found[str(name)] = Origin("dotenv", str(path), line, column)
-    return found
-
-
-def _secret_origins(source: SecretsSettingsSource) -> dict[str, Origin]:
-    folders = [path.expanduser() for path in _listed(source.secrets_dir)]
-    files = itertools.chain.from_iterable(folder.iterdir() for folder in folders if folder.is_dir())
-    return {file.name: Origin("secrets", str(file)) for file in files}
-
-
-def _is_json(text: str | None) -> bool:
-    try:
-        json.loads(text or "null")
-    except ValueError:
-        return False
-    return True
 
 
 class _Named(Mapping[KeyPath, Origin]):
@@ -222,60 +206,39 @@ class _Named(Mapping[KeyPath, Origin]):
         return 0
 
 
-class _Variables(Mapping[KeyPath, Origin]):
-    """The origins of values that come from named variables, found by trying the names that a path may have."""
+def _file_origins(path: Path) -> Mapping[KeyPath, Origin]:
+    try:
+        text_format, data = formats.format_of(path.name), path.expanduser().read_bytes()
+        formats.parse(text_format, data)
+    except (OSError, FormatError):
+        return {(): Origin("file", str(path))}
+    return Located(str(path), text_format, data)
 
-    def __init__(self, model: type, source: Any, variables: Mapping[str, Origin]) -> None:
-        self._model = model
-        self._fold = str if source.case_sensitive else str.lower
-        self._prefix = source.env_prefix or ""
-        self._delimiter = getattr(source, "env_nested_delimiter", None)
-        self._variables = {self._fold(name): origin for name, origin in variables.items()}
-        self._texts: Mapping[str, str | None] = getattr(source, "env_vars", {})
 
-    def __getitem__(self, path: KeyPath) -> Origin:
-        for name in self._names(path):
-            found = self._variables.get(self._fold(name))
-            if found is not None:
-                return found
-        raise KeyError(path)
+def _text_faults(path: Path) -> Iterator[Fault]:
+    try:
+        formats.parse(formats.format_of(path.name), path.read_bytes())
+    except FormatError as error:
+        yield Fault("", error.reason, Origin("file", str(path), error.line, error.column))
+    except OSError:
+        return  # absent, or a folder: whoever reads it says so
 
-    def unparsed(self, field: str) -> Origin | None:
-        """Return the first variable below a field that needs JSON and has none."""
-        delimiter = self._fold(self._delimiter or "")
-        for name in self._names((field,)) if delimiter else ():
-            for variable, origin in self._variables.items():
-                head, found, rest = variable.partition(self._fold(name) + delimiter)
-                if found and not head and self._is_unparsed(variable, (field, *rest.split(delimiter))):
-                    return origin
-        return None
 
-    def _is_unparsed(self, variable: str, path: KeyPath) -> bool:
-        shape = Shape(models=(self._model,))
-        for key in path:
-            found = step(shape, key)
-            shape = found[0] if found else Shape()
-        return shape.nested and not _is_json(self._texts.get(variable))
+def _dotenv_origins(source: DotEnvSettingsSource) -> dict[str, Origin]:
+    found: dict[str, Origin] = {}
+    for path in _listed(source.env_file):
+        try:
+            data = path.expanduser().read_bytes()
+            formats.parse("dotenv", data)
+            positions = formats.locate("dotenv", data)
+        except (OSError, FormatError):
+            continue
+        for (name,), (line, column) in positions.items():
+            found[str(name)] = Origin("dotenv", str(path), line, column)
+    return found
 
-    def _names(self, path: KeyPath) -> Iterator[str]:
-        if not path or (len(path) > 1 and not self._delimiter):
-            return
-        for parts in itertools.product(*self._spellings(path)):
-            for name in (self._prefix + parts[0], parts[0]):
-                yield str(self._delimiter or "").join((name, *parts[1:]))
 
-    def _spellings(self, path: KeyPath) -> Iterator[Sequence[str]]:
-        shape = Shape(models=(self._model,))
-        for key in path:
-            owners = (field for model in shape.models for field in fields(model).values())
-            field = next((f for f in owners if key == f.name or key in f.spellings), None)
-            heads = [str(inner[0]) for inner in field.paths] if field else []
-            yield [*field.spellings, field.name, *heads] if field else [str(key)]
-            found = step(shape, key)
-            shape = found[0] if found else Shape()
-
-    def __iter__(self) -> Iterator[KeyPath]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
+def _secret_origins(source: SecretsSettingsSource) -> dict[str, Origin]:
+    folders = [path.expanduser() for path in _listed(source.secrets_dir)]
+    files = itertools.chain.from_iterable(folder.iterdir() for folder in folders if folder.is_dir())
+    return {file.name: Origin("secrets", str(file)) for file in files}

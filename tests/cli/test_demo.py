@@ -17,7 +17,9 @@ import aiohttp
 import pytest
 
 from hotconf.cli.demo import COPY, SAMPLE, PidFile, _default_config
-from hotconf.web.demo import demo_conf
+from hotconf.service import Service
+from hotconf.web.demo import demo_conf, demo_server
+from hotconf.web.safety import Safety
 from tests.support import HOTCONF, ROOT, Demo, in_flight, refuses_connections, request, wait_until
 
 BROKEN = 'message = "never seen\n'
@@ -95,6 +97,7 @@ def test_the_environment_stands_above_the_file(tmp_path, monkeypatch):
 def test_the_log_level_follows_the_file_from_the_first_one_on(demo):
     served = demo(text='message = "quiet"\nlog_level = "WARNING"\n')
     served.send(signal.SIGHUP)
+    wait_until(lambda: served.status()["last_reload"]["triggers"] == ["SIGHUP"])
     served.write('message = "loud"\nlog_level = "INFO"\n')
     reads_message(served, "loud")
     served.send(signal.SIGHUP)
@@ -138,6 +141,32 @@ async def test_a_thousand_hups_in_a_second_with_requests_running(demo):
     assert len(hups) < 10 * seconds + 5
     assert served.terminate() == 0
     assert "Traceback" not in served.stderr.text
+
+
+async def test_it_is_not_ready_before_everything_has_started(tmp_path):
+    """Its own server answers already, while another one that it shares the process with is still starting."""
+    seen = []
+
+    class Second:
+        name = "second"
+
+        async def start(self):
+            async with aiohttp.ClientSession() as session, session.get(f"{server.url}/readyz") as reply:
+                seen.append((reply.status, (await reply.json())["state"]))
+            service.stop()
+            await asyncio.Event().wait()
+
+        async def stop(self):
+            pass
+
+    path = tmp_path / "demo.toml"
+    path.write_text('message = "hello"\n')
+    conf = demo_conf(path)
+    service = Service(conf)
+    server = demo_server(service, conf, host="127.0.0.1", port=0, safety=Safety())
+    service.add(Second())
+    assert await service.serve() == 0
+    assert seen == [(503, "starting")]
 
 
 # Ending

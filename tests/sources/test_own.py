@@ -232,7 +232,7 @@ async def test_a_file_that_a_custom_source_reads_is_blamed_and_watched(tmp_path)
 
     conf = HotConf(Toml)
     conf.load()
-    assert str(conf.explain("port").origin) == str(file)
+    assert str(conf.explain("port").origin) == f"{file}:1:1"
     async with conf.running(signals=()):
         file.write_text("port = 2\n")
         await until(lambda: conf.current.port == 2)
