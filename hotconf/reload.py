@@ -170,11 +170,13 @@ class Reloader(Generic[S]):
     async def _travel(self, trip: Trip) -> Report:
         readings = await self._read()
         candidate = await asyncio.to_thread(self._build, trip, readings)
-        prepared = await self._prepare(trip, candidate)
+        concerned = _everything(candidate.settings) if trip.phase == "start" else candidate.changed
+        change = self._change(candidate, concerned)
+        prepared = await self._prepare(change, candidate, self._concerned(trip, concerned))
         # ──────────────── nothing below this line can fail, and nothing below it awaits ────────────────
         self._merged, self._readings = candidate.merged, candidate.readings
         changed = self._swap(trip, candidate) if candidate.changed else ()
-        errors = commit(prepared)
+        errors = commit(prepared, change)
         return self._report(
             trip, "applied" if candidate.changed else "unchanged", changed=changed, commit_errors=errors
         )
@@ -205,20 +207,20 @@ class Reloader(Generic[S]):
         layers = tuple(canonical(self._model, layer) for layer in reading.layers)
         return dataclasses.replace(reading, layers=layers)
 
-    async def _prepare(self, trip: Trip, candidate: Candidate[S]) -> list[tuple[Subscription, Prepared]]:
+    async def _prepare(
+        self, change: Change[S], candidate: Candidate[S], concerned: Sequence[Subscription]
+    ) -> list[tuple[Subscription, Prepared]]:
         """Ask everybody concerned, in order. If anybody refuses, or this is cancelled, those who agreed are undone."""
-        concerned = _everything(candidate.settings) if trip.phase == "start" else candidate.changed
-        change = self._change(candidate, concerned)
         done: list[tuple[Subscription, Prepared]] = []
         try:
-            for subscription in self._concerned(trip, concerned):
+            for subscription in concerned:
                 state = await prepare(subscription, change, timeout=self._prepare_timeout)
                 if state is not None:
                     done.append((subscription, state))
                 if asked_to_stop():  # and the subscriber swallowed it
                     raise asyncio.CancelledError  # noqa: TRY301 - what was prepared is undone below
         except BaseException as error:
-            await rollback(done, timeout=self._prepare_timeout)
+            await rollback(done, change, timeout=self._prepare_timeout)
             if isinstance(error, PrepareFailed):
                 self._refuse(candidate, error.fault)
             raise

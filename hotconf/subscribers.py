@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 import threading
 import time
+import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from hotconf import keypath
 from hotconf.change import Change
 from hotconf.diff import differences
 from hotconf.errors import Refuse
+from hotconf.redact import scrub, secrets_in
 from hotconf.report import Fault
 
 if TYPE_CHECKING:
@@ -88,7 +91,9 @@ async def prepare(subscription: Subscription, change: Change[Any], *, timeout: f
     return result if hasattr(result, "commit") else None
 
 
-async def rollback(prepared: Iterable[tuple[Subscription, Prepared]], *, timeout: float | None) -> None:
+async def rollback(
+    prepared: Iterable[tuple[Subscription, Prepared]], change: Change[Any], *, timeout: float | None
+) -> None:
     """Roll back in reverse, every one of them, also when cancelled meanwhile: that is raised at the end.
 
     One that raises, or takes longer than `timeout` seconds, is logged: there is nothing else left to undo.
@@ -101,7 +106,7 @@ async def rollback(prepared: Iterable[tuple[Subscription, Prepared]], *, timeout
         except _FAILURES as error:
             if isinstance(error, asyncio.CancelledError) and asked_to_stop():
                 interrupted = error
-            log.exception("rollback of %s raised", subscription.name)
+            _log_raised(f"rollback of {subscription.name} raised", error, change)
     if interrupted is not None:
         raise interrupted
 
@@ -112,23 +117,30 @@ async def _roll_back(subscription: Subscription, state: Prepared) -> None:
         await result
 
 
-def commit(prepared: Iterable[tuple[Subscription, Prepared]]) -> tuple[str, ...]:
+def commit(prepared: Iterable[tuple[Subscription, Prepared]], change: Change[Any]) -> tuple[str, ...]:
     """Commit in order, without awaiting. Return what went wrong: the others still run, and the swap stands."""
-    return tuple(error for subscription, state in prepared if (error := _commit(subscription, state)))
+    return tuple(error for subscription, state in prepared if (error := _commit(subscription, state, change)))
 
 
-def _commit(subscription: Subscription, state: Prepared) -> str:
+def _commit(subscription: Subscription, state: Prepared, change: Change[Any]) -> str:
     name = f"commit of {subscription.name}"
     try:
         result: object = _timed(name, state.commit)
     except _FAILURES as error:
-        log.exception("%s raised", name)
+        _log_raised(f"{name} raised", error, change)
         return f"{name} raised {type(error).__name__}"
     if inspect.iscoroutine(result):
         result.close()
         log.error("%s is async: it cannot be awaited between the swap and the last commit, and was not run", name)
         return f"{name} is async and was not run"
     return ""
+
+
+def _log_raised(what: str, error: BaseException, change: Change[Any]) -> None:
+    """Log an error of a subscriber with its traceback. What it was shown, it may quote: secrets are masked."""
+    shown = [settings for settings in (change.old, change.new) if settings is not None]
+    secrets = {secret for settings in shown for secret in secrets_in(type(settings), settings)}
+    log.error("%s\n%s", what, scrub("".join(traceback.format_exception(error)), secrets).rstrip())
 
 
 def _timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -168,21 +180,21 @@ class _Listener:
         try:
             result = _timed(self.subscription.name, self.subscription.function, change)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
-            self._complain(error)
+            self._complain(error, change)
             return
         if inspect.isawaitable(result):
             self.task = asyncio.ensure_future(result)
-            self.task.add_done_callback(self._finished)
+            self.task.add_done_callback(functools.partial(self._finished, change))
 
-    def _finished(self, task: asyncio.Future[Any]) -> None:
+    def _finished(self, change: Change[Any], task: asyncio.Future[Any]) -> None:
         self.task = None
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._complain(error)
+            self._complain(error, change)
         self._catch_up()
 
-    def _complain(self, error: BaseException) -> None:
-        log.error("subscriber %s raised; the configuration stands", self.subscription.name, exc_info=error)
+    def _complain(self, error: BaseException, change: Change[Any]) -> None:
+        _log_raised(f"subscriber {self.subscription.name} raised; the configuration stands", error, change)
 
     def _catch_up(self) -> None:
         missed, self.pending = self.pending, None

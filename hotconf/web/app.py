@@ -11,7 +11,7 @@ from aiohttp import web
 
 from hotconf import keypath
 from hotconf.explain import part
-from hotconf.redact import document, masked
+from hotconf.redact import shown
 from hotconf.web.pin import GENERATION
 from hotconf.web.problem import Problem, problems
 from hotconf.web.safety import Safety
@@ -86,8 +86,7 @@ class _ConfigService:
             at, value = part(snapshot, keypath.render(tuple(path.split("/"))))
         except (KeyError, ValueError):
             raise Problem(HTTPStatus.NOT_FOUND, f"the configuration has no {path!r}") from None
-        hidden = value is not None and masked(self._conf.schema, at, "")
-        return hidden or document(value)
+        return shown(self._conf.schema, at, value)
 
     async def reload(self, request: web.Request) -> web.Response:
         await _require_json(request)
