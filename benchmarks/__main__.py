@@ -65,7 +65,7 @@ def _table(rows: list[Row]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
     ruler = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    notes = [f"{row.work}, {row.peer}: {row.note}" for row in rows if row.note]
+    notes = [f"{', '.join(filter(None, (row.work, row.peer)))}: {row.note}" for row in rows if row.note]
     return "\n".join([padded[0], ruler, *padded[1:], "", *notes])
 
 
@@ -73,7 +73,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     met = {True: "yes", False: "NO", None: ""}[row.met]
     target = row.target.text(row.unit) if row.target else ""
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-    return (row.work, row.peer, _figure(row.peer_value, row.unit), _figure(row.hotconf, row.unit), ratio, target, met)
+    figures = (_figure(row.peer_value, row.unit), _figure(row.hotconf, row.unit) or "skipped")
+    return (row.work, row.peer, *figures, ratio, target, met)
 
 
 def _figure(value: float | None, unit: str) -> str:

@@ -71,7 +71,7 @@ class _Locked:
 
 def rows(*, quick: bool) -> list[Row]:
     """Return the rows of this topic."""
-    samples = in_turns(_reads(), rounds=60 if quick else 250)
+    samples = in_turns(_reads(), rounds=40 if quick else 250)
     target = Target("ratio", 1.15)
     others = [name for name in samples if name not in ("hotconf", NO_HOLDER)]
     return [

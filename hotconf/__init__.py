@@ -4,7 +4,8 @@ Every public name is imported when it is first used, so that a command can insta
 heavy is loaded, and `import hotconf` costs next to nothing.
 """
 
-from typing import TYPE_CHECKING
+# Not from typing: importing that would take longer than all else that a command does before its signal handlers.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # importing typing would delay the command's signal handlers
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

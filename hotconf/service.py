@@ -34,9 +34,6 @@ EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 EXIT_DEADLINE = 124
 
-HUP_PACE = 0.1
-"""Seconds after the reload of one SIGHUP in which any number of others makes one more, so that a storm stays cheap."""
-
 
 class Service:
     """Runs a configuration, servers, jobs and tasks as one process, and drains them at SIGINT or SIGTERM.
@@ -69,7 +66,6 @@ class Service:
         self._starting: asyncio.Task[None] | None = None
         self._stop_came_early = False
         self._reload_waits = False
-        self._pace: asyncio.TimerHandle | None = None
         self._drain_began: float | None = None
         self._wanted = asyncio.Event()
         self._cause: BaseException | None = None
@@ -197,7 +193,8 @@ class Service:
         self.state = "ready"
         for work in self._work:
             work.start()
-        self._catch_up()
+        if self._reload_waits:
+            self._reload()
         for function in self._on_ready:
             try:
                 function()
@@ -222,22 +219,13 @@ class Service:
         self._call_in_loop(self._reload)
 
     def _reload(self) -> None:
-        if self._loop is None or self.state != "ready" or self._pace is not None:
-            self._reload_waits = True
-            return
-        self._pace = self._loop.call_later(HUP_PACE, self._catch_up)
-        if self.conf is not None:
+        if self.state != "ready":
+            self._reload_waits = self.state in ("new", "starting")
+        elif self.conf is not None:
             try:
                 self.conf.request_reload("SIGHUP")
             except HotconfError as refusal:
                 log.info("SIGHUP refused: %s", refusal)
-
-    def _catch_up(self) -> None:
-        """Act on the SIGHUPs that came before it was time for them."""
-        self._pace = None
-        if self._reload_waits and self.state == "ready":
-            self._reload_waits = False
-            self._reload()
 
     def _want_drain(self, signum: int | None = None) -> None:
         """Arm the deadline and begin the drain, once. Called in the router's thread: the loop may be blocked."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import faulthandler
+import math
 import os
 import select
 import signal
@@ -19,23 +20,28 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from hotconf.errors import SignalsUnavailable
 
+TYPE_CHECKING = False  # importing typing takes longer than this module does
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import FrameType, TracebackType
-    from typing import Self
+    from typing import NoReturn, Self, TypeAlias
 
     Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 REPEAT_WINDOW = 0.1
 """Seconds in which a SIGINT or SIGTERM repeats the one before: a terminal and a supervisor both send it."""
 
+RELOAD_PACE = 0.1
+"""Seconds after the reload of one SIGHUP in which any number of others makes one more, so that a storm stays cheap."""
+
 _NAMES = ("HUP", "INT", "TERM")
 _SIGHUP: int | None = getattr(signal, "SIGHUP", None)
 _STDERR = 2
+_BYTES = [bytes((number,)) for number in range(256)]  # made beforehand: a handler should allocate nothing
+_LONGEST_POLL = 86400.0  # seconds; poll() counts milliseconds in 32 bits
 _WAKE = 0  # a byte that is no signal's number
 _ECHO = 0x80  # marks the bytes of our Python handler; the interpreter's C handler writes the bare number
 _PIPE_CAPACITY = 65536
@@ -48,8 +54,8 @@ class SignalRouter:
 
     `signals` are names, with or without SIG; ValueError for any other. Between `install` and `route` the
     process is starting: SIGINT or SIGTERM ends it at once with 128+N, a SIGHUP is remembered. From `route`
-    on, a SIGHUP asks for a reload, the first SIGINT or SIGTERM for a drain, and a second one ends the process
-    with 128+N. Nothing reloads once a drain began.
+    on, a SIGHUP asks for a reload, ten times a second at most, the first SIGINT or SIGTERM for a drain, and a
+    second one ends the process with 128+N. Nothing reloads once a drain began.
 
     A SIGHUP sent because the controlling terminal closed drains, unless SIGHUP was ignored when we came
     (nohup).
@@ -72,6 +78,10 @@ class SignalRouter:
         self._drain_signal: int | None = None
         self._stopped_at: float | None = None
         self._deadline: tuple[float, int] | None = None
+        self._untold: set[int] = set()
+        self._telling = False
+        self._reload_due: float | None = None
+        self._next_reload = 0.0
         self._watches_terminal = False
 
     @property
@@ -214,10 +224,20 @@ class SignalRouter:
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         # May interrupt anything, itself included: no lock, no event, no log line here.
         if self._pipe is not None:
-            self._pipe.put(signum | _ECHO)
+            self._tell(signum)
         else:  # someone put us back after `restore`: swallowing SIGTERM would make the process unstoppable
             self._give_back(signum, self._previous[signum])
             signal.raise_signal(signum)
+
+    def _tell(self, signum: int) -> None:
+        # A flood interrupts this again and again: whoever comes in between leaves its number and returns, or the
+        # stack would grow with every signal.
+        self._untold.add(signum)
+        while self._untold and not self._telling:
+            self._telling = True
+            while self._untold and self._pipe is not None:
+                self._pipe.put(self._untold.pop() | _ECHO)
+            self._telling = False
 
     def _sees_terminal(self) -> bool:
         if _SIGHUP not in self._signals or signal.getsignal(_SIGHUP) is signal.SIG_IGN:
@@ -244,6 +264,8 @@ class SignalRouter:
             news = [byte & ~_ECHO for byte in data or b"" if self._concerns(byte) and echoes.is_news(byte)]
             for signum in dict.fromkeys(news):  # a burst of one signal is one call
                 self._act(signum, now)
+            self._reload_if_due(time.monotonic())
+        self._reload_if_due(math.inf)
         pipe.close_reader()
 
     def _concerns(self, byte: int) -> bool:
@@ -261,6 +283,12 @@ class SignalRouter:
         elif self._watches_terminal and _has_no_terminal():
             self.drain(signum)
         else:
+            self._reload_due = max(now, self._next_reload)
+
+    def _reload_if_due(self, now: float) -> None:
+        due = self._reload_due
+        if due is not None and now >= due:
+            self._reload_due, self._next_reload = None, time.monotonic() + RELOAD_PACE
             self.reload()
 
     def _stop(self, signum: int, now: float) -> None:
@@ -273,8 +301,8 @@ class SignalRouter:
             _exit(128 + signum, f"hotconf: {signal.Signals(signum).name} again: stopping at once\n")
 
     def _time_left(self) -> float | None:
-        deadline = self._deadline
-        return None if deadline is None else max(deadline[0] - time.monotonic(), 0)
+        moments = [moment for moment in (self._deadline and self._deadline[0], self._reload_due) if moment is not None]
+        return max(min(moments) - time.monotonic(), 0) if moments else None
 
     def _keep_deadline(self) -> None:
         deadline = self._deadline
@@ -296,15 +324,17 @@ class _SelfPipe:
         os.set_blocking(self.writer, False)
 
     def put(self, byte: int) -> None:
-        with suppress(BlockingIOError):  # full: the reader has plenty to act on
-            os.write(self.writer, bytes((byte,)))
+        try:  # noqa: SIM105 - `suppress` would be an object and two calls more in a signal handler
+            os.write(self.writer, _BYTES[byte])
+        except BlockingIOError:  # full: the reader has plenty to act on
+            pass
 
     def take(self, timeout: float | None) -> bytes | None:
         """Return all that waits, None if nothing came within `timeout` seconds, b"" after `close_writer`."""
         # Not select.select, which refuses descriptors above 1023.
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
-        poll.poll(None if timeout is None else timeout * 1000)
+        poll.poll(None if timeout is None else min(timeout, _LONGEST_POLL) * 1000)
         try:
             return os.read(self._reader, _PIPE_CAPACITY)
         except BlockingIOError:
