@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from hotconf.change import Change
     from hotconf.layer import Layer
+    from hotconf.report import Report
 
 S = TypeVar("S")
 
@@ -102,6 +103,18 @@ class Subscriber(Protocol[S]):
 
     async def prepare(self, change: Change[S]) -> Prepared | None:
         """Get ready for a candidate, or raise Refuse with the reason."""
+        ...
+
+
+class Observer(Protocol):
+    """Sees every reload come and go, on the engine's loop. Must be quick, and must not raise."""
+
+    def reload_began(self, triggers: Sequence[str]) -> None:
+        """Hear that a reload has begun, and what asked for it."""
+        ...
+
+    def reload_ended(self, report: Report) -> None:
+        """Hear what came of it. Not called for a reload that was cancelled by the engine's end."""
         ...
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from hotconf.abc import LayeredSource, Source
+    from hotconf.abc import LayeredSource, Observer, Source
     from hotconf.explain import Explanation
     from hotconf.inbox import Inbox
     from hotconf.layer import Layer
@@ -168,6 +168,10 @@ class HotConf(Holder[S]):
     def unsubscribe(self, function: Callable[..., Any]) -> None:
         """Take back every registration of a function. From anywhere, also from within it."""
         self._subscribers.remove(function)
+
+    def observe(self, observer: Observer) -> None:
+        """Let an observer see every reload from now on: when it begins, and its report."""
+        self._reloader.observers += (observer,)
 
     @property
     def status(self) -> Status:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import math
+import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,14 +23,16 @@ class Job:
     """A function that runs every `interval` seconds, first after one interval, never twice at once.
 
     Times are monotonic. A run that takes longer than the interval makes the job skip the turns it missed. A sync
-    function runs in a thread, so that it may block. What a run raises is logged and ends only that run. `runs` counts
-    those that ended, whatever came of them; `started` is when the one under way began, None between two.
+    function runs in a thread, so that it may block. What a run raises is logged and ends only that run. `jitter` puts
+    each run off by up to so many seconds. `runs` counts those that ended, whatever came of them; `started` is when the
+    one under way began, None between two.
     """
 
     function: Callable[[], Any]
     interval: float
     name: str
     hold: Callable[[], AbstractContextManager[Any]]
+    jitter: float = 0.0
     runs: int = 0
     started: float | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -42,7 +45,7 @@ class Job:
         """Run until stopped, and until the last run has finished."""
         origin = time.monotonic()
         turn = 1
-        while not await self._stopped_before(origin + turn * self.interval):
+        while not await self._stopped_before(origin + turn * self.interval + random.uniform(0, self.jitter)):  # noqa: S311
             await self._run_once()
             turn = max(turn, math.floor((time.monotonic() - origin) / self.interval)) + 1
         log.info("job %s: no further run, %d finished", self.name, self.runs)

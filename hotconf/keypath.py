@@ -26,6 +26,12 @@ def render(path: KeyPath) -> str:
     return ".".join(_render_key(key) for key in path)
 
 
+def touches(changed: KeyPath, path: KeyPath) -> bool:
+    """Whether a change at one path is a change of what lies at another: at it, below it or above it."""
+    shorter = min(len(changed), len(path))
+    return changed[:shorter] == path[:shorter]
+
+
 def parse(text: str) -> KeyPath:
     """Return the path that a dotted text names. Every key is a string: only a container can tell an index.
 

@@ -35,7 +35,7 @@ from hotconf.validate import Invalid, validate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hotconf.abc import Prepared
+    from hotconf.abc import Observer, Prepared
     from hotconf.holder import Holder
     from hotconf.keypath import KeyPath
     from hotconf.layer import Reading
@@ -125,6 +125,7 @@ class Reloader(Generic[S]):
         self._guard = guard_share
         self.reports: deque[Report] = deque(maxlen=_REPORTS)
         self.failures = 0
+        self.observers: tuple[Observer, ...] = ()
 
     async def reload(self, triggers: Sequence[str], *, force: bool = False, phase: Phase = "live") -> Report:
         """Make one trip and return its report. Raises nothing but cancellation; cancelled, it changes nothing.
@@ -134,6 +135,7 @@ class Reloader(Generic[S]):
         """
         trip = Trip(tuple(triggers), force, phase, utcnow(), time.monotonic(), self._holder)
         token = _inside.set(trip)
+        self._each_observer("reload_began", trip.triggers)
         try:
             report = await self._travel(trip)
         except Rejected as rejection:
@@ -147,8 +149,16 @@ class Reloader(Generic[S]):
             _inside.reset(token)
         self.reports.append(report)
         self.failures = self.failures + 1 if report.outcome == "rejected" else 0
-        _log(report)
+        _log(report, trip.phase)
+        self._each_observer("reload_ended", report)
         return report
+
+    def _each_observer(self, method: str, argument: object) -> None:
+        for observer in self.observers:
+            try:
+                getattr(observer, method)(argument)
+            except Exception:
+                log.exception("%s raised", type(observer).__name__)
 
     @property
     def origins(self) -> Origins:
@@ -280,6 +290,8 @@ def _everything(settings: Any) -> tuple[KeyPath, ...]:
     return tuple((name,) for name in names) or ((),)
 
 
-def _log(report: Report) -> None:
+def _log(report: Report, phase: Phase) -> None:
     level = logging.WARNING if report.outcome == "rejected" or report.commit_errors else logging.INFO
+    if report.outcome == "rejected" and phase == "start":
+        level = logging.DEBUG  # raised as a ConfigError with the same faults: once is enough
     log.log(level, "%s", report, extra={"hotconf": report.as_dict()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import inspect
 import logging
 import math
 import signal
@@ -17,6 +18,7 @@ from hotconf.drain import CLEANUP, CUT, Budget, DrainFlag, bounded, drained, ste
 from hotconf.errors import ConfigError, HotconfError
 from hotconf.jobs import Job, Work, is_cancelled
 from hotconf.signals import SignalRouter
+from hotconf.systemd import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -52,15 +54,19 @@ class Service:
         grace_period: float = 25.0,
         shutdown_delay: float = 0.0,
         router: SignalRouter | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self.conf = conf
+        self._notifier = notifier or Notifier.from_environ()
         self.grace_period = _seconds("grace_period", grace_period)
         self.shutdown_delay = _seconds("shutdown_delay", shutdown_delay)
         self.state: ServiceState = "new"
         self._router = router
         self._servers: list[Server] = []
         self._work: list[Work] = []
+        self._on_startup: list[Callable[[], Any]] = []
         self._on_ready: list[Callable[[], object]] = []
+        self._on_shutdown: list[Callable[[], Any]] = []
         self._undo = contextlib.AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -80,15 +86,18 @@ class Service:
         self._require_new()
         self._servers.append(server)
 
-    def every(self, interval: float, function: Callable[[], Any], *, name: str | None = None) -> None:
+    def every(
+        self, interval: float, function: Callable[[], Any], *, name: str | None = None, jitter: float = 0.0
+    ) -> None:
         """Run a function every `interval` seconds while the service runs.
 
-        The snapshot in force when a run begins stays open until it ends.
+        Each run is put off by up to `jitter` seconds at random, so that many processes do not act in step. The snapshot
+        in force when a run begins stays open until it ends.
         """
         self._require_new()
         if not 0 < interval < math.inf:
             raise ValueError("a job needs a finite interval above zero seconds")
-        job = Job(function, interval, name or _named(function), self._hold)
+        job = Job(function, interval, name or _named(function), self._hold, _seconds("jitter", jitter))
         self._work.append(Work(job.run, f"job {job.name}", job))
 
     def task(self, function: Callable[[], Coroutine[Any, Any, Any]], *, name: str | None = None) -> None:
@@ -99,6 +108,19 @@ class Service:
         """
         self._require_new()
         self._work.append(Work(function, name or _named(function)))
+
+    def on_startup(self, function: Callable[[], Any]) -> None:
+        """Call a function, sync or async, after the first load and before any server. If it raises, nothing starts."""
+        self._require_new()
+        self._on_startup.append(function)
+
+    def on_shutdown(self, function: Callable[[], Any]) -> None:
+        """Call a function, sync or async, after the servers have stopped; the last one added first.
+
+        It shares the 3 s of closing with all the others. Also called when the start fails later.
+        """
+        self._require_new()
+        self._on_shutdown.append(function)
 
     def on_ready(self, function: Callable[[], object]) -> None:
         """Call a function once, when everything has started and signals are routed. If it raises, the service ends."""
@@ -185,6 +207,10 @@ class Service:
     async def _start(self) -> None:
         if self.conf is not None:
             await self._undo.enter_async_context(self.conf.running(signals=()))
+        for function in self._on_shutdown:
+            self._undo.push_async_callback(_awaited, function)
+        for function in self._on_startup:
+            await _awaited(function)
         for server in self._servers:
             self._undo.push_async_callback(server.stop)
             await server.start()
@@ -193,6 +219,7 @@ class Service:
         self.state = "ready"
         for work in self._work:
             work.start()
+        self._notify_ready()
         if self._reload_waits:
             self._reload()
         for function in self._on_ready:
@@ -200,6 +227,14 @@ class Service:
                 function()
             except Exception as error:  # noqa: BLE001 - a user's function: named and logged below
                 self._fail(f"on_ready {_named(function)}", error)
+
+    def _notify_ready(self) -> None:
+        self._notifier.ready("" if self.conf is None else f"generation {self.conf.snapshot.generation}")
+        if self.conf is not None:
+            self.conf.observe(self._notifier)
+        if self._notifier.watchdog:
+            alive = asyncio.create_task(self._notifier.keep_alive(), name="hotconf-watchdog")
+            self._undo.callback(alive.cancel)
 
     async def _give_up(self) -> None:
         """End everything at once."""
@@ -238,6 +273,7 @@ class Service:
         self._wanted.set()
         why = signal.Signals(signum).name if signum else "a stop was asked for" if self._cause is None else "a failure"
         log.info("draining: %s; grace period %s s", why, self.grace_period)
+        self._notifier.stopping(why)
         if self.state == "ready":
             self._announce()
         elif self._starting is not None:
@@ -383,6 +419,12 @@ def _seconds(name: str, value: float) -> float:
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be a finite number of seconds, not below zero")
     return value
+
+
+async def _awaited(function: Callable[[], Any]) -> None:
+    result = function()
+    if inspect.isawaitable(result):
+        await result
 
 
 def _named(function: Callable[..., Any]) -> str:

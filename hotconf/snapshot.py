@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from hotconf.keypath import touches
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from hotconf.keypath import KeyPath
     from hotconf.origin import Origin
 
 S = TypeVar("S")
@@ -28,7 +31,13 @@ class Snapshot(Generic[S]):
     origins: Mapping[str, Origin] = field(repr=False)
     digest_of: Callable[[], str] = field(repr=False)
     document_of: Callable[[], Any] = field(repr=False)
+    changes: Mapping[KeyPath, int] = field(default_factory=dict, repr=False)
     resources: Mapping[Any, Any] = field(default_factory=dict, repr=False)
+
+    def changed_in(self, path: KeyPath) -> int:
+        """Return the generation in which the value at a path last changed, as far as this process knows."""
+        touching = (generation for changed, generation in self.changes.items() if touches(changed, path))
+        return max(touching, default=1)
 
     @property
     def digest(self) -> str:

@@ -15,7 +15,9 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from hotconf.report import Report
 
 log = logging.getLogger("hotconf")
 
@@ -49,6 +51,14 @@ class Notifier:
     def stopping(self, status: str) -> None:
         """Say that the service drains."""
         self._send(f"STOPPING=1\nSTATUS={_one_line(status)}")
+
+    def reload_began(self, _triggers: Sequence[str]) -> None:
+        """Pass on, as an observer, that a reload has begun."""
+        self.reloading()
+
+    def reload_ended(self, report: Report) -> None:
+        """Pass on, as an observer, what came of it."""
+        self.ready(str(report))
 
     async def keep_alive(self) -> None:
         """Tell the watchdog that the event loop turns, twice as often as it asks. Returns at once without one."""
