@@ -28,8 +28,8 @@ def render(path: KeyPath) -> str:
 
 def touches(changed: KeyPath, path: KeyPath) -> bool:
     """Whether a change at one path is a change of what lies at another: at it, below it or above it."""
-    shorter = min(len(changed), len(path))
-    return changed[:shorter] == path[:shorter]
+    # A mapping's keys may be numbers or enums; dotted paths know only their text.
+    return all(key == part or str(key) == str(part) for key, part in zip(changed, path, strict=False))
 
 
 def parse(text: str) -> KeyPath:

@@ -84,6 +84,10 @@ _REPORTS = 100
 """Reports that are kept: enough to see how it came about, few enough to forget about."""
 
 
+_CHANGES = 50_000
+"""Paths whose last change is remembered. Beyond, everything counts as changed: some watchers wake up for nothing."""
+
+
 class Rejected(Exception):  # noqa: N818 - a verdict, turned into a Report below
     """The trip ends here. What was running stays in force."""
 
@@ -263,7 +267,16 @@ class Reloader(Generic[S]):
             origins=Origins(self._model, candidate.merged, candidate.settings),
             document_of=document_of,
             digest_of=functools.cache(lambda: digest(document_of())),
+            changes=self._changes(candidate),
         )
+
+    def _changes(self, candidate: Candidate[S]) -> dict[KeyPath, int]:
+        """Return in which generation each path last changed; all of it in the first, or when there are too many."""
+        generation = self._generation + 1
+        known = self._holder.snapshot.changes if self._holder.loaded else {}
+        if not known or len(known) + len(candidate.changed) > _CHANGES:
+            return {(): generation}
+        return {**known, **dict.fromkeys(candidate.changed, generation)}
 
     def _change(self, candidate: Candidate[S], changed: Sequence[KeyPath]) -> Change[S]:
         paths = tuple(keypath.render(path) for path in changed)

@@ -17,6 +17,7 @@ from hotconf import keypath
 from hotconf.change import Change
 from hotconf.diff import differences
 from hotconf.errors import Refuse
+from hotconf.keypath import touches
 from hotconf.redact import scrub, secrets_in
 from hotconf.report import Fault
 
@@ -47,12 +48,7 @@ class Subscription:
 
     def wants(self, changed: Iterable[KeyPath]) -> bool:
         """Whether a change at, below or above any of its paths took place."""
-        return not self.paths or any(_touches(path, wanted) for path in changed for wanted in self.paths)
-
-
-def _touches(changed: KeyPath, wanted: KeyPath) -> bool:
-    # A mapping's keys may be numbers or enums; the dotted paths of a registration know only their text.
-    return all(key == part or str(key) == str(part) for key, part in zip(changed, wanted, strict=False))
+        return not self.paths or any(touches(path, wanted) for path in changed for wanted in self.paths)
 
 
 class PrepareFailed(Exception):  # noqa: N818 - a verdict, turned into a Report by the caller

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
 
 from hotconf import keypath
 from hotconf.explain import part
 from hotconf.redact import shown
-from hotconf.web.pin import GENERATION
+from hotconf.web.feed import Feed
+from hotconf.web.pin import GENERATION, release_snapshot
 from hotconf.web.problem import Problem, problems
 from hotconf.web.safety import Safety
 
@@ -20,8 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from hotconf.conf import HotConf
+    from hotconf.keypath import KeyPath
     from hotconf.snapshot import Snapshot
 
+_TOKEN = re.compile(r"[0-9a-f]+\.[0-9]+(\.[a-z]+)?")
+_DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(s|m)?")
+_LONGEST_WAIT = 300.0
+_MOST_VIEWS = 1000
 _FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
 
 
@@ -34,16 +41,24 @@ def config_app(
     return app
 
 
-def config_routes(conf: HotConf[Any], *, state: Callable[[], str] | None = None) -> list[web.RouteDef]:
+def config_routes(
+    conf: HotConf[Any],
+    *,
+    state: Callable[[], str] | None = None,
+    heartbeat: float = 15.0,
+    max_watchers: int = 10_000,
+) -> list[web.RouteDef]:
     """Return the endpoints as routes, for an application that has middlewares of its own.
 
     `state` says how far the process is, for `/readyz` and `/status`: `lambda: service.state` where a service starts
-    more than the configuration. Without it they tell the configuration's own state.
+    more than the configuration. Without it they tell the configuration's own state. Streams carry a sign of life every
+    `heartbeat` seconds; beyond `max_watchers` parked requests and streams a client is told to come back.
     """
-    service = _ConfigService(conf, state or (lambda: conf.status.state))
+    service = _ConfigService(conf, state or (lambda: conf.status.state), heartbeat=heartbeat, max_watchers=max_watchers)
     return [
         web.get("/config", service.config),
         web.get("/config/{path:.*}", service.config),
+        web.get("/events", service.feed.stream, allow_head=False),
         web.post("/reload", service.reload),
         web.get("/status", service.status),
         web.get("/healthz", service.healthz),
@@ -51,42 +66,71 @@ def config_routes(conf: HotConf[Any], *, state: Callable[[], str] | None = None)
     ]
 
 
+class _View(NamedTuple):
+    """One part of one snapshot, as clients see it. `changed_in` is the generation in which its values last changed."""
+
+    path: KeyPath
+    changed_in: int
+    tag: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class _ConfigService:
-    def __init__(self, conf: HotConf[Any], state: Callable[[], str]) -> None:
+    def __init__(self, conf: HotConf[Any], state: Callable[[], str], *, heartbeat: float, max_watchers: int) -> None:
         self._conf = conf
         self._state = state
         # Names this life of this process: a token from another one must never look like one of ours.
         self._store = secrets.token_hex(4)
-        self._built: tuple[Snapshot[Any], bytes] | None = None
+        self._views: tuple[Snapshot[Any], dict[str, _View]] | None = None
+        self.feed = Feed(conf, self._store, heartbeat=heartbeat, max_watchers=max_watchers)
 
     async def config(self, request: web.Request) -> web.Response:
+        path = request.match_info.get("path", "").strip("/")
+        seconds = _wait(request)
+        view = self._view(path)
+        if seconds is not None and self._is_current(request, view):
+            release_snapshot(request)  # a parked request must not keep an old snapshot's resources open
+            await self.feed.park(request, view.path, view.changed_in, seconds=seconds)
+            seen, view = view, self._view(path)
+            if view.changed_in <= seen.changed_in:
+                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=view.headers)
+            return _json(view.body, headers=view.headers)
+        if seconds is None and _matches(request, view.tag):
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=view.headers)
+        return _json(view.body, headers=view.headers)
+
+    def _view(self, path: str) -> _View:
+        """Return a part as clients see it. Built once for each snapshot, and shared by all of them."""
         snapshot = self._conf.snapshot  # read once: tag, generation and body must be of the same one
-        tag = f"{self._store}.{snapshot.generation}"
+        if self._views is None or self._views[0] is not snapshot or len(self._views[1]) > _MOST_VIEWS:
+            self._views = snapshot, {}
+        views = self._views[1]
+        if path not in views:
+            views[path] = self._build_view(snapshot, path)
+        return views[path]
+
+    def _build_view(self, snapshot: Snapshot[Any], path: str) -> _View:
+        try:
+            at, value = part(snapshot, keypath.render(tuple(path.split("/")) if path else ()))
+        except (KeyError, ValueError):
+            raise Problem(HTTPStatus.NOT_FOUND, f"the configuration has no {path!r}") from None
+        changed_in = snapshot.changed_in(at)
+        tag = f"{self._store}.{changed_in}"
         headers = {
             GENERATION: str(snapshot.generation),
             "ETag": f'"{tag}"',
             "Cache-Control": "no-cache",
             "Vary": "Accept",
         }
-        body = self._body(snapshot, request.match_info.get("path", "").strip("/"))
-        if _matches(request, tag):
-            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-        return _json(body, headers=headers)
+        return _View(at, changed_in, tag, headers, _encoded(shown(self._conf.schema, at, value)))
 
-    def _body(self, snapshot: Snapshot[Any], path: str) -> bytes:
-        """Return a part as JSON. The whole, which everybody asks for, is built once for each snapshot."""
-        if path:
-            return _encoded(self._part(snapshot, path))
-        if self._built is None or self._built[0] is not snapshot:
-            self._built = snapshot, _encoded(snapshot.document)
-        return self._built[1]
-
-    def _part(self, snapshot: Snapshot[Any], path: str) -> Any:
-        try:
-            at, value = part(snapshot, keypath.render(tuple(path.split("/"))))
-        except (KeyError, ValueError):
-            raise Problem(HTTPStatus.NOT_FOUND, f"the configuration has no {path!r}") from None
-        return shown(self._conf.schema, at, value)
+    def _is_current(self, request: web.Request, view: _View) -> bool:
+        """Whether a client that wants to wait has what is in force; a foreign token has nothing of ours."""
+        tags = [etag.value for etag in request.if_none_match or ()]
+        if any(tag != "*" and not _TOKEN.fullmatch(tag) for tag in tags):
+            raise Problem(HTTPStatus.BAD_REQUEST, "If-None-Match holds no token of this service: leave it out once")
+        return any(tag in ("*", view.tag) for tag in tags)
 
     async def reload(self, request: web.Request) -> web.Response:
         await _require_json(request)
@@ -111,6 +155,17 @@ class _ConfigService:
         ready = state == "ready"
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         return _json(_encoded({"ready": ready, "state": state}), status=status)
+
+
+def _wait(request: web.Request) -> float | None:
+    """Return how long a client wants to wait, in seconds: `30`, `30s` or `2m`; None where it does not."""
+    text = request.query.get("wait")
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise Problem(HTTPStatus.BAD_REQUEST, "wait must be a time such as 30, 30s or 2m")
+    return min(float(found[1]) * (60 if found[2] == "m" else 1), _LONGEST_WAIT)
 
 
 async def _require_json(request: web.Request) -> None:

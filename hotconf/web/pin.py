@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 GENERATION = "Hotconf-Generation"
 
+_LEASES: web.RequestKey[contextlib.ExitStack] = web.RequestKey("leases", contextlib.ExitStack)
 _SNAPSHOT: web.RequestKey[Snapshot[Any]] = web.RequestKey("snapshot", Snapshot)
 
 
@@ -26,14 +28,25 @@ def pin_snapshot(conf: HotConf[Any]) -> Middleware:
 
     @web.middleware
     async def pin(request: web.Request, handler: Handler) -> web.StreamResponse:
-        with conf.pin() as snapshot:
-            request[_SNAPSHOT] = snapshot
+        with contextlib.ExitStack() as leases:
+            request[_SNAPSHOT] = snapshot = leases.enter_context(conf.pin())
+            request[_LEASES] = leases
             response = await handler(request)
             if not response.prepared:
                 response.headers.setdefault(GENERATION, str(snapshot.generation))
             return response
 
     return pin
+
+
+def release_snapshot(request: web.BaseRequest) -> None:
+    """End the lease of a request that is about to wait for long. The snapshot stays readable, its resources may close.
+
+    Without effect where `pin_snapshot` is not installed.
+    """
+    leases = request.get(_LEASES)
+    if leases is not None:
+        leases.close()
 
 
 def request_snapshot(request: web.BaseRequest) -> Snapshot[Any]:
