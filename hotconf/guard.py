@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hotconf import keypath
-from hotconf.merge import leaves, merge, origin_in
+from hotconf.merge import ATOMS, are_atoms, leaves, merge, origin_in
 from hotconf.report import Fault
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def _is_emptied(before: Reading, after: Reading) -> bool:
 
 
 def _holds(layers: Sequence[Layer]) -> bool:
-    return any(layer.values for layer in layers)
+    # A file that was cut off below the header of a table holds the table and nothing else.
+    return any(leaf != {} for layer in layers for _, leaf in leaves(layer.values))
 
 
 def _emptied(before: Reading, after: Reading) -> Fault:
@@ -74,10 +75,12 @@ def _lost(before: Any, after: Any, path: KeyPath) -> Iterator[KeyPath]:
 
 
 def _lost_keys(before: Mapping[Any, Any], after: Mapping[Any, Any], path: KeyPath) -> Iterator[KeyPath]:
+    if before.keys() <= after.keys() and are_atoms(before.values()):
+        return
     for key, value in before.items():
         if key not in after:
             yield from (found for found, _ in leaves(value, (*path, key)))
-        elif isinstance(value, (Mapping, list)):
+        elif type(value) not in ATOMS and isinstance(value, (Mapping, list)):
             yield from _lost(value, after[key], (*path, key))
 
 

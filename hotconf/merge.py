@@ -14,18 +14,28 @@ Origins are not carried along: a merge costs only what it copies, and who won is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hotconf.origin import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from hotconf.keypath import KeyPath
     from hotconf.layer import Layer
 
 _ABSENT: Any = object()
+
+ATOMS = frozenset({str, int, float, bool, type(None)})
+"""Types of values that hold no others: nearly all values are of one of them."""
+
+
+def are_atoms(values: Iterable[Any]) -> bool:
+    """Whether values are all atoms: told without a step of Python for each of them."""
+    return ATOMS.issuperset(map(type, values))
+
+
 _SCALARS = (str, int, float, bool, type(None))
 
 
@@ -33,7 +43,7 @@ _SCALARS = (str, int, float, bool, type(None))
 class Merged:
     """Merged values and the layers they came from, the weakest first. Shares its parts with the layers."""
 
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(repr=False)
     layers: tuple[Layer, ...]
 
     def suppliers(self, path: KeyPath) -> Iterator[tuple[Layer, Any]]:

@@ -6,13 +6,14 @@ import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings
 
 from hotconf import keypath
-from hotconf.merge import lookup, origin_in, present
+from hotconf.merge import are_atoms, lookup, origin_in, present
 from hotconf.redact import scrub, secrets_in, visible
 from hotconf.report import Fault
 from hotconf.schema import Field, Shape, below, fields, opened, shape_at, spellings, suggest
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from hotconf.keypath import KeyPath
     from hotconf.merge import Merged
     from hotconf.origin import Origin
+
+_MOST_FAULTS = 1000
+"""More of them is another kind of file, and reports are kept."""
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 _BY_RULE = {"value_error", "assertion_error"}
@@ -63,10 +67,16 @@ def _odd_keys(shape: Shape, value: Any, path: KeyPath) -> Iterator[tuple[Any, ..
     shape = opened(shape)
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
     if isinstance(value, Mapping) and shape.models and not shape.values and not shape.opaque:
-        yield from ((*path, key) for key in value if not isinstance(key, str))
+        yield from ((*path, key) for key in value if not isinstance(key, str)) if not _all_text(value) else ()
+    if are_atoms(value.values() if isinstance(value, Mapping) else value):
+        return
     for key, item in pairs:
         if type(item) not in _ATOMS and _is_container(item):
             yield from _odd_keys(below(shape, key if isinstance(key, int) else str(key)), item, (*path, key))
+
+
+def _all_text(keys: Iterable[Any]) -> bool:
+    return {str}.issuperset(map(type, keys))
 
 
 def _is_container(value: Any) -> bool:
@@ -79,6 +89,8 @@ def _odd_key(merged: Merged, path: tuple[Any, ...]) -> Fault:
 
 def _copy(value: Any) -> Any:
     """Copy containers, so that a validator which edits its input does not edit the layers, which are used again."""
+    if type(value) in (dict, list) and are_atoms(value.values() if type(value) is dict else value):
+        return value.copy()
     if isinstance(value, Mapping):
         return {key: item if type(item) in _ATOMS else _copy(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -131,8 +143,10 @@ class _Problem:
 def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> Iterator[Fault]:
     problems = [_problem(model, merged.values, d) for d in error.errors(include_url=False, include_input=False)]
     secrets = secrets_in(model, merged.values)
-    found = (_fault(model, merged, problem, secrets) for problem in _settled(problems))
-    yield from dict.fromkeys(found)
+    found = dict.fromkeys(_fault(model, merged, problem, secrets) for problem in _settled(problems))
+    yield from islice(found, _MOST_FAULTS)
+    if len(found) > _MOST_FAULTS:
+        yield Fault("", f"and {len(found) - _MOST_FAULTS} more faults")
 
 
 def _fault(model: type[BaseModel], merged: Merged, problem: _Problem, secrets: set[str]) -> Fault:
@@ -208,9 +222,15 @@ def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath) -> str:
     if details["type"] == "missing":
         return "field required: no source sets it"
     if details["type"] in _UNKNOWN_KEY:
-        return f"unknown key{suggest(str(at[-1]), _known_keys(model, at[:-1])) if at else ''}"
+        return _unknown_key(at[-1], _known_keys(model, at[:-1])) if at else "unknown key"
     text = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return text[:1].lower() + text[1:] if details["type"] not in _BY_RULE else text
+
+
+def _unknown_key(key: int | str, known: Sequence[str]) -> str:
+    if key in known:
+        return "another spelling of this field is used as well, and only one counts"
+    return f"unknown key{suggest(str(key), known)}"
 
 
 def _known_keys(model: type[BaseModel], parent: KeyPath) -> list[str]:
@@ -236,7 +256,8 @@ def _field_at(shape: Shape, at: KeyPath) -> tuple[Field, KeyPath] | None:
 
 def _origin(merged: Merged, at: KeyPath) -> Origin | None:
     """Return the place of a path or, where nothing is there, of the nearest thing above it, else the topmost file."""
-    found = merged.origin(at)
+    # The whole has no place of its own: the strongest source may be one that has nothing to do with it.
+    found = merged.origin(at) if at else None
     if found is not None:
         return found
     for length in range(len(at) - 1, 0, -1):
