@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hotconf.keypath import KeyPath
     from hotconf.schema import Field
 
-_ATOMS = frozenset({str, int, bool, type(None)})
+_ATOMS = frozenset({str, int, float, bool, type(None)})
 
 _MISSING: Any = object()
 
@@ -141,21 +141,31 @@ class _Comparison:
 
 def _is_same_atom(old: Any, new: Any) -> bool:
     kind = type(new)
-    exact = kind in _ATOMS or (kind is float and new != 0)
+    exact = kind in _ATOMS and not (kind is float and new == 0)
     return exact and kind is type(old) and bool(old == new)
 
 
 def _are_same_atoms(old: Any, new: Any) -> bool:
     """Whether two parts hold the same atoms and nothing else: nearly all do, and this looks at all items at once."""
-    if isinstance(new, BaseModel):
-        bare = not (old.__pydantic_extra__ or new.__pydantic_extra__)
-        return bare and _are_same_atoms(vars(old), vars(new))
-    if type(new) is dict:
-        return _are_same_atoms(list(old), list(new)) and _are_same_atoms(list(old.values()), list(new.values()))
-    if type(new) is not list:
+    if _is_model(new.__class__):
+        return not (old.__pydantic_extra__ or new.__pydantic_extra__) and _same_items(vars(old), vars(new))
+    if new.__class__ is dict:
+        return list(map(type, old)) == list(map(type, new)) and _same_items(old, new)
+    return new.__class__ is list and _same_items(dict(enumerate(old)), dict(enumerate(new)))
+
+
+def _same_items(old: dict[Any, Any], new: dict[Any, Any]) -> bool:
+    kinds = [*map(type, new.values())]
+    if not _ATOMS.issuperset(kinds) or [*map(type, old.values())] != kinds or [*old] != [*new] or old != new:
         return False
-    kinds = list(map(type, new))
-    return _ATOMS.issuperset(kinds) and kinds == list(map(type, old)) and bool(old == new)
+    # 0.0 equals -0.0 and is written differently
+    return 0.0 not in [item for item in new.values() if item.__class__ is float] or repr(old) == repr(new)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_model(kind: type) -> bool:
+    """Do as isinstance(..., BaseModel), which asks an abstract class's slow __instancecheck__."""
+    return issubclass(kind, BaseModel)
 
 
 def _twin(value: Any, parts: Mapping[str, Any]) -> Any:
