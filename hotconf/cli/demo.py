@@ -133,17 +133,16 @@ def _log_to_stderr() -> None:
 
 def _greet(url: str, path: Path) -> None:
     pid = os.getpid()
-    lines = [
-        f"hotconf demo: {url} with {path}, pid {pid}",
-        "",
-        "Try, in another terminal:",
-        f"  curl {url}/                        the message, as configured",
-        f"  edit {path}                        it changes by itself",
-        f"  kill -HUP {pid}                     reloads, and says what came of it",
-        "  break the file                     the old message still serves; the log names the line",
-        f"  curl {url}/status                  the same, as JSON",
-        f"  curl '{url}/slow?seconds=10'       then press Ctrl-C here: it finishes first",
-        "",
-    ]
-    with contextlib.suppress(OSError):  # nobody may read what we print; the service is for others
-        print("\n".join(lines), flush=True)
+    advice = {
+        f"curl {url}/": "the message, as configured",
+        f"edit {path}": "it changes by itself",
+        f"kill -HUP {pid}": "reloads, and says what came of it",
+        "break the file": "the old message still serves; the log names the line",
+        f"curl {url}/status": "the same, as JSON",
+        f"curl '{url}/slow?seconds=10'": "then press Ctrl-C here: it finishes first",
+    }
+    width = max(map(len, advice))
+    lines = [f"  {what:<{width}}  {outcome}" for what, outcome in advice.items()]
+    print(
+        f"hotconf demo: {url} with {path}, pid {pid}", "", "Try, in another terminal:", *lines, "", sep="\n", flush=True
+    )
