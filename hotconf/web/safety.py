@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
 from dataclasses import dataclass, field
@@ -48,25 +49,28 @@ class Safety:
     def middleware(self) -> Middleware:
         """Return the middleware that refuses what must not pass."""
 
+        # Clients send the same few Host headers again and again, and parsing one is dear.
+        is_ours = functools.lru_cache(maxsize=256)(self._is_ours)
+
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
             if not _is_free(request):
-                self._check_host(request)
+                if not is_ours(request.headers.get("Host", "")) and not _peer_is_socket_file(request):
+                    advice = "call it by a loopback name, or allow this one with --allow-host"
+                    raise Problem(HTTPStatus.FORBIDDEN, f"the Host of this request is not ours: {advice}")
                 self._check_origin(request)
                 self._check_token(request)
             return await handler(request)
 
         return check
 
-    def _check_host(self, request: web.Request) -> None:
-        if _peer_is_socket_file(request):
-            return
-        host = _host_name(request.headers.get("Host", ""))
-        if host not in self.hosts and not is_loopback(host):
-            advice = "call it by a loopback name, or allow this one with --allow-host"
-            raise Problem(HTTPStatus.FORBIDDEN, f"the Host of this request is not ours: {advice}")
+    def _is_ours(self, header: str) -> bool:
+        host = _host_name(header)
+        return host in self.hosts or is_loopback(host)
 
     def _check_origin(self, request: web.Request) -> None:
+        if "Origin" not in request.headers and "Sec-Fetch-Site" not in request.headers:
+            return  # no browser
         site = request.headers.get("Sec-Fetch-Site", "none")
         origin = request.headers.get("Origin")
         own = origin is None or _same_place(origin, request.headers.get("Host", ""))
