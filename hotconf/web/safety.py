@@ -48,7 +48,6 @@ class Safety:
 
     def middleware(self) -> Middleware:
         """Return the middleware that refuses what must not pass."""
-
         # Clients send the same few Host headers again and again, and parsing one is dear.
         is_ours = functools.lru_cache(maxsize=256)(self._is_ours)
 
