@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
@@ -16,7 +16,7 @@ class Change(Generic[S]):
     `new` has, or will have if nobody refuses.
     """
 
-    old: S | None
-    new: S
+    old: S | None = field(repr=False)  # only SecretStr and its kin mask themselves
+    new: S = field(repr=False)
     paths: tuple[str, ...]
     generation: int

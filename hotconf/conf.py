@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
@@ -82,6 +83,8 @@ class HotConf(Holder[S]):
         self._state: State = "new"
         self._started = time.monotonic()
         self._loading = threading.Lock()
+        self._orphaned = False
+        _everyone[id(self)] = self
 
     def __repr__(self) -> str:
         generation = self.snapshot.generation if self.loaded else 0
@@ -111,23 +114,23 @@ class HotConf(Holder[S]):
         """Reload, and return the outcome of a reload that started after this call. A bad file raises nothing.
 
         Cancelling it abandons the wait, not the reload. Raises ReentrantReload inside prepare, commit or a resource,
-        Draining while the process drains. Works in any event loop. `force` overrules the guard;
-        `trigger` is what the report calls the reason.
+        Draining while the process drains, NotRunning in a child forked from a process where it was live. Works in
+        any event loop. `force` overrules the guard; `trigger` is what the report calls the reason.
         """
         refuse_reentry(self)
-        asked = self._load(trigger, force=force) if self._engine is None else self._ask(trigger, force=force)
+        asked = self._load(trigger, force=force) if self._reads_itself else self._ask(trigger, force=force)
         # Cancelling the wait cancels this future alone, and one that nobody waits for is passed over.
         return await asyncio.wrap_future(asked)
 
     def reload_blocking(self, timeout: float | None = None, *, force: bool = False) -> Report:
         """Do what `reload` does, for threads. Raises TimeoutError after `timeout` seconds; the reload goes on."""
         refuse_reentry(self)
-        engine = self._engine
-        if engine is None:
+        if self._reads_itself:
             return self._load("call", force=force).result(timeout)
-        if engine.loop is _running_loop():
+        engine = self._engine
+        if engine is not None and engine.loop is _running_loop():
             raise RuntimeError("reload_blocking() would block the loop that has to reload: await reload() instead")
-        return engine.inbox.ask("call", force=force).result(timeout)
+        return self._ask("call", force=force).result(timeout)
 
     def request_reload(self, trigger: str = "call") -> None:
         """Ask for a reload and return. From any thread, also from within a reload. Raises like `reload`."""
@@ -220,6 +223,11 @@ class HotConf(Holder[S]):
                 return asyncio.run(self._reloader.reload([trigger], force=force, phase="load"))
         return self._ask(trigger, force=force).result()
 
+    @property
+    def _reads_itself(self) -> bool:
+        """Whether a reload needs no engine. Where one was lost in a fork, it would pass by those who prepare."""
+        return self._engine is None and not self._orphaned
+
     def _ask(self, trigger: str, *, force: bool) -> Future[Report]:
         return self._inbox().ask(trigger, force=force)
 
@@ -231,7 +239,9 @@ class HotConf(Holder[S]):
 
     def _degraded(self) -> tuple[str, ...]:
         stale = [f"source {state.source.name} is stale" for state in self._stack.states if state.state == "stale"]
-        return (*(["the last reload was rejected"] if self._reloader.failures else []), *stale)
+        rejected = ["the last reload was rejected"] if self._reloader.failures else []
+        orphaned = ["not live in this forked process: enter running() in it"] if self._orphaned else []
+        return (*orphaned, *rejected, *stale)
 
     def _register(self, add: Callable[[Subscription], object], paths: Sequence[Any]) -> Any:
         if len(paths) == 1 and callable(paths[0]):
@@ -251,6 +261,16 @@ class HotConf(Holder[S]):
         if watcher is None:
             return {"kind": "none", "reason": None}
         return {"kind": watcher.kind, "reason": watcher.reason}
+
+    def _leave_parent(self) -> None:
+        """Go on in a forked child: with the settings, and without what only the parent's threads and loop can run."""
+        self._loading = threading.Lock()  # whoever loads is in the parent
+        # A listener that is at work there would never be done here.
+        self._subscribers = self._reloader._subscribers = _afresh(self._subscribers)  # noqa: SLF001 - as in __init__
+        if self._engine is not None:
+            self._engine, self._state, self._orphaned = None, "stopped", True
+            if self.loaded:
+                _say_at_next_read(self)
 
 
 class Running(Generic[S]):
@@ -275,6 +295,8 @@ class Running(Generic[S]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._is_parents:
+            return
         try:
             await self._engine.__aexit__(kind, error, trace)
         finally:
@@ -294,11 +316,18 @@ class Running(Generic[S]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._is_parents:
+            return
         try:
             if self._thread is not None:
                 self._thread.stop()
         finally:
             self._end()
+
+    @property
+    def _is_parents(self) -> bool:
+        """Whether this was entered before a fork that made this process: then it is not this one's to leave."""
+        return self._conf._engine is not self._engine  # noqa: SLF001
 
     def _begin(self) -> Engine:
         conf = self._conf
@@ -307,6 +336,8 @@ class Running(Generic[S]):
                 raise RuntimeError("this configuration is running already")
             self._engine = Engine(conf._reloader, conf._stack, conf.options)  # noqa: SLF001
             conf._engine, conf._state, conf._started = self._engine, "starting", time.monotonic()  # noqa: SLF001
+            conf._orphaned = False  # noqa: SLF001
+            _quieten(conf)
         return self._engine
 
     def _install(self) -> None:
@@ -404,3 +435,87 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+# Fork. A child has the settings but neither the engine's thread nor a loop of its own, and a lock that another thread
+# held would stay shut in it for ever.
+
+_everyone: weakref.WeakValueDictionary[int, HotConf[Any]] = weakref.WeakValueDictionary()
+_fork = threading.local()
+
+
+def _before_fork() -> None:
+    # No thread stands between the stores of a swap when the child is made.
+    _fork.held = []
+    for reference in _everyone.valuerefs():  # a list at once: others may construct meanwhile
+        if (conf := reference()) is not None:
+            conf._swap.acquire()  # noqa: SLF001 - the same object in the child
+            _fork.held.append(conf)
+
+
+def _after_fork_in_parent() -> None:
+    for conf in _fork.held:
+        conf._swap.release()  # noqa: SLF001
+    del _fork.held
+
+
+def _after_fork_in_child() -> None:
+    confs = _fork.held
+    _after_fork_in_parent()
+    for conf in confs:
+        conf._leave_parent()  # noqa: SLF001
+
+
+def _afresh(subscribers: Subscribers) -> Subscribers:
+    """Return the same subscribers, nobody at work."""
+    copy = Subscribers()
+    for subscription in subscribers.preparing:
+        copy.add_prepare(subscription)
+    for listener in subscribers.listeners:
+        copy.add_listener(listener.subscription)
+    return copy
+
+
+class _Orphan:
+    """Comes before HotConf in a forked child's instance, until that is read for the first time: it says so once.
+
+    Not at the fork itself: a child that only runs another program, or enters `running` anew, has nothing to hear.
+    """
+
+    __slots__ = ()
+
+    @property
+    def current(self) -> Any:
+        return _heard(self).current
+
+    def pin(self) -> Any:
+        return _heard(self).pin()
+
+
+def _say_at_next_read(conf: HotConf[Any]) -> None:
+    cls = type(conf)
+    names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    object.__setattr__(conf, "__class__", type(cls.__name__, (_Orphan, cls), names))
+
+
+def _heard(conf: Any) -> Any:
+    with conf._swap:  # noqa: SLF001 - one of several threads says it
+        silent = not isinstance(conf, _Orphan)
+        _quieten(conf)
+    if not silent:
+        log.warning(
+            "process %d was forked from one where the configuration is live; here it stays at generation %d: "
+            "enter running() in this process to have it reload",
+            os.getpid(),
+            conf.snapshot.generation,
+        )
+    return conf
+
+
+def _quieten(conf: Any) -> None:
+    if isinstance(conf, _Orphan):
+        object.__setattr__(conf, "__class__", type(conf).__bases__[1])
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -144,7 +144,9 @@ class Engine:
     def _debounce(self) -> float:
         if self._options.debounce is not None:
             return self._options.debounce
-        return 0.01 if len(list(self._stack.paths())) == 1 else 0.1
+        paths = list(self._stack.paths())
+        # A folder's files are several, although they are not known before the first read.
+        return 0.01 if len(paths) == 1 and not paths[0].is_dir() else 0.1
 
     async def _follow_files(self, watcher: Watcher) -> None:
         try:

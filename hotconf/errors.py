@@ -99,10 +99,10 @@ class Draining(HotconfError):  # noqa: N818 - the public name; it reads as what 
 
 
 class NotRunning(HotconfError):  # noqa: N818 - the public name; it reads as what happened
-    """The engine stopped before a reload that was waited for had its turn."""
+    """No engine is running: not yet, not any more, or not in this forked child."""
 
     def __str__(self) -> str:
-        return "the engine stopped before this reload had its turn; what was running stays in force"
+        return "no engine is running here, so nothing was reloaded and what is in force stays: enter running() first"
 
 
 class SignalsUnavailable(HotconfError):  # noqa: N818 - the public name; it reads as what happened

@@ -22,7 +22,7 @@ class Layer:
     """
 
     source: str
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(repr=False)  # nobody has masked these
     origins: Mapping[KeyPath, Origin] = field(default_factory=dict)
     revision: str = ""
 

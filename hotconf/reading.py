@@ -14,12 +14,13 @@ import signal
 import stat
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 from hotconf import formats
 from hotconf.errors import FormatError, SourceBusy, SourceError
 from hotconf.formats.located import Located
 from hotconf.layer import Layer
+from hotconf.mounts import Mounts
 from hotconf.origin import Origin
 from hotconf.report import Fault
 
@@ -29,7 +30,10 @@ except ImportError:  # no leases here: files must stand still
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
     from pathlib import Path
+
+T = TypeVar("T")
 
 Protection: TypeAlias = Literal["lease", "settle"]
 
@@ -43,7 +47,6 @@ _BUSY_RETRY = 0.2  # and after we gave up waiting for it
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
@@ -71,6 +74,7 @@ class FileReader:
         self.protection: Protection | None = None
         self._patience = patience
         self._accepted: tuple[bytes, Layer] | None = None
+        self._stamp: object = None  # of the last look: a file that was written again in between has not stood still
 
     async def layer(self) -> Layer:
         """Return what the file holds. Raises SourceError, SourceBusy while it is being written, FileNotFoundError."""
@@ -80,6 +84,12 @@ class FileReader:
         layer = await asyncio.to_thread(self._parse, data)
         self._accepted = (data, layer)
         return layer
+
+    async def contents(self) -> bytes:
+        """Return the bytes, for a file that somebody else parses. Raises as `layer` does."""
+        data = await self._settled_bytes()
+        self._accepted = (data, Layer(self.name, {}))
+        return data
 
     async def until_quiet(self) -> None:
         """Return when a file that was busy may be read again, or is gone."""
@@ -93,14 +103,15 @@ class FileReader:
 
     async def _settled_bytes(self) -> bytes:
         deadline = time.monotonic() + self._patience.max_wait
-        seen: bytes | None = None
+        seen: tuple[bytes | None, object] = None, None
         while True:
             data = await asyncio.to_thread(self._attempt)
-            if data is not None and (self.protection == "lease" or data == seen or self._is_accepted(data)):
+            look = data, self._stamp
+            if data is not None and (self.protection == "lease" or look == seen or self._is_accepted(data)):
                 return data
             if time.monotonic() >= deadline:
                 self._give_up()
-            seen = data
+            seen = look
             await asyncio.sleep(_RETRY if self.protection == "lease" else self._patience.settle)
 
     def _is_accepted(self, data: bytes) -> bool:
@@ -110,10 +121,12 @@ class FileReader:
         """Return the content, None where somebody has the file open for writing. Without a lease it may be a half."""
         try:
             # Without O_NONBLOCK, opening a FIFO that nobody writes to would hang.
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except FileNotFoundError:
             raise
         except OSError as error:
+            if error.errno == errno.ENXIO:
+                self._refuse("is a socket, not a file")
             self._refuse(f"cannot be opened: {error.strerror}")
         try:
             return self._read(descriptor)
@@ -131,6 +144,8 @@ class FileReader:
         if quiet is False:
             return None
         data = self._bytes(descriptor)
+        status = os.fstat(descriptor)
+        self._stamp = status.st_ino, status.st_size, status.st_mtime_ns
         # A writer may have come and gone during the read. If it is gone, a second read has what it left.
         if quiet and not (nobody_writes(descriptor) and self._bytes(descriptor) == data):
             return None
@@ -164,6 +179,28 @@ class FileReader:
         raise SourceBusy([Fault("", message, Origin("file", self.name))])
 
 
+async def every(reads: Iterable[Awaitable[T]]) -> list[T]:
+    """Return the results of several reads at once. Raises one SourceError with the faults of all of them.
+
+    It is a SourceBusy where any of them is: then another try is worth it.
+    """
+    results = await asyncio.gather(*reads, return_exceptions=True)
+    errors = [result for result in results if isinstance(result, SourceError)]
+    if errors:
+        busy = any(isinstance(error, SourceBusy) for error in errors)
+        raise (SourceBusy if busy else SourceError)(fault for error in errors for fault in error.faults)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return cast("list[T]", results)
+
+
+def weakest(readers: Iterable[FileReader]) -> Protection | None:
+    """Return the weakest protection of several files; None where none was read."""
+    found = {reader.protection for reader in readers} - {None}
+    return "settle" if "settle" in found else next(iter(found), None)
+
+
 def nobody_writes(descriptor: int) -> bool | None:
     """Whether no process has the file open for writing; None where the system does not say.
 
@@ -177,7 +214,9 @@ def nobody_writes(descriptor: int) -> bool | None:
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
-        # EAGAIN: somebody writes it. Anything else: it is not ours to ask, or the file system has no leases.
-        return False if error.errno == errno.EAGAIN else None
+        # EAGAIN: somebody writes it. Anything else: it is not ours to ask, or the file system has no leases. Network
+        # file systems say EAGAIN where the server has made no promise, whoever writes.
+        busy = error.errno == errno.EAGAIN and Mounts.read().remote([os.fstat(descriptor).st_dev]) is None
+        return False if busy else None
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return True

@@ -32,6 +32,7 @@ from hotconf.schema import (
     opened,
     shape_at,
     shape_of,
+    step,
     walk,
 )
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 MASK = "**********"
 _ATOMS = (str, int, bool, type(None))
 _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+_QUOTED_INPUT = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
 
 _SHORT = 4
 """Characters below which a secret is only looked for as a word of its own: `0` is a part of every second number."""
@@ -135,7 +138,10 @@ def _mask(shape: Shape, value: Any) -> Any:
         return MASK
     if isinstance(value, Mapping):
         hidden = {str(path[0]) for path in _secret_paths(shape)}
-        return {key: MASK if key in hidden else _mask(below(shape, key), item) for key, item in _items(value)}
+        return {
+            key: MASK if key in hidden or _is_misspelt(shape, key) else _mask(below(shape, key), item)
+            for key, item in _items(value)
+        }
     if is_list(value):
         return [_mask(below(shape, index), item) for index, item in enumerate(value)]
     return document(value, shape)
@@ -154,6 +160,11 @@ def _is_misfit(shape: Shape, value: Any) -> bool:
     if isinstance(value, Mapping):
         return not (shape.models or shape.values)
     return not is_list(value) or not (shape.items or shape.positions or any(issubclass(m, tuple) for m in shape.models))
+
+
+def _is_misspelt(shape: Shape, key: str | int) -> bool:
+    """Whether a key beside a secret names nothing that the schema knows: it may be that very secret, misspelt."""
+    return holds_secret(shape) and not isinstance(key, int) and step(shape, key) is None
 
 
 def _secret_paths(shape: Shape) -> Iterator[KeyPath]:
@@ -196,7 +207,12 @@ def _writings(secret: str) -> tuple[str, ...]:
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Return a text with every secret in it masked, the longest first, so that no part of one remains."""
     longest_first = sorted(secrets, key=len, reverse=True)
-    return re.sub("|".join(map(_pattern, longest_first)), MASK, text) if longest_first else text
+    if not longest_first:
+        return text
+    # Pydantic quotes no more than the ends of a long input, which no search for the whole would find.
+    text = _QUOTED_INPUT.sub(f"input_value={MASK}, input_type=", text)
+    # Whatever the case: validators fold it.
+    return re.sub("|".join(map(_pattern, longest_first)), MASK, text, flags=re.IGNORECASE)
 
 
 def _pattern(secret: str) -> str:
@@ -215,6 +231,8 @@ def _texts(shape: Shape, value: Any) -> Iterator[str]:
     inside = _inside(shape)
     for key, item in inner.items():
         found = inside(key) if inside is not None else PLAIN
+        if inside is not None and _is_misspelt(shape, key):
+            found = Shape(secret=True)
         if hidden or found is not PLAIN or type(item) not in _ATOMS:
             yield from _texts(dataclasses.replace(found, secret=True) if hidden else found, item)
     if isinstance(value, Mapping):

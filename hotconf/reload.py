@@ -13,8 +13,9 @@ import functools
 import itertools
 import logging
 import time
+import traceback
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 from hotconf import keypath
@@ -74,7 +75,7 @@ class Trip:
 class Candidate(Generic[S]):
     """Settings that passed validation and are not running. `merged` says where each value came from."""
 
-    settings: S
+    settings: S = field(repr=False)
     merged: Merged
     readings: Sequence[Reading]
     changed: tuple[KeyPath, ...]
@@ -144,8 +145,9 @@ class Reloader(Generic[S]):
             report = await self._travel(trip)
         except Rejected as rejection:
             report = self._report(trip, "rejected", stage=rejection.stage, faults=rejection.faults)
-        except Exception as error:
-            log.exception("a reload failed in an unforeseen way; what was running stays in force")
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
+            unforeseen = "a reload failed in an unforeseen way; what was running stays in force\n%s"
+            log.error(unforeseen, _where(error))  # noqa: TRY400 - not its text
             fault = Fault("", f"unforeseen {type(error).__name__}, see the log")
             report = self._report(trip, "rejected", stage="read", faults=[fault])
         finally:
@@ -207,8 +209,8 @@ class Reloader(Generic[S]):
         merged = merge([layer for reading in readings for layer in reading.layers])
         if self._guard is not None and self._readings and not trip.force:
             faults = guard(self._readings, readings, self._guard)
-            if faults:
-                raise Rejected("guard", faults)
+            if faults:  # they name keys, and those of a secret mapping are a part of the secret
+                raise Rejected("guard", self._discreet(faults, merged.values))
         try:
             settings = validate(self._model, merged)
         except Invalid as invalid:
@@ -246,10 +248,14 @@ class Reloader(Generic[S]):
         return [subscription for subscription in self._subscribers.preparing if subscription.wants(paths)]
 
     def _refuse(self, candidate: Candidate[S], fault: Fault) -> NoReturn:
-        # A subscriber that compares old and new may quote either.
-        quotable = [candidate.merged, *([self._merged] if self._merged else [])]
-        secrets = {secret for merged in quotable for secret in secrets_in(self._model, merged.values)}
-        raise Rejected("prepare", [Fault(fault.path, scrub(fault.message, secrets))])
+        raise Rejected("prepare", self._discreet([fault], candidate.merged.values, candidate.settings))
+
+    def _discreet(self, faults: Sequence[Fault], *shown: Any) -> list[Fault]:
+        """Return faults without the secrets of what somebody was shown, nor those of what is running."""
+        # The settings as well: a default factory or a validator makes secrets that no source holds.
+        running = (self._merged.values, self._running) if self._merged is not None else ()
+        secrets = {secret for values in (*shown, *running) for secret in secrets_in(self._model, values)}
+        return [dataclasses.replace(fault, message=scrub(fault.message, secrets)) for fault in faults]
 
     def _swap(self, trip: Trip, candidate: Candidate[S]) -> tuple[str, ...]:
         change = self._change(candidate, candidate.changed)
@@ -301,6 +307,11 @@ def _everything(settings: Any) -> tuple[KeyPath, ...]:
     model: type = type(settings)
     names = (*fields(model), *(getattr(settings, "__pydantic_extra__", None) or ()))
     return tuple((name,) for name in names) or ((),)
+
+
+def _where(error: Exception) -> str:
+    """Return the traceback of an error without its text, which may quote any value at all."""
+    return "".join((*traceback.format_tb(error.__traceback__), type(error).__name__))
 
 
 def _log(report: Report, phase: Phase) -> None:

@@ -86,7 +86,9 @@ class Report:
 
     def _detail(self) -> str:
         if self.outcome == "rejected":
-            faults = "; ".join(str(fault) for fault in self.faults)
+            faults = "; ".join(str(fault) for fault in self.faults[:_SHOWN_FAULTS])
+            if len(self.faults) > _SHOWN_FAULTS:
+                faults += f"; and {len(self.faults) - _SHOWN_FAULTS} more"
             still = f"generation {self.generation} stays in force" if self.generation else "nothing is in force"
             return f"{still}: {faults}"
         parts = [f"generation {self.generation}"]
@@ -122,6 +124,8 @@ def _one_line(text: str) -> str:
 
 
 _SHOWN = 10
+_SHOWN_FAULTS = 50
+"""In the one line of the log. The report itself has them all."""
 
 
 def _listed(paths: tuple[str, ...]) -> str:

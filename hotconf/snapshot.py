@@ -25,7 +25,7 @@ class Snapshot(Generic[S]):
     computed when it is asked, for this snapshot and not for the newest. `loaded_at` is in UTC.
     """
 
-    settings: S
+    settings: S = field(repr=False)  # only SecretStr and its kin mask themselves
     generation: int
     loaded_at: datetime
     origins: Mapping[str, Origin] = field(repr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,8 +77,13 @@ class SourceState:
     def _faults(self, error: BaseException) -> Sequence[Fault]:
         if isinstance(error, SourceError):
             return error.faults
-        message = f"cannot be read: {type(error).__name__}: {error}"
-        return [Fault("", message, Origin("source", self.source.name))]
+        return [Fault("", f"cannot be read: {_name(error)}", Origin("source", self.source.name))]
+
+
+def _name(error: BaseException) -> str:
+    """Return what an error is, without its text, which may quote a token. Who has more to say raises SourceError."""
+    number = error.errno if isinstance(error, OSError) else None
+    return f"{type(error).__name__}{f': {os.strerror(number)}' if number else ''}"
 
 
 async def _read(source: Source | LayeredSource) -> Sequence[Layer]:
@@ -85,7 +91,8 @@ async def _read(source: Source | LayeredSource) -> Sequence[Layer]:
     for layer in layers:
         held: object = getattr(layer, "values", None)
         if not isinstance(held, Mapping):
-            raise TypeError("what it returned is not a Layer that holds a mapping")
+            message = "cannot be read: what it returned is not a Layer that holds a mapping"
+            raise SourceError([Fault("", message, Origin("source", source.name))])
     return layers
 
 

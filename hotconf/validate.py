@@ -224,7 +224,8 @@ def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath) -> str:
     if details["type"] in _UNKNOWN_KEY:
         return _unknown_key(at[-1], _known_keys(model, at[:-1])) if at else "unknown key"
     text = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return text[:1].lower() + text[1:] if details["type"] not in _BY_RULE else text
+    own_words = details["type"] in _BY_RULE or text[:2].isupper()  # a rule's, or an abbreviation such as JSON
+    return text if own_words else text[:1].lower() + text[1:]
 
 
 def _unknown_key(key: int | str, known: Sequence[str]) -> str:

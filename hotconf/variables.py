@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic_settings import SettingsError
+
 from hotconf.keypath import KeyPath
 from hotconf.origin import Origin
+from hotconf.report import Fault
 from hotconf.schema import Shape, fields, step
 
 if TYPE_CHECKING:
@@ -25,26 +29,34 @@ class Variables(Mapping[KeyPath, Origin]):
         self._model = model
         self._fold = str if source.case_sensitive else str.lower
         self._prefix = source.env_prefix or ""
-        self._delimiter = getattr(source, "env_nested_delimiter", None)
+        self._delimiter = str(getattr(source, "env_nested_delimiter", None) or "")
+        self._split = self._fold(self._delimiter)
         self._variables = {self._fold(name): origin for name, origin in variables.items()}
         self._texts: Mapping[str, str | None] = getattr(source, "env_vars", {})
 
     def __getitem__(self, path: KeyPath) -> Origin:
-        for name in self._names(path):
-            found = self._variables.get(self._fold(name))
-            if found is not None:
-                return found
-        raise KeyError(path)
+        names = [self._fold(name) for name in self._names(path)]
+        found = next((self._variables[name] for name in names if name in self._variables), None)
+        # A section has no variable of its own where each of its values has one: the first of those stands for it.
+        found = found or next((origin for name in names for _, origin in self._below(name)), None)
+        if found is None:
+            raise KeyError(path)
+        return found
 
     def unparsed(self, field: str) -> Origin | None:
         """Return the first variable below a field that needs JSON and has none."""
-        delimiter = self._fold(self._delimiter or "")
-        for name in self._names((field,)) if delimiter else ():
-            for variable, origin in self._variables.items():
-                head, found, rest = variable.partition(self._fold(name) + delimiter)
-                if found and not head and self._is_unparsed(variable, (field, *rest.split(delimiter))):
+        for name in map(self._fold, self._names((field,))):
+            for rest, origin in self._below(name):
+                if self._is_unparsed(name + rest, (field, *rest.split(self._split)[1:])):
                     return origin
         return None
+
+    def _below(self, name: str) -> Iterator[tuple[str, Origin]]:
+        """Yield what follows a name in each variable below it, from the delimiter on."""
+        start = name + self._split
+        if start != name:
+            found = (variable for variable in self._variables if variable.startswith(start))
+            yield from ((variable[len(name) :], self._variables[variable]) for variable in found)
 
     def _is_unparsed(self, variable: str, path: KeyPath) -> bool:
         shape = Shape(models=(self._model,))
@@ -58,7 +70,7 @@ class Variables(Mapping[KeyPath, Origin]):
             return
         for parts in itertools.product(*self._spellings(path)):
             for name in (self._prefix + parts[0], parts[0]):
-                yield str(self._delimiter or "").join((name, *parts[1:]))
+                yield self._delimiter.join((name, *parts[1:]))
 
     def _spellings(self, path: KeyPath) -> Iterator[Sequence[str]]:
         shape = Shape(models=(self._model,))
@@ -75,6 +87,26 @@ class Variables(Mapping[KeyPath, Origin]):
 
     def __len__(self) -> int:
         return 0
+
+
+def unreadable(error: Exception, origins: Mapping[KeyPath, Origin], source: str) -> Fault:
+    """Return the fault of a source of variables that raised: what is wrong with which of them, as far as it says.
+
+    Its own text is not quoted: it may hold the value.
+    """
+    named = re.search(r'field "([^"]+)"', str(error)) if isinstance(error, SettingsError) else None
+    if named is None:
+        return Fault("", f"cannot be read: {type(error).__name__}", Origin("source", source))
+    below = origins.unparsed(named[1]) if isinstance(origins, Variables) else None
+    return Fault(named[1], _reason(error.__cause__), below or origins.get((named[1],)) or Origin("source", source))
+
+
+def _reason(cause: BaseException | None) -> str:
+    if isinstance(cause, UnicodeError):
+        return "is not UTF-8 text"
+    if isinstance(cause, OSError):
+        return f"cannot be read: {type(cause).__name__}"
+    return "is not the JSON that a value of this type needs"
 
 
 def _is_json(text: str | None) -> bool:

@@ -27,12 +27,14 @@ import stat
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
+from hotconf.mounts import Mounts
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Set as AbstractSet
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -316,7 +318,7 @@ class _Observer:
             return _Interval()
 
     def _open_events(self) -> _Feed:
-        mounts = _Mounts.read()
+        mounts = Mounts.read()
         remote = mounts.remote(self._seen.devices)
         if remote is not None:
             raise OSError(errno.ENOTSUP, f"the file system {remote} tells no events of changes made elsewhere")
@@ -651,39 +653,3 @@ def _read_link(place: str) -> str | None:
         return os.readlink(place)  # noqa: PTH115
     except OSError:
         return None
-
-
-_REMOTE = frozenset(
-    "9p afs ceph cifs fuse lustre ncpfs nfs nfs4 prl_fs smb3 smbfs vboxsf virtiofs".split()  # noqa: SIM905 - a word list
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Mounts:
-    """The mount table: the file system of each device, and where something is mounted."""
-
-    types: Mapping[int, str]
-    points: frozenset[str]
-
-    @classmethod
-    def read(cls) -> _Mounts:
-        """Read the table of this process. Where there is none, nothing is known."""
-        try:
-            lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        except OSError:
-            lines = []
-        mounts = list(map(_parse_mount, lines))
-        return cls({device: kind for device, _, kind in mounts}, frozenset(point for _, point, _ in mounts))
-
-    def remote(self, devices: Iterable[int]) -> str | None:
-        """Return the first file system among `devices` that others change unseen."""
-        kinds = (self.types.get(device, "") for device in devices)
-        return next((kind for kind in kinds if kind in _REMOTE or kind.startswith("fuse.")), None)
-
-
-def _parse_mount(line: str) -> tuple[int, str, str]:
-    """Return device, place and type. The table writes blanks within a name as octal escapes."""
-    fields = line.split(" ")
-    major, _, minor = fields[2].partition(":")
-    point = fields[4].replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
-    return os.makedev(int(major), int(minor)), point, fields[fields.index("-") + 1]

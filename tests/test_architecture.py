@@ -20,7 +20,7 @@ LAYERS = [
     # 3, the heart
     {"holder", "inbox", "stack", "subscribers", "resources", "reload", "history", "last_good"},
     # 4, adapters
-    {"formats", "reading", "variables", "sources", "watch"},
+    {"formats", "mounts", "reading", "variables", "sources", "watch"},
     # 5, the process
     {"engine", "conf", "signals", "drain", "jobs", "service", "systemd", "metrics"},
     # 6, faces

@@ -13,6 +13,7 @@ import pytest
 
 from hotconf import reading
 from hotconf.errors import SourceBusy, SourceError
+from hotconf.mounts import Mounts
 from hotconf.reading import FileReader, Patience, nobody_writes
 
 OLD = 'message = "old"\n'
@@ -256,3 +257,28 @@ async def test_no_descriptor_is_left_open(path, tmp_path):
         with contextlib.suppress(SourceError):
             await found.layer()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_without_leases_a_file_that_is_written_again_has_not_stood_still(path, no_leases):
+    """Each half is the same text, as if nobody had been there."""
+    found = reader(path, settle=0.1)
+    looks = []
+    real = found._attempt
+
+    def attempt():
+        if len(looks) < 3:
+            path.write_text('message = "half"\n')
+            os.utime(path, ns=(0, len(looks)))
+        looks.append(real())
+        return looks[-1]
+
+    found._attempt = attempt
+    assert await text_of(found) == {"message": "half"}
+    assert len(looks) == 4
+
+
+@pytest.mark.parametrize(("kind", "writer"), [("nfs4", None), ("cifs", None), ("ext4", False)])
+async def test_a_network_file_system_that_grants_no_lease_says_nothing_of_writers(path, monkeypatch, kind, writer):
+    monkeypatch.setattr(Mounts, "read", lambda: Mounts({path.stat().st_dev: kind}, frozenset()))
+    with path.open("a"), path.open("rb") as file:  # here it is a writer that makes the kernel say EAGAIN
+        assert nobody_writes(file.fileno()) is writer

@@ -31,7 +31,9 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from hotconf import Change, HotConf, Layer
 from hotconf.keypath import render
+from hotconf.merge import merge
 from hotconf.redact import MASK, digest, document, masked, scrub, secrets_in, shown, visible
 from hotconf.schema import Section, Sensitive, shape_of
 from tests.trees import ODD_KEYS, build, origins
@@ -386,3 +388,37 @@ def test_the_digest_is_the_same_in_every_process():
         for seed in ("1", "2")
     }
     assert len(digests) == 1
+
+
+def test_what_pydantic_quotes_of_a_long_secret_is_masked_too():
+    secret = "tok/" * 20
+    with pytest.raises(ValueError, match="input_value") as caught:
+        create_model("Other", number=(int, 1)).model_validate({"number": secret})
+    assert "tok/" not in scrub(str(caught.value), {secret})
+
+
+def test_a_secret_is_found_whatever_its_case():
+    assert scrub("no HUNTER2 here", {"hunter2"}) == f"no {MASK} here"
+
+
+class Vault(BaseModel):
+    password: SecretStr = SecretStr("none")
+    host: str = ""
+
+
+def test_what_lies_beside_a_secret_and_has_no_name_may_be_one():
+    model = create_model("App", vault=(Vault, Vault()))
+    raw = {"pasword": "hunter2", "host": "db"}
+    assert masked(model, ("vault",), raw) == {"pasword": MASK, "host": "db"}
+    assert "hunter2" in secrets_in(model, {"vault": raw})
+
+
+@pytest.mark.parametrize("shown_by_python", [repr, str])
+def test_I11_the_repr_of_what_is_handed_out_has_no_values(shown_by_python):
+    model = create_model("App", token=(Annotated[str, Sensitive()], ...))
+    conf = HotConf(model, init={"token": "hunter2"})
+    conf.load()
+    layer = Layer("memory", {"token": "hunter2"})
+    change = Change(None, conf.current, ("token",), 1)
+    for thing in (conf, conf.snapshot, conf.status, layer, merge([layer]), change):
+        assert "hunter2" not in shown_by_python(thing)

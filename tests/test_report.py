@@ -94,3 +94,11 @@ def test_a_report_is_json():
 def test_a_config_error_has_a_line_for_each_fault(faults, head):
     lines = str(ConfigError(report("rejected", faults=faults))).splitlines()
     assert lines == [f"configuration refused: {head}", *[f"  {fault}" for fault in faults]]
+
+
+def test_the_line_of_the_log_stays_readable_however_many_faults_there_are():
+    faults = tuple(Fault(f"key{index}", "unknown key") for index in range(60))
+    made = report("rejected", faults=faults)
+    assert str(made).count("unknown key") == 50
+    assert "; and 10 more" in str(made)
+    assert len(made.as_dict()["faults"]) == 60

@@ -1,6 +1,7 @@
 """The stack: sources in their order, and how each of them fares."""
 
 import asyncio
+import errno
 
 import pytest
 
@@ -68,14 +69,14 @@ async def test_sources_are_read_at_once():
 async def test_I5_every_source_says_what_is_wrong_at_once():
     broken, missing = Fake("broken"), Fake("missing")
     broken.error = SourceError([Fault("a", "first"), Fault("b", "second")])
-    missing.error = ConnectionRefusedError("nobody there")
+    missing.error = ConnectionRefusedError(errno.ECONNREFUSED, "user:hunter2@host")
     conf = conf_of(broken, Fake("fine"), missing)
     async with asyncio.timeout(10):
         report = await conf.reload()
     assert [str(fault) for fault in report.faults] == [
         "a: first",
         "b: second",
-        "missing: cannot be read: ConnectionRefusedError: nobody there",
+        "missing: cannot be read: ConnectionRefusedError: Connection refused",
     ]
     assert (report.outcome, report.stage) == ("rejected", "read")
     assert [source["state"] for source in conf.status.sources] == ["failed", "fresh", "failed", "fresh"]

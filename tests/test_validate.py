@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    Json,
     RootModel,
     SecretStr,
     create_model,
@@ -459,3 +460,36 @@ def test_a_default_that_does_not_validate_is_a_fault_without_a_place():
         validate(model, merge([Layer("memory", {}, {(): Origin("source", "memory")})]))
     [fault] = caught.value.faults
     assert (fault.path, fault.origin) == ("port", None)
+
+
+def test_a_rule_over_the_whole_names_no_source_that_has_nothing_to_do_with_it():
+    class Ruled(BaseModel):
+        first: int = 1
+
+        @model_validator(mode="after")
+        def never(self):
+            raise ValueError("not today")
+
+    told = faults(Ruled, file({"first": 2}), env({}), Layer("memory", {}))
+    assert [str(fault) for fault in told] == ["app.toml: not today"]
+    assert [str(fault) for fault in faults(Ruled, env({"first": 2}))] == ["not today"]
+
+
+def test_a_field_that_is_spelt_twice_in_one_source_is_told_so():
+    class Spelt(Section):
+        model_config = {"populate_by_name": True}
+        pool_size: int = Field(1, alias="poolSize")
+
+    assert lines(Spelt, {"poolSize": 1, "pool_size": 2}) == [
+        "app.toml:2:1: pool_size: another spelling of this field is used as well, and only one counts"
+    ]
+
+
+def test_faults_without_number_are_counted_and_not_kept():
+    told = faults(create_model("App", __base__=Section), {f"key{index}": 1 for index in range(1500)})
+    assert (len(told), told[-1].message) == (1001, "and 500 more faults")
+
+
+def test_an_abbreviation_keeps_its_capitals():
+    [fault] = faults(create_model("App", text=(Json, "1")), {"text": 1})
+    assert fault.message.startswith("JSON input should be")

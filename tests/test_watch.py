@@ -16,7 +16,7 @@ from time import monotonic
 
 import pytest
 
-from hotconf import watch
+from hotconf import mounts, watch
 from hotconf.watch import Watcher
 
 SOON = 20.0  # generous: a hint that comes at all comes within a tenth of a second
@@ -514,8 +514,8 @@ async def test_watches_that_run_out_later_are_survived(file, monkeypatch, caplog
 
 @pytest.mark.parametrize("kind", ["nfs4", "fuse.sshfs", "9p"])
 async def test_a_file_system_without_events_is_polled(file, monkeypatch, caplog, kind):
-    mounts = watch._Mounts({file.stat().st_dev: kind}, frozenset())
-    monkeypatch.setattr(watch._Mounts, "read", lambda: mounts)
+    table = mounts.Mounts({file.stat().st_dev: kind}, frozenset())
+    monkeypatch.setattr(mounts.Mounts, "read", lambda: table)
     async with watching(file, poll=0.05) as hints:
         assert hints.watcher.kind == "polling"
         assert kind in hints.watcher.reason
@@ -524,17 +524,17 @@ async def test_a_file_system_without_events_is_polled(file, monkeypatch, caplog,
 
 
 def test_the_mount_table_is_read(tmp_path):
-    mounts = watch._Mounts.read()
-    assert "/proc" in mounts.points
-    assert mounts.types[Path("/proc").stat().st_dev] == "proc"
-    assert mounts.remote([tmp_path.stat().st_dev]) is None
+    table = mounts.Mounts.read()
+    assert "/proc" in table.points
+    assert table.types[Path("/proc").stat().st_dev] == "proc"
+    assert table.remote([tmp_path.stat().st_dev]) is None
     line = "36 35 0:52 / /mnt/a\\040b rw,noatime shared:1 master:2 - fuse.sshfs host:/ rw"
-    assert watch._parse_mount(line) == (os.makedev(0, 52), "/mnt/a b", "fuse.sshfs")
+    assert mounts.parse_mount(line) == (os.makedev(0, 52), "/mnt/a b", "fuse.sshfs")
 
 
 def test_a_machine_without_a_mount_table_knows_of_no_remote_file_system(monkeypatch):
     monkeypatch.setattr(Path, "read_text", refusing(FileNotFoundError()))
-    assert watch._Mounts.read() == watch._Mounts({}, frozenset())
+    assert mounts.Mounts.read() == mounts.Mounts({}, frozenset())
 
 
 async def test_a_single_mounted_file_is_watched_itself(file, monkeypatch):
@@ -542,7 +542,7 @@ async def test_a_single_mounted_file_is_watched_itself(file, monkeypatch):
     opened = []
     real = watch._open_notify
     monkeypatch.setattr(watch, "_open_notify", lambda folders: opened.append(folders) or real(folders))
-    monkeypatch.setattr(watch._Mounts, "read", lambda: watch._Mounts({}, frozenset({str(file.resolve())})))
+    monkeypatch.setattr(mounts.Mounts, "read", lambda: mounts.Mounts({}, frozenset({str(file.resolve())})))
     async with watching(file) as hints:
         assert str(file.resolve()) in opened[-1]
         write_in_place(file)

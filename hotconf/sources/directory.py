@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hotconf.errors import SourceError
 from hotconf.origin import Origin
-from hotconf.reading import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience
+from hotconf.reading import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience, every, weakest
 from hotconf.report import Fault
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class Dir:
     @property
     def protection(self) -> str | None:
         """The weakest protection of the files that were read: "lease" or "settle"."""
-        found = {reader.protection for reader in self._readers.values()} - {None}
-        return "settle" if "settle" in found else next(iter(found), None)
+        return weakest(self._readers.values())
 
     def paths(self) -> Iterable[Path]:
         """Return the folder, for files that come and go, and every file in it."""
@@ -61,13 +60,10 @@ class Dir:
         """Return a layer for each file. Raises SourceError with the faults of all of them."""
         readers = await asyncio.to_thread(self._find)
         self._readers = {reader.path.name: reader for reader in readers}
-        results = await asyncio.gather(*(reader.layer() for reader in readers), return_exceptions=True)
-        faults = [fault for result in results if isinstance(result, SourceError) for fault in result.faults]
-        if faults:
-            raise SourceError(faults)
-        if any(isinstance(result, FileNotFoundError) for result in results):
+        try:
+            return await every(map(_read, readers))
+        except FileNotFoundError:
             return await self.read_all()  # one went away after we saw its name
-        return [_layer(result) for result in results]
 
     async def until_quiet(self) -> None:
         """Return when the files that were busy may be read again."""
@@ -76,26 +72,31 @@ class Dir:
     def _find(self) -> list[FileReader]:
         try:
             names = sorted(entry.name for entry in os.scandir(self.path) if _counts(entry.name))
+            files = [name for name in names if not (self.path / name).is_dir()]
         except FileNotFoundError:
             if self.required or self.path.is_symlink():
-                raise self._fault("does not exist") from None
+                raise _error(self.name, "does not exist") from None
             return []
         except OSError as error:
-            raise self._fault(f"cannot be listed: {error.strerror}") from None
-        return [self._readers.get(name) or self._reader(name) for name in names if not (self.path / name).is_dir()]
+            raise _error(self.name, f"cannot be listed: {error.strerror}") from None
+        return [self._readers.get(name) or self._reader(name) for name in files]
 
     def _reader(self, name: str) -> FileReader:
         return FileReader(self.path / name, os.path.join(self.name, name), self._patience)  # noqa: PTH118 - as given
 
-    def _fault(self, message: str) -> SourceError:
-        return SourceError([Fault("", message, Origin("file", self.name))])
+
+async def _read(reader: FileReader) -> Layer:
+    try:
+        return await reader.layer()
+    except FileNotFoundError:
+        if reader.path.is_symlink():
+            raise _error(reader.name, "is a link to nothing") from None
+        raise
+
+
+def _error(name: str, message: str) -> SourceError:
+    return SourceError([Fault("", message, Origin("file", name))])
 
 
 def _counts(name: str) -> bool:
     return name.endswith(SUFFIXES) and not name.startswith(".")
-
-
-def _layer(result: Layer | BaseException) -> Layer:
-    if isinstance(result, BaseException):
-        raise result
-    return result

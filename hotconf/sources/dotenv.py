@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic_settings import DotEnvSettingsSource
 
 from hotconf.abc import Settling, Source, WatchedFiles
+from hotconf.errors import SourceError
 from hotconf.layer import Layer
-from hotconf.variables import Variables
+from hotconf.variables import Variables, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,4 +68,8 @@ class Dotenv:
         fold: Any = str if source.case_sensitive else str.lower
         source.env_vars = {fold(name): value for name, value in layer.values.items()}
         origins = {str(name): layer.origins[(name,)] for name in layer.values}
-        return Layer(layer.source, source(), Variables(self._model, source, origins), layer.revision)
+        named = Variables(self._model, source, origins)
+        try:
+            return Layer(layer.source, source(), named, layer.revision)
+        except Exception as error:
+            raise SourceError([unreadable(error, named, self.name)]) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from pydantic_settings import (
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
-    SettingsError,
 )
 from pydantic_settings.sources import DefaultSettingsSource
 
@@ -33,13 +31,14 @@ from hotconf.keypath import KeyPath
 from hotconf.layer import Layer
 from hotconf.merge import merge
 from hotconf.origin import Origin
+from hotconf.reading import FileReader, Patience, every, weakest
 from hotconf.report import Fault
-from hotconf.variables import Variables
+from hotconf.variables import Variables, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_FILE_KEYS = ("env_file", "secrets_dir", "toml_file", "json_file", "yaml_file")
+_FORMATS = {"env_file": "dotenv", "toml_file": "toml", "json_file": "json", "yaml_file": "yaml"}
 
 
 class OwnSources:
@@ -54,16 +53,39 @@ class OwnSources:
         self._model = model
         self._folder = Path.cwd()
         self._found: list[Path] = []  # named by the sources themselves, known once they were built
+        self._readers: dict[Path, FileReader] = {}
+
+    @property
+    def protection(self) -> str | None:
+        """The weakest protection of the files that were read: "lease" or "settle"; None without any."""
+        return weakest(self._readers.values())
 
     def paths(self) -> Iterable[Path]:
         """Return the files and folders that the class's configuration names."""
         config: Mapping[str, Any] = self._model.model_config
-        declared = (path for key in _FILE_KEYS for path in _listed(config.get(key)))
+        declared = (path for key in (*_FORMATS, "secrets_dir") for path in _listed(config.get(key)))
         yield from dict.fromkeys(self._folder / path.expanduser() for path in (*declared, *self._found))
 
     async def read_all(self) -> Sequence[Layer]:
-        """Return a layer for each source, the weakest first."""
-        return await asyncio.to_thread(self._read_all)
+        """Return a layer for each source, the weakest first. Raises SourceError, SourceBusy while a file is written."""
+        before = await self._contents()
+        while True:
+            layers = await asyncio.to_thread(self._read_all)
+            # The sources open their files without asking who writes them: what they read is what was there all along.
+            after = await self._contents()
+            if after == before:
+                return layers
+            before = after
+
+    async def until_quiet(self) -> None:
+        """Return when the files that were busy may be read again."""
+        await asyncio.gather(*(reader.until_quiet() for reader in self._readers.values()))
+
+    async def _contents(self) -> Mapping[Path, bytes]:
+        """Return what the files hold that nobody is writing. One that is absent is the business of its source."""
+        paths = await asyncio.to_thread(_files, self.paths()) if any(self.paths()) else []
+        self._readers = {path: self._readers.get(path) or FileReader(path, str(path), Patience()) for path in paths}
+        return dict(zip(paths, await every(reader.contents() for reader in self._readers.values()), strict=True))
 
     def _read_all(self) -> Sequence[Layer]:
         state: Mapping[str, Any] = {}
@@ -92,14 +114,20 @@ class OwnSources:
             raise SourceError([Fault("", message, Origin("cli", "command line"))]) from None
         except Exception as error:
             # Some sources read their files when they are made. Ours tell where a text is wrong, and quote nothing.
-            faults = [fault for path in self.paths() for fault in _text_faults(path)]
+            faults = [fault for path, kind in self._declared() for fault in _text_faults(path, kind)]
             faults = faults or [Fault("", f"cannot be read: {type(error).__name__}", Origin("source", self.name))]
             raise SourceError(faults) from error
+
+    def _declared(self) -> Iterator[tuple[Path, str]]:
+        """Yield the files that the class's configuration names, with their formats, whatever their names say."""
+        config: Mapping[str, Any] = self._model.model_config
+        for key, kind in _FORMATS.items():
+            yield from ((self._folder / path.expanduser(), kind) for path in _listed(config.get(key)))
 
     def _read(self, source: PydanticBaseSettingsSource, state: Mapping[str, Any]) -> Layer:
         name = _name(source)
         if isinstance(source, DotEnvSettingsSource) and source.env_file_encoding is None:
-            faults = [fault for path in _listed(source.env_file) for fault in _text_faults(path.expanduser())]
+            faults = [fault for path in _listed(source.env_file) for fault in _text_faults(path.expanduser(), "dotenv")]
             if faults:  # pydantic-settings would pass over the lines that it cannot read
                 raise SourceError(faults)
         origins = _origins(self._model, source)
@@ -109,11 +137,15 @@ class OwnSources:
         try:
             values: object = source()
         except Exception as error:
-            raise SourceError([_fault(error, name, origins)]) from error
+            raise SourceError([unreadable(error, origins, name)]) from error
         if not isinstance(values, Mapping):
             message = f"returned {type(values).__name__} where a mapping is needed"
             raise SourceError([Fault("", message, Origin("source", name))])
         return Layer(name, values, origins)
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.exists() and not path.is_dir()]
 
 
 def _sources(model: type[BaseSettings]) -> Sequence[PydanticBaseSettingsSource]:
@@ -161,18 +193,9 @@ def _name(source: PydanticBaseSettingsSource) -> str:
     return "secrets" if isinstance(source, SecretsSettingsSource) else type(source).__name__
 
 
-def _fault(error: Exception, name: str, origins: Mapping[KeyPath, Origin]) -> Fault:
-    named = re.search(r'field "([^"]+)"', str(error)) if isinstance(error, SettingsError) else None
-    if named is None:
-        return Fault("", f"cannot be read: {type(error).__name__}", Origin("source", name))
-    below = origins.unparsed(named[1]) if isinstance(origins, Variables) else None
-    origin = origins.get((named[1],)) or below or Origin("source", name)
-    return Fault(named[1], "is not the JSON that a value of this type needs", origin)
-
-
 def _origins(model: type, source: PydanticBaseSettingsSource) -> Mapping[KeyPath, Origin]:
     if isinstance(source, CliSettingsSource):
-        return _Named(lambda path: Origin("cli", f"--{'.'.join(str(key) for key in path)}"))
+        return _Named(_flag)
     if isinstance(source, DotEnvSettingsSource):
         return Variables(model, source, _dotenv_origins(source))
     if isinstance(source, EnvSettingsSource):
@@ -180,11 +203,17 @@ def _origins(model: type, source: PydanticBaseSettingsSource) -> Mapping[KeyPath
         return Variables(model, source, found)
     if isinstance(source, SecretsSettingsSource):
         return Variables(model, source, _secret_origins(source))
-    for key in _FILE_KEYS[2:]:
+    for key, kind in _FORMATS.items():
         files = _listed(getattr(source, f"{key}_path", None))
         if len(files) == 1:
-            return _file_origins(files[0])
+            return _file_origins(files[0], kind)
     return {(): Origin("source", _name(source))}
+
+
+def _flag(path: KeyPath) -> Origin:
+    # A list is one argument, whatever lies in it.
+    names = itertools.takewhile(lambda key: isinstance(key, str), path)
+    return Origin("cli", f"--{'.'.join(map(str, names))}")
 
 
 class _Named(Mapping[KeyPath, Origin]):
@@ -206,18 +235,18 @@ class _Named(Mapping[KeyPath, Origin]):
         return 0
 
 
-def _file_origins(path: Path) -> Mapping[KeyPath, Origin]:
+def _file_origins(path: Path, kind: str) -> Mapping[KeyPath, Origin]:
     try:
-        text_format, data = formats.format_of(path.name), path.expanduser().read_bytes()
-        formats.parse(text_format, data)
+        data = path.expanduser().read_bytes()
+        formats.parse(kind, data)
     except (OSError, FormatError):
         return {(): Origin("file", str(path))}
-    return Located(str(path), text_format, data)
+    return Located(str(path), kind, data)
 
 
-def _text_faults(path: Path) -> Iterator[Fault]:
+def _text_faults(path: Path, kind: str) -> Iterator[Fault]:
     try:
-        formats.parse(formats.format_of(path.name), path.read_bytes())
+        formats.parse(kind, path.read_bytes())
     except FormatError as error:
         yield Fault("", error.reason, Origin("file", str(path), error.line, error.column))
     except OSError:

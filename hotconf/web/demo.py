@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import math
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from aiohttp import web
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from hotconf.conf import HotConf
-from hotconf.schema import Settings
+from hotconf.schema import Section, Settings
 from hotconf.web.app import config_routes
+from hotconf.web.limits import Limits
 from hotconf.web.pin import pin_snapshot, request_snapshot
 from hotconf.web.problem import Problem, problems
 from hotconf.web.server import Server, messages
@@ -32,6 +35,30 @@ log = logging.getLogger("hotconf.demo")
 
 _LONGEST = 3600.0
 
+_Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
+_Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class LimitsSettings(Section):
+    """Who may come in, how much they may send, and how long they may take: `Limits`, in the file.
+
+    Counts of connections, seconds, and bytes. The next connection or request obeys; no restart is needed. The numbers
+    are far above what a well-behaved client needs. Behind a proxy all clients share its address.
+    """
+
+    connections: _Count = 10_000
+    per_address: _Count = 5_000
+    header_timeout: _Seconds = 30.0
+    body_timeout: _Seconds = 60.0
+    idle_timeout: _Seconds = 3630.0
+    header_size: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 32 * 1024
+    body_size: Annotated[int, Field(ge=0, le=1024 * 1024 * 1024)] = 1024 * 1024
+
+    @functools.cached_property
+    def limits(self) -> Limits:
+        """The same for the server, built once for each configuration: it is asked for at every request."""
+        return Limits(**self.model_dump())
+
 
 class Demo(Settings):
     """What can be configured. `DEMO_MESSAGE` in the environment stands above the file."""
@@ -40,6 +67,7 @@ class Demo(Settings):
 
     message: str = "Before hot reload"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    limits: LimitsSettings = LimitsSettings()
 
 
 def demo_conf(path: Path) -> HotConf[Demo]:
@@ -58,7 +86,7 @@ def demo_server(service: Service, conf: HotConf[Demo], *, host: str, port: int, 
     app = web.Application(middlewares=[problems, safety.middleware(), pin_snapshot(conf)])
     app.add_routes([web.get("/", _message), web.get("/slow", _slow), web.get("/ws", _echo)])
     app.add_routes(config_routes(conf, state=lambda: service.state))
-    server = Server(app, host=host, port=port)
+    server = Server(app, host=host, port=port, limits=lambda: conf.current.limits.limits)
     service.add(server)
     service.every(1.0, _run_of("every second"), name="every second")
     service.every(60.0, _run_of("every minute"), name="every minute")

@@ -38,18 +38,15 @@ _NO_SUCH_ADDRESS = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 class Listener:
-    """One bound socket. `accepted` gets each connection's socket and peer address, while `is_full` says no.
+    """One bound socket. `accepted` gets each connection's socket and peer address, and must not wait.
 
     Running out of descriptors or memory pauses it: the socket stays readable, so that the loop would spin.
     """
 
-    def __init__(
-        self, sock: socket.socket, *, accepted: Callable[[socket.socket, object], None], is_full: Callable[[], bool]
-    ) -> None:
+    def __init__(self, sock: socket.socket, *, accepted: Callable[[socket.socket, object], None]) -> None:
         self.place = place_of(sock.getsockname())
         self._sock = sock
         self._accepted = accepted
-        self._is_full = is_full
         self._loop = asyncio.get_running_loop()
         self._file = _identity(sock)
         self._timer: asyncio.TimerHandle | None = None
@@ -95,9 +92,9 @@ class Listener:
 
     def _accept(self) -> None:
         for _ in range(_ACCEPT_BATCH):
-            if self._is_full() or not self._accept_one():
+            if not self._accept_one():
                 break
-        if self._is_full() or self._starved:
+        if self._starved:
             self._pause()
             self._timer = self._loop.call_later(_ACCEPT_PAUSE, self._resume)
 

@@ -10,25 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import functools
 import logging
-import sys
-import termios
-from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, hdrs, web
 from aiohttp.log import access_logger
 
+from hotconf.web.connection import Connection, connection_of, expect_close, unread, unsent
+from hotconf.web.limits import (
+    BodyTimeout,
+    Door,
+    Limits as Limits,  # noqa: PLC0414 - offered with the server that takes them
+    Seat,
+    answer,
+)
 from hotconf.web.listener import Listener, bind_tcp, bind_unix, place_of
 
 if TYPE_CHECKING:
     import socket
     import ssl
-    from asyncio.trsock import TransportSocket
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 
     Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -41,20 +45,8 @@ _FLUSH_TIMEOUT = 1.0
 _CLOSE_TIMEOUT = 1.0
 _CLEANUP_TIMEOUT = 0.5
 
+_DEFAULT_LIMITS = Limits()
 _WS_ENDS = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on connections, kept before a byte is parsed. None: no bound.
-
-    Above `connections` nothing is accepted: clients wait in the kernel's queue. A connection above `per_address`,
-    from one IP address, is closed at once. `handshake` is the time a TLS client has, in seconds.
-    """
-
-    connections: int | None = None
-    per_address: int | None = None
-    handshake: float = 10.0
 
 
 class Server:
@@ -64,6 +56,7 @@ class Server:
     for logs. With port 0 the kernel chooses: `port`, `addresses`, `url` and `name` tell what was bound once start
     returns. `idle_linger` is how long, in seconds, an idle connection is still answered in a drain. Off by default:
     the access log (`aiohttp.access`) and `handler_cancellation`, so that a client that leaves cancels no handler.
+    `limits` may be a function, which is asked for each connection and each request: what it returns then is obeyed.
     """
 
     def __init__(
@@ -79,7 +72,7 @@ class Server:
         idle_linger: float = 0.3,
         access_log: bool = False,
         handler_cancellation: bool = False,
-        limits: Limits = Limits(),
+        limits: Limits | Callable[[], Limits] = _DEFAULT_LIMITS,
     ) -> None:
         self.host = host
         self.port = port
@@ -92,7 +85,7 @@ class Server:
         self._idle_linger = idle_linger
         self._access_log = access_log
         self._handler_cancellation = handler_cancellation
-        self._limits = limits
+        self._door = Door(limits if callable(limits) else lambda: limits)
         self._requested_port = port
         self._runner: web.AppRunner | None = None
         self._listeners: list[Listener] = []
@@ -115,6 +108,11 @@ class Server:
         if self.unix_socket is not None:
             return f"{scheme}://unix:{self.unix_socket}:"
         return f"{scheme}://{place_of((self.host, self.port))}"
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How often a client was refused since the server was made, by the limit that it met: every one, 0 too."""
+        return self._door.refused
 
     @property
     def draining(self) -> asyncio.Event:
@@ -165,6 +163,7 @@ class Server:
         self._draining.set()
         self._close_listeners()
         self._drop_arriving()
+        self._door.close()
         transports = self._transports()
         # Cleared first: a hook that raises must not run again when a caller stops once more to be sure.
         runner, self._runner = self._runner, None
@@ -185,7 +184,7 @@ class Server:
         else:
             bound = await bind_tcp(self.host, self._requested_port, reuse_port=self._reuse_port)
             self.port = bound[0].getsockname()[1]
-        return [Listener(sock, accepted=self._accepted, is_full=self._is_full) for sock in bound]
+        return [Listener(sock, accepted=self._accepted) for sock in bound]
 
     async def _set_up(self) -> None:
         self._runner = web.AppRunner(
@@ -201,50 +200,54 @@ class Server:
         factory = _serving(self._runner)
         factory.request_handler = functools.partial(self._answer, factory.request_handler)
 
-    def _is_full(self) -> bool:
-        limit = self._limits.connections
-        return limit is not None and len(self._connections()) + len(self._arriving) >= limit
-
     def _accepted(self, sock: socket.socket, peer: object) -> None:
         host = _host_of(peer)
-        if self._is_crowded(host):
-            sock.close()
+        if reason := self._door.refusal(host):
+            self._turn_away(sock, reason)
             return
         sock.setblocking(False)
-        task = asyncio.get_running_loop().create_task(self._adopt(sock))
-        self._arriving[task] = _Arrival(sock, host)
+        seat = Seat(self._door, host)
+        task = asyncio.get_running_loop().create_task(self._adopt(sock, seat))
+        self._arriving[task] = _Arrival(sock, seat)
         task.add_done_callback(self._arrived)
 
-    def _is_crowded(self, host: str | None) -> bool:
-        limit = self._limits.per_address
-        if limit is None or host is None:
-            return False
-        connected = (_host_of(connection.peername) for connection in self._connections())
-        arriving = (arrival.host for arrival in self._arriving.values())
-        return [*connected, *arriving].count(host) >= limit
+    def _turn_away(self, sock: socket.socket, reason: str) -> None:
+        self._door.count(reason)
+        if reason == "connections" and self._ssl_context is None:
+            self._door.turn_away(sock)
+        else:
+            sock.close()
 
-    async def _adopt(self, sock: socket.socket) -> None:
+    async def _adopt(self, sock: socket.socket, seat: Seat) -> None:
         loop = asyncio.get_running_loop()
-        factory = _serving(self._runner)
+        factory = functools.partial(Connection, _serving(self._runner), door=self._door, seat=seat)
         if self._ssl_context is None:
             await loop.connect_accepted_socket(factory, sock)
             return
-        await loop.connect_accepted_socket(
-            factory,
-            sock,
-            ssl=self._ssl_context,
-            ssl_handshake_timeout=self._limits.handshake,
-            # The default is 30 s, in which a client that never answers the goodbye would hold a drain.
-            ssl_shutdown_timeout=_CLOSE_TIMEOUT,
-        )
+        patience = self._door.limits().handshake_timeout
+        gives_up_at = loop.time() + patience
+        try:
+            await loop.connect_accepted_socket(
+                factory,
+                sock,
+                ssl=self._ssl_context,
+                ssl_handshake_timeout=patience,
+                # The default is 30 s, in which a client that never answers the goodbye would hold a drain.
+                ssl_shutdown_timeout=_CLOSE_TIMEOUT,
+            )
+        except ConnectionAbortedError:
+            if loop.time() >= gives_up_at:
+                self._door.count("handshake_timeout")
+            raise
 
     def _arrived(self, task: asyncio.Task[Any]) -> None:
         arrival = self._arriving.pop(task)
-        if task.cancelled():
-            arrival.sock.close()
-        elif error := task.exception():
-            arrival.sock.close()
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             log.debug("%s: a connection failed before its first request: %r", self.name, error)
+        if task.cancelled() or error is not None:
+            arrival.sock.close()
+            arrival.seat.leave()
 
     # Serving
 
@@ -252,7 +255,13 @@ class Server:
         """Answer one request. Registered by task: until that ends, the response is still being written."""
         task = self._register(request)
         try:
-            response = _unavailable() if self._cutting else await handle(request)
+            response = self._refusal(request)
+            if response is None:
+                response = await handle(request)
+        except BodyTimeout:
+            if request.writer.output_size:
+                raise
+            response = answer(HTTPStatus.REQUEST_TIMEOUT)
         except web.HTTPException as refusal:
             self._end_after(request, refusal)
             raise
@@ -265,31 +274,37 @@ class Server:
         self._end_after(request, response)
         return response
 
+    def _refusal(self, request: web.BaseRequest) -> web.StreamResponse | None:
+        return _unavailable() if self._cutting else connection_of(request).refusal(request)
+
     def _register(self, request: web.BaseRequest) -> asyncio.Task[Any]:
         task = _current_task()
         # A plain tuple, of the request and when it began: this runs once a request.
         self._in_flight[task] = request, self._time()
         task.add_done_callback(self._answered)
         request[_SERVER] = self
+        connection_of(request).begin(request)
         if self._last_words:
             self._announce_end(request)
         return task
 
     def _answered(self, task: asyncio.Task[Any]) -> None:
-        self._in_flight.pop(task, None)
+        request, _ = self._in_flight.pop(task)
+        connection_of(request).end(request)
 
     def _announce_end(self, request: web.BaseRequest) -> None:
         if self._is_last(request):
-            _expect_close(request)
+            expect_close(request)
 
     def _end_after(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        broken = connection_of(request).settle_body(request)
         # Also where the request was asked, before the drain, whether it keeps its connection: it remembers its answer.
-        if self._is_last(request) and isinstance(response, web.StreamResponse):
+        if (broken or self._is_last(request)) and isinstance(response, web.StreamResponse):
             response.force_close()
 
     def _is_last(self, request: web.BaseRequest) -> bool:
         """Whether this answer ends its connection: in a drain, unless pipelined requests were read behind it."""
-        return self._last_words and not _has_queued(request.protocol)
+        return self._last_words and not connection_of(request).has_queued()
 
     # Draining
 
@@ -311,7 +326,7 @@ class Server:
         # Without TLS a connection arrives by itself, within a turn or two, and its first request may be waiting.
         if self._ssl_context is not None:
             for task, arrival in self._arriving.items():
-                if not _unread(arrival.sock):
+                if not unread(arrival.sock):
                     task.cancel()
 
     async def _come_to_rest(self, *, lingers_until: float, deadline: float) -> bool:
@@ -342,7 +357,7 @@ class Server:
         """Close each connection on which nothing runs, waits to be read or waits to be sent."""
         self._drop_stalled_handshakes()
         for connection in self._connections():
-            if _is_idle(connection):
+            if connection.is_idle():
                 # close() would end only the connection's task and leave its transport open; force_close() ends both.
                 connection.force_close()
 
@@ -366,7 +381,7 @@ class Server:
         sending = (
             f"response to {_host_of(connection.peername) or 'a local client'}"
             for connection in self._connections()
-            if connection not in answering and _unsent(connection.transport)
+            if connection not in answering and unsent(connection.transport)
         )
         return (*running, *sending)
 
@@ -374,8 +389,9 @@ class Server:
         """Return them all. To be asked before closing: a connection told to close forgets its transport."""
         return [connection.transport for connection in self._connections() if connection.transport is not None]
 
-    def _connections(self) -> list[web.RequestHandler]:
-        return [] if self._runner is None or self._runner.server is None else self._runner.server.connections
+    def _connections(self) -> list[Connection]:
+        serving = None if self._runner is None else self._runner.server
+        return [] if serving is None else cast("list[Connection]", serving.connections)
 
 
 _SERVER = web.RequestKey("server", Server)
@@ -430,7 +446,7 @@ class _Arrival(NamedTuple):
     """A connection that was accepted and has no transport yet: a TLS handshake is under way."""
 
     sock: socket.socket
-    host: str | None
+    seat: Seat
 
 
 def _describe(request: web.BaseRequest, age: float) -> str:
@@ -449,52 +465,10 @@ def _current_task() -> asyncio.Task[Any]:
     return task
 
 
-# What is used of aiohttp's connections and requests. Their `_waiter`, `_messages` and `_message` are private, and are
-# touched nowhere else.
-
-
 def _serving(runner: web.AppRunner | None) -> web.Server:
     if runner is None or runner.server is None:
         raise ConnectionAbortedError("the server has stopped")
     return runner.server
-
-
-def _is_idle(connection: web.RequestHandler) -> bool:
-    """Whether nothing runs on it, waits to be read, or waits to be sent.
-
-    A connection whose task waits for a request runs none: aiohttp's own keep-alive timer asks the same.
-    """
-    transport = connection.transport
-    waiter = getattr(connection, "_waiter", None)
-    if transport is None or waiter is None or waiter.done():
-        return False
-    return not _unread(transport.get_extra_info("socket")) and not _unsent(transport)
-
-
-def _has_queued(connection: web.RequestHandler) -> bool:
-    return bool(getattr(connection, "_messages", ()))
-
-
-def _expect_close(request: web.BaseRequest) -> None:
-    """Treat the request as if its client had sent `Connection: close`.
-
-    Response.force_close() does the same, but a handler that sends its answer itself has sent the headers by the time
-    we see it.
-    """
-    message = getattr(request, "_message", None)
-    if message is not None:
-        request._message = message._replace(should_close=True)  # noqa: SLF001 - see above
-
-
-def _unread(sock: socket.socket | TransportSocket) -> int:
-    """Return the number of bytes that arrived and were not read yet; 0 for a closed socket."""
-    with contextlib.suppress(OSError, ValueError):
-        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
-    return 0
-
-
-def _unsent(transport: asyncio.WriteTransport | None) -> int:
-    return 0 if transport is None else transport.get_write_buffer_size()
 
 
 def _abort(transports: Iterable[asyncio.Transport]) -> None:

@@ -85,3 +85,16 @@ async def test_a_plain_model_reads_the_variables_as_keys(path):
     conf = HotConf(Plain, files=[path])
     await conf.reload()
     assert conf.current.MESSAGE == "hi"
+
+
+@pytest.mark.parametrize("declared", [False, True])
+async def test_a_variable_that_is_no_json_is_blamed_with_its_line(path, declared):
+    path.write_text("APP_MESSAGE=hi\n\nAPP_DATABASE={hunter2\n")
+
+    class Declared(App):
+        model_config = {"env_file": path if declared else None}
+
+    report = await HotConf(Declared, files=[] if declared else [path]).reload()
+    assert list(map(str, report.faults)) == [
+        f"{path}:3:1: database: is not the JSON that a value of this type needs",
+    ]

@@ -1,5 +1,6 @@
 """The class's own sources: found where pydantic-settings finds them, and blamed by their full names."""
 
+import asyncio
 import json
 import os
 
@@ -8,6 +9,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
 
 from hotconf import ConfigError, HotConf, Settings
+from hotconf.sources.own import OwnSources
 from tests.heart import QUIET, until
 
 
@@ -131,6 +133,9 @@ def test_a_variable_of_the_same_name_without_the_prefix_is_not_blamed(monkeypatc
         ({"OWN_TAGS": "[1,"}, "env OWN_TAGS: tags: is not the JSON that a value of this type needs"),
         ({"OWN_POOL": "{"}, "env OWN_POOL: pool: is not the JSON"),
         ({"OWN_POOL__HOSTS": "a,b"}, "env OWN_POOL__HOSTS: pool: is not the JSON"),
+        ({"OWN_POOL__HOSTS__0": "a"}, "env OWN_POOL__HOSTS__0: pool.hosts: input should be a valid list"),
+        ({"OWN_POOLS__A__SIZE__C": "1"}, "env OWN_POOLS__A__SIZE__C: pools.a.size: input should be a valid integer"),
+        ({"OWN_POOL": "{}", "OWN_POOL__HOSTS": "a"}, "env OWN_POOL__HOSTS: pool: is not the JSON"),
         ({"OWN_POOL__NAME": "{", "OWN_POOL__HOSTS": "[1,"}, "env OWN_POOL__HOSTS: pool: is not the JSON"),
     ],
     ids=str,
@@ -308,3 +313,70 @@ def test_a_source_may_look_at_what_the_stronger_ones_said(monkeypatch):
     conf = conf_of(Chained)
     conf.load()
     assert conf.current.secret_key == "for main"
+
+
+def test_a_dotenv_may_have_any_name(tmp_path):
+    path = tmp_path / "app.conf"
+    path.write_text("\nOWN_PORT=7\n")
+    conf = conf_of(own_with(env_file=path))
+    conf.load()
+    assert (conf.current.port, str(conf.explain("port").origin)) == (7, f"{path}:2:1")
+
+
+@pytest.mark.parametrize("name", ["app.toml", "settings.conf"])
+def test_a_file_of_a_custom_source_that_does_not_parse_is_the_one_that_is_blamed(tmp_path, name):
+    path, folder = tmp_path / name, tmp_path / "secrets"
+    folder.mkdir()
+    path.write_text("port = \n")
+
+    class Toml(Own):
+        model_config = {"toml_file": path, "secrets_dir": folder}
+
+        @classmethod
+        def settings_customise_sources(cls, settings_cls, file_secret_settings, **_others):
+            return TomlConfigSettingsSource(settings_cls), file_secret_settings
+
+    assert fault_of(Toml).startswith(f"{path}:1:8: ")
+
+
+async def test_I5_half_a_dotenv_of_the_class_is_not_read(tmp_path):
+    path = tmp_path / ".env"
+    path.write_text("OWN_PORT=1\nOWN_API_URL=one\n")
+    conf = conf_of(own_with(env_file=path))
+    conf.load()
+    with path.open("w") as writer:
+        writer.write("OWN_PORT=2\n")
+        writer.flush()
+        reload = asyncio.create_task(conf.reload())
+        done, _ = await asyncio.wait({reload}, timeout=0.3)
+        assert not done
+        writer.write("OWN_API_URL=two\n")
+    assert (await reload).outcome == "applied"
+    assert (conf.current.port, conf.current.api) == (2, "two")
+    assert conf.status.sources[-1]["protection"] == "lease"
+
+
+async def test_I5_a_dotenv_of_the_class_that_changes_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    path = tmp_path / ".env"
+    path.write_text("OWN_PORT=1\n")
+    conf = conf_of(own_with(env_file=path))
+    real = OwnSources._read_all
+
+    def read_all(own):
+        layers = real(own)
+        path.write_text("OWN_PORT=2\n")
+        return layers
+
+    monkeypatch.setattr(OwnSources, "_read_all", read_all)
+    conf.load()
+    assert conf.current.port == 2
+
+
+def test_an_item_of_an_argument_is_blamed_on_the_argument():
+    arguments = own_with(cli_parse_args=["--pools", json.dumps({"a": {"hosts": ["x", [1]]}})])
+    assert fault_of(arguments).startswith("--pools.a.hosts: pools.a.hosts.1: ")
+
+
+def test_a_secret_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "own_port").write_bytes(b"\xff\xfe")
+    assert fault_of(own_with(secrets_dir=tmp_path)) == f"{tmp_path}/own_port: port: is not UTF-8 text"
