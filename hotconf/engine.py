@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hotconf.abc import Hinting, Settling
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning
 from hotconf.inbox import Inbox, Request
+from hotconf.redact import trail
 from hotconf.watch import Watcher
 
 if TYPE_CHECKING:
@@ -161,8 +162,9 @@ class Engine:
             try:
                 async for _ in source.changes():
                     self.hint(source.name)
-            except Exception:
-                log.exception("source %s stopped telling of changes; trying again in %s s", source.name, self._pause)
+            except Exception as error:  # noqa: BLE001 - logged with its traceback
+                message = "source %s stopped telling of changes; trying again in %s s\n%s"
+                log.error(message, source.name, self._pause, trail(error))  # noqa: TRY400 - not its text
             await asyncio.sleep(self._pause)
 
     _pause = 1.0

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import re
+import traceback
 from collections.abc import Mapping, Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +214,11 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     text = _QUOTED_INPUT.sub(f"input_value={MASK}, input_type=", text)
     # Whatever the case: validators fold it.
     return re.sub("|".join(map(_pattern, longest_first)), MASK, text, flags=re.IGNORECASE)
+
+
+def trail(error: BaseException) -> str:
+    """Return the traceback of an error without its text, which may quote any value at all: for foreign code."""
+    return "".join((*traceback.format_tb(error.__traceback__), type(error).__name__))
 
 
 def _pattern(secret: str) -> str:

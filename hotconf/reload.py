@@ -13,7 +13,6 @@ import functools
 import itertools
 import logging
 import time
-import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
@@ -26,7 +25,7 @@ from hotconf.explain import Origins
 from hotconf.guard import guard
 from hotconf.keys import canonical
 from hotconf.merge import Merged, merge
-from hotconf.redact import digest, document, scrub, secrets_in
+from hotconf.redact import digest, document, scrub, secrets_in, trail
 from hotconf.report import Fault, Report
 from hotconf.schema import fields
 from hotconf.snapshot import Snapshot
@@ -147,7 +146,7 @@ class Reloader(Generic[S]):
             report = self._report(trip, "rejected", stage=rejection.stage, faults=rejection.faults)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             unforeseen = "a reload failed in an unforeseen way; what was running stays in force\n%s"
-            log.error(unforeseen, _where(error))  # noqa: TRY400 - not its text
+            log.error(unforeseen, trail(error))  # noqa: TRY400 - not its text
             fault = Fault("", f"unforeseen {type(error).__name__}, see the log")
             report = self._report(trip, "rejected", stage="read", faults=[fault])
         finally:
@@ -307,11 +306,6 @@ def _everything(settings: Any) -> tuple[KeyPath, ...]:
     model: type = type(settings)
     names = (*fields(model), *(getattr(settings, "__pydantic_extra__", None) or ()))
     return tuple((name,) for name in names) or ((),)
-
-
-def _where(error: Exception) -> str:
-    """Return the traceback of an error without its text, which may quote any value at all."""
-    return "".join((*traceback.format_tb(error.__traceback__), type(error).__name__))
 
 
 def _log(report: Report, phase: Phase) -> None:

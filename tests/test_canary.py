@@ -431,6 +431,19 @@ async def test_I11_an_unforeseen_error_shows_its_place_and_not_its_text(outputs,
     outputs.check()
 
 
+async def test_I11_what_a_source_raises_while_it_is_followed_is_not_quoted(outputs, caplog):
+    class Followed(Failing):
+        async def changes(self):
+            raise ConnectionError(CANARY)
+            yield
+
+    conf = HotConf(App, sources=[Followed(None)], options=QUIET)
+    async with conf.running(signals=()):
+        await until(lambda: "stopped telling of changes" in caplog.text)
+        outputs.add_conf(conf)
+    outputs.check()
+
+
 async def test_I11_a_change_of_every_secret_is_told_by_path_alone(outputs, tmp_path):
     path = written(tmp_path, GOOD)
     conf = HotConf(App, files=[File(path)], options=Options(poll=0.1))

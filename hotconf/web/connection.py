@@ -13,7 +13,7 @@ import fcntl
 import sys
 import termios
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
