@@ -20,6 +20,7 @@ from hotconf.engine import Engine, EngineThread
 from hotconf.errors import ConfigError, Draining, NotRunning, SchemaError
 from hotconf.holder import Holder
 from hotconf.options import Options
+from hotconf.reading import Patience
 from hotconf.reload import Reloader, refuse_reentry
 from hotconf.signals import SignalRouter
 from hotconf.sources.dotenv import Dotenv
@@ -371,7 +372,7 @@ def _compose(
     """Return every source, the weakest first."""
     stack: list[Source | LayeredSource] = [_as_source(source, model, options) for source in sources]
     if issubclass(model, BaseSettings):
-        stack.append(OwnSources(model))
+        stack.append(OwnSources(model, Patience(options.size_limit, options.settle, options.max_wait)))
         if defaults := default_objects(model):
             stack.insert(0, Given(defaults, kind="default"))
     if init:

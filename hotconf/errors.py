@@ -102,7 +102,10 @@ class NotRunning(HotconfError):  # noqa: N818 - the public name; it reads as wha
     """No engine is running: not yet, not any more, or not in this forked child."""
 
     def __str__(self) -> str:
-        return "no engine is running here, so nothing was reloaded and what was running stays in force: enter running() first"
+        return (
+            "no engine is running here, so nothing was reloaded and what was running stays in force: "
+            "enter running() first"
+        )
 
 
 class SignalsUnavailable(HotconfError):  # noqa: N818 - the public name; it reads as what happened

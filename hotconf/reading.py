@@ -141,9 +141,9 @@ class FileReader:
             self._refuse(f"is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}, not a file")
         quiet = nobody_writes(descriptor)
         self.protection = "settle" if quiet is None else "lease"
-        if quiet is False:
-            return None
         data = self._bytes(descriptor)
+        if quiet is False:
+            return data if self._is_accepted(data) else None  # somebody may hold a file open and write nothing
         status = os.fstat(descriptor)
         self._stamp = status.st_ino, status.st_size, status.st_mtime_ns
         # A writer may have come and gone during the read. If it is gone, a second read has what it left.

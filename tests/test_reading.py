@@ -134,6 +134,13 @@ async def test_content_that_runs_already_need_not_stand_still(path, no_leases):
     assert await found.layer() == "the layer"
 
 
+async def test_a_writer_that_holds_the_running_content_open_stops_nobody(path):
+    found = reader(path, max_wait=30)
+    first = await found.layer()
+    with path.open("a"):
+        assert await found.layer() is first
+
+
 async def test_unchanged_bytes_are_not_parsed_again(path, monkeypatch):
     found = reader(path)
     first = await found.layer()

@@ -143,6 +143,6 @@ def _greet(url: str, path: Path) -> None:
     }
     width = max(map(len, advice))
     lines = [f"  {what:<{width}}  {outcome}" for what, outcome in advice.items()]
-    print(
-        f"hotconf demo: {url} with {path}, pid {pid}", "", "Try, in another terminal:", *lines, "", sep="\n", flush=True
-    )
+    text = "\n".join([f"hotconf demo: {url} with {path}, pid {pid}", "", "Try, in another terminal:", *lines, ""])
+    with contextlib.suppress(OSError):  # nobody reads it: a closed terminal or pipe is no reason to stop serving
+        print(text, flush=True)

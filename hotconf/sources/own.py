@@ -48,9 +48,10 @@ class OwnSources:
     required = True
     guarded = False  # a variable that is gone was taken away by somebody
 
-    def __init__(self, model: type[BaseSettings]) -> None:
+    def __init__(self, model: type[BaseSettings], patience: Patience | None = None) -> None:
         self.name = f"sources of {model.__name__}"
         self._model = model
+        self._patience = patience or Patience()
         self._folder = Path.cwd()
         self._found: list[Path] = []  # named by the sources themselves, known once they were built
         self._readers: dict[Path, FileReader] = {}
@@ -84,7 +85,7 @@ class OwnSources:
     async def _contents(self) -> Mapping[Path, bytes]:
         """Return what the files hold that nobody is writing. One that is absent is the business of its source."""
         paths = await asyncio.to_thread(_files, self.paths()) if any(self.paths()) else []
-        self._readers = {path: self._readers.get(path) or FileReader(path, str(path), Patience()) for path in paths}
+        self._readers = {path: self._readers.get(path) or FileReader(path, str(path), self._patience) for path in paths}
         return dict(zip(paths, await every(reader.contents() for reader in self._readers.values()), strict=True))
 
     def _read_all(self) -> Sequence[Layer]:

@@ -23,7 +23,7 @@ from hotconf.web.connection import Connection, connection_of, expect_close, unre
 from hotconf.web.limits import (
     BodyTimeout,
     Door,
-    Limits as Limits,  # noqa: PLC0414 - offered with the server that takes them
+    Limits,
     Seat,
     answer,
 )
