@@ -122,6 +122,8 @@ class _Comparison:
         for key, item in new.items():
             if type(keys.get(key, _MISSING)) is not type(key):  # 1 and True are the same key to a dictionary
                 self.changed.append((*path, key_text(key)))
+            elif _is_unchanged(old[key], item):
+                parts[key] = old[key]
             elif old[key] is not item and not _is_same_atom(old[key], item):
                 shared = self.share(old[key], item, (*path, key_text(key)))
                 if shared is not item:
@@ -143,6 +145,12 @@ def _is_same_atom(old: Any, new: Any) -> bool:
     kind = type(new)
     exact = kind in _ATOMS and not (kind is float and new == 0)
     return exact and kind is type(old) and bool(old == new)
+
+
+def _is_unchanged(old: Any, new: Any) -> bool:
+    """Whether a part is one of equal atoms that may be shared: what `share` would find, for less."""
+    kind = new.__class__
+    return kind is old.__class__ and _is_model(kind) and not _has_own_state(kind) and _are_same_atoms(old, new)
 
 
 def _are_same_atoms(old: Any, new: Any) -> bool:

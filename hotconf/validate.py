@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings
 
 from hotconf import keypath
-from hotconf.merge import are_atoms, lookup, origin_in, present
+from hotconf.merge import ATOMS, are_atoms, lookup, origin_in, present
 from hotconf.redact import scrub, secrets_in, visible
 from hotconf.report import Fault
 from hotconf.schema import Field, Shape, below, fields, opened, shape_at, spellings, suggest
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _MOST_FAULTS = 1000
 """More of them is another kind of file, and reports are kept."""
 
-_ATOMS = frozenset({str, int, float, bool, type(None)})
 _BY_RULE = {"value_error", "assertion_error"}
 _UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 
@@ -49,7 +48,9 @@ def validate(model: type[BaseModel], merged: Merged) -> Any:
     The settings share nothing with the layers. A validator of the class may raise anything at all; whatever it is
     becomes a fault.
     """
-    odd = [_odd_key(merged, path) for path in _odd_keys(Shape(models=(model,)), merged.values, ())]
+    # What a key may be depends on where it lies, which is dear to find out: only asked where any key is no string.
+    odd_keys = () if _has_only_text_keys(merged.values) else _odd_keys(Shape(models=(model,)), merged.values, ())
+    odd = [_odd_key(merged, path) for path in odd_keys]
     if odd:
         raise Invalid(odd)
     try:
@@ -62,16 +63,24 @@ def validate(model: type[BaseModel], merged: Merged) -> Any:
         raise Invalid([Fault("", scrub(_crash(error), secrets_in(model, merged.values)))]) from None
 
 
+def _has_only_text_keys(value: Any) -> bool:
+    if isinstance(value, (dict, Mapping)):
+        if not _all_text(value):
+            return False
+        value = value.values()
+    if are_atoms(value):
+        return True
+    return all(_has_only_text_keys(item) for item in value if type(item) not in ATOMS and _is_container(item))
+
+
 def _odd_keys(shape: Shape, value: Any, path: KeyPath) -> Iterator[tuple[Any, ...]]:
     """Yield the paths of keys that are no strings where a model has its fields; a dictionary may have any."""
     shape = opened(shape)
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
     if isinstance(value, Mapping) and shape.models and not shape.values and not shape.opaque:
-        yield from ((*path, key) for key in value if not isinstance(key, str)) if not _all_text(value) else ()
-    if are_atoms(value.values() if isinstance(value, Mapping) else value):
-        return
+        yield from ((*path, key) for key in value if not isinstance(key, str))
     for key, item in pairs:
-        if type(item) not in _ATOMS and _is_container(item):
+        if type(item) not in ATOMS and _is_container(item):
             yield from _odd_keys(below(shape, key if isinstance(key, int) else str(key)), item, (*path, key))
 
 
@@ -92,9 +101,9 @@ def _copy(value: Any) -> Any:
     if type(value) in (dict, list) and are_atoms(value.values() if type(value) is dict else value):
         return value.copy()
     if isinstance(value, Mapping):
-        return {key: item if type(item) in _ATOMS else _copy(item) for key, item in value.items()}
+        return {key: item if type(item) in ATOMS else _copy(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [item if type(item) in _ATOMS else _copy(item) for item in value]
+        return [item if type(item) in ATOMS else _copy(item) for item in value]
     return value
 
 
