@@ -128,7 +128,8 @@ class _ConfigService:
     def _is_current(self, request: web.Request, view: _View) -> bool:
         """Whether a client that wants to wait has what is in force; a foreign token has nothing of ours."""
         tags = [etag.value for etag in request.if_none_match or ()]
-        if any(tag != "*" and not _TOKEN.fullmatch(tag) for tag in tags):
+        unreadable = "If-None-Match" in request.headers and not tags
+        if unreadable or any(tag != "*" and not _TOKEN.fullmatch(tag) for tag in tags):
             raise Problem(HTTPStatus.BAD_REQUEST, "If-None-Match holds no token of this service: leave it out once")
         return any(tag in ("*", view.tag) for tag in tags)
 
