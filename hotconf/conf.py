@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
-from hotconf import schema
+import hotconf.schema as schema
 from hotconf.engine import Engine, EngineThread
 from hotconf.errors import ConfigError, Draining, NotRunning, SchemaError
 from hotconf.holder import Holder

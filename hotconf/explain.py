@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel
 
-from hotconf import keypath
+import hotconf.keypath as keypath
 from hotconf.diff import differences
 from hotconf.keypath import KeyPath
 from hotconf.merge import Merged, origin_in

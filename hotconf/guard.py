@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hotconf import keypath
+import hotconf.keypath as keypath
 from hotconf.merge import ATOMS, are_atoms, leaves, merge, origin_in
 from hotconf.report import Fault
 

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, TypeVar, cast
 
-from hotconf import formats
+import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceBusy, SourceError
 from hotconf.formats.located import Located
 from hotconf.layer import Layer

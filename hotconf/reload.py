@@ -17,7 +17,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
-from hotconf import keypath
+import hotconf.keypath as keypath
 from hotconf.change import Change
 from hotconf.diff import compare
 from hotconf.errors import NotLoaded, ReentrantReload, SourceError

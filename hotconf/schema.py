@@ -34,7 +34,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from typing_extensions import is_typeddict  # unlike typing's, it knows the classes that pydantic asks for
 
-from hotconf import keypath
+import hotconf.keypath as keypath
 from hotconf.errors import SchemaError
 
 if TYPE_CHECKING:

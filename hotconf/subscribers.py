@@ -13,7 +13,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hotconf import keypath
+import hotconf.keypath as keypath
 from hotconf.change import Change
 from hotconf.diff import differences
 from hotconf.errors import Refuse

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings
 
-from hotconf import keypath
+import hotconf.keypath as keypath
 from hotconf.merge import ATOMS, are_atoms, lookup, origin_in, present
 from hotconf.redact import scrub, secrets_in, visible
 from hotconf.report import Fault

@@ -1,4 +1,4 @@
-"""What the tests of the corridor share: a settings class, sources that wait or fail on command, and a recorder."""
+"""What the tests of the pipeline share: a settings class, sources that wait or fail on command, and a recorder."""
 
 import asyncio
 from contextlib import suppress

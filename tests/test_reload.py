@@ -25,7 +25,7 @@ class Strict(Settings):
         return port
 
 
-class Station:
+class Bench:
     """One way to make a reload fail, and to mend it."""
 
     def __init__(self, tmp_path):
@@ -85,13 +85,13 @@ STATIONS = [
 
 @pytest.mark.parametrize("fault", STATIONS)
 async def test_I1_whatever_fails_the_last_good_one_stays_in_force_and_mending_recovers(tmp_path, fault):
-    station = Station(tmp_path)
-    conf, heard = station.conf, []
+    bench = Bench(tmp_path)
+    conf, heard = bench.conf, []
     conf.on_change(lambda change: heard.append(change.new.port))
     async with conf.running(signals=()):
         for number in range(1, 11):
             before = conf.snapshot
-            getattr(station, fault)()
+            getattr(bench, fault)()
             report = await conf.reload()
             assert report.outcome == "rejected", report
             assert report.faults
@@ -99,7 +99,7 @@ async def test_I1_whatever_fails_the_last_good_one_stays_in_force_and_mending_re
             assert conf.snapshot is before
             assert conf.current is before.settings
             assert (conf.status.consecutive_failures, conf.status.degraded) == (1, ("the last reload was rejected",))
-            station.mend(100 + number)
+            bench.mend(100 + number)
             assert (await conf.reload()).outcome == "applied"
             assert conf.current.port == 100 + number
             assert (conf.status.consecutive_failures, conf.status.degraded) == (0, ())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from hotconf import formats
+import hotconf.formats as formats
 from hotconf.keypath import KeyPath
 from hotconf.origin import Origin
 

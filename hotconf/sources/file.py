@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hotconf import formats
+import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceError
 from hotconf.layer import Layer
 from hotconf.origin import Origin

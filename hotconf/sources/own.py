@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.sources import DefaultSettingsSource
 
-from hotconf import formats
+import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceError
 from hotconf.formats.located import Located
 from hotconf.keypath import KeyPath

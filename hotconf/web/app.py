@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
 
-from hotconf import keypath
+import hotconf.keypath as keypath
 from hotconf.explain import part
 from hotconf.redact import shown
 from hotconf.web.feed import Feed

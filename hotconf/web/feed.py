@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from hotconf import keypath
+import hotconf.keypath as keypath
 from hotconf.explain import part
 from hotconf.keypath import touches
 from hotconf.redact import shown
