@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import os
@@ -16,12 +17,16 @@ from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
 import hotconf.schema as schema
+from hotconf.candidate import Resource
+from hotconf.draft import Rules
 from hotconf.engine import Engine, EngineThread
+from hotconf.errand import Errand, Rollback
 from hotconf.errors import ConfigError, Draining, NotRunning, SchemaError
 from hotconf.holder import Holder
 from hotconf.options import Options
 from hotconf.reading import Patience
 from hotconf.reload import Reloader, refuse_reentry
+from hotconf.resources import Resources
 from hotconf.signals import SignalRouter
 from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.file import File
@@ -33,16 +38,21 @@ from hotconf.subscribers import Subscribers, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from types import TracebackType
 
-    from hotconf.abc import LayeredSource, Observer, Source
+    from hotconf.abc import LayeredSource, Observer, Source, Subscriber
+    from hotconf.candidate import Candidate
     from hotconf.explain import Explanation
+    from hotconf.history import Generation
     from hotconf.inbox import Inbox
+    from hotconf.keypath import KeyPath
     from hotconf.layer import Layer
     from hotconf.report import Report
 
 S = TypeVar("S", bound=BaseModel)
-F = TypeVar("F", bound="Callable[..., Any]")
+R = TypeVar("R")
+F = TypeVar("F", bound="Callable[..., Any] | Subscriber[Any]")
 
 log = logging.getLogger("hotconf")
 
@@ -72,14 +82,7 @@ class HotConf(Holder[S]):
         self.options = options or Options()
         self._stack = Stack.of(_compose(schema, [*_several(files), *_several(sources)], init, self.options))
         self._subscribers = Subscribers()
-        self._reloader: Reloader[S] = Reloader(
-            schema,
-            self._stack,
-            holder=self,
-            subscribers=self._subscribers,
-            prepare_timeout=self.options.prepare_timeout,
-            guard_share=self.options.guard,
-        )
+        self._reloader = self._make_reloader()
         self._engine: Engine | None = None
         self._state: State = "new"
         self._started = time.monotonic()
@@ -91,13 +94,24 @@ class HotConf(Holder[S]):
         generation = self.snapshot.generation if self.loaded else 0
         return f"<HotConf {self.schema.__name__} {self._state} generation={generation}>"
 
+    def _make_reloader(self) -> Reloader[S]:
+        options = self.options
+        return Reloader(
+            Rules(self.schema, options.guard, options.on_restart_required),
+            self._stack,
+            holder=self,
+            subscribers=self._subscribers,
+            prepare_timeout=options.prepare_timeout,
+            retire_after=options.retire_after,
+            history=options.history,
+        )
+
     def load(self) -> Report:
         """Read the sources once, blocking, and put the settings into force. For scripts, and before anything runs.
 
         Subscribers are not asked: they come in when `running` starts. Raises ConfigError with the full report.
         """
-        refuse_reentry(self)
-        report = self.reload_blocking() if self._engine else self._load("load").result()
+        report = self.reload_blocking() if self._engine else self._ask(Errand(("load",))).result()
         if report.outcome == "rejected":
             raise ConfigError(report)
         return report
@@ -111,27 +125,36 @@ class HotConf(Holder[S]):
         """
         return Running(self, signals)
 
-    async def reload(self, *, force: bool = False, trigger: str = "call") -> Report:
+    async def reload(self, *, force: bool = False, trigger: str = "call", dry_run: bool = False) -> Report:
         """Reload, and return the outcome of a reload that started after this call. A bad file raises nothing.
 
         Cancelling it abandons the wait, not the reload. Raises ReentrantReload inside prepare, commit or a resource,
         Draining while the process drains, NotRunning in a child forked from a process where it was live. Works in
-        any event loop. `force` overrules the guard; `trigger` is what the report calls the reason.
+        any event loop. `force` overrules the guard and a rollback that holds; `trigger` is what the report calls the
+        reason. A dry run asks everybody, undoes what they prepared, and says what a reload would have done.
         """
-        refuse_reentry(self)
-        asked = self._load(trigger, force=force) if self._reads_itself else self._ask(trigger, force=force)
-        # Cancelling the wait cancels this future alone, and one that nobody waits for is passed over.
-        return await asyncio.wrap_future(asked)
+        return await self._carry_out(Errand((trigger,), force, dry_run=dry_run))
 
     def reload_blocking(self, timeout: float | None = None, *, force: bool = False) -> Report:
         """Do what `reload` does, for threads. Raises TimeoutError after `timeout` seconds; the reload goes on."""
         refuse_reentry(self)
-        if self._reads_itself:
-            return self._load("call", force=force).result(timeout)
         engine = self._engine
         if engine is not None and engine.loop is _running_loop():
             raise RuntimeError("reload_blocking() would block the loop that has to reload: await reload() instead")
-        return self._ask("call", force=force).result(timeout)
+        return self._ask(Errand(("call",), force)).result(timeout)
+
+    async def rollback(self, generation: int | None = None, *, trigger: str = "rollback") -> Report:
+        """Go back to a generation of the history, None for the one before the running one. It gets a new number.
+
+        Everybody concerned is asked, as by any reload. It holds until the sources say something else than what was
+        rolled away from, or a reload is forced. Raises UnknownGeneration, and what `reload` raises.
+        """
+        return await self._carry_out(Errand((trigger,), operation=Rollback(generation)))
+
+    @property
+    def history(self) -> tuple[Generation[S], ...]:
+        """The last generations, oldest first; the last one is running."""
+        return tuple(self._reloader.history)
 
     def request_reload(self, trigger: str = "call") -> None:
         """Ask for a reload and return. From any thread, also from within a reload. Raises like `reload`."""
@@ -169,9 +192,30 @@ class HotConf(Holder[S]):
         """
         return self._register(self._subscribers.add_prepare, paths)
 
-    def unsubscribe(self, function: Callable[..., Any]) -> None:
-        """Take back every registration of a function. From anywhere, also from within it."""
-        self._subscribers.remove(function)
+    def resource(
+        self, /, *paths: str
+    ) -> Callable[[Callable[[Candidate[S]], AbstractAsyncContextManager[R] | AbstractContextManager[R]]], Resource[R]]:
+        """Make a context manager a resource: `snap[pool]` is the object that it gave for the settings of a snapshot.
+
+        It is called with a Candidate when `running` starts, and again whenever one of the dotted paths (or anything,
+        where none is given) changes, before the swap; what it raises rejects the reload. It is left, in the task in
+        which it was entered, after the last lease of its snapshots ends or `Options.retire_after` seconds later, and
+        when the engine stops. Register before entering `running`. Raises SchemaError for a path that the class lacks.
+        """
+        resolved = tuple(schema.resolve(self.schema, path) for path in paths)
+
+        def register(
+            factory: Callable[[Candidate[S]], AbstractAsyncContextManager[R] | AbstractContextManager[R]],
+        ) -> Resource[R]:
+            resource = Resource(factory, resolved)
+            self._subscribers.add_prepare(resource)
+            return resource
+
+        return register
+
+    def unsubscribe(self, registered: object) -> None:
+        """Take back every registration of a function, subscriber or resource. From anywhere, also from within it."""
+        self._subscribers.remove(registered)
 
     def observe(self, observer: Observer) -> None:
         """Let an observer see every reload from now on: when it begins, and its report."""
@@ -191,7 +235,7 @@ class HotConf(Holder[S]):
             consecutive_failures=self._reloader.failures,
             sources=tuple(state.as_dict() for state in self._stack.states),
             watching=self._watching(),
-            pending_restart=(),
+            pending_restart=self._reloader.pending,
             degraded=self._degraded(),
             leased=self.leased,
             uptime=time.monotonic() - self._started,
@@ -208,29 +252,34 @@ class HotConf(Holder[S]):
         if self._engine is not None:
             self._engine.freeze()
 
-    def _load(self, trigger: str, *, force: bool = False) -> Future[Report]:
+    async def _carry_out(self, errand: Errand) -> Report:
+        # Cancelling the wait cancels this future alone, and one that nobody waits for is passed over.
+        return await asyncio.wrap_future(self._ask(errand))
+
+    def _load(self, errand: Errand) -> Future[Report]:
         """Reload without an engine, in a thread and a loop of its own: also where the caller's loop runs."""
         if self._state == "draining":
             raise Draining
         outcome: Future[Report] = Future()
-        work = functools.partial(self._load_now, trigger, force=force)
+        work = functools.partial(self._load_now, errand)
         # A daemon: a source that hangs must not keep the process from ending.
         threading.Thread(target=_resolve, args=(outcome, work), name="hotconf-load", daemon=True).start()
         return outcome
 
-    def _load_now(self, trigger: str, *, force: bool) -> Report:
+    def _load_now(self, errand: Errand) -> Report:
         with self._loading:
             if self._engine is None:
-                return asyncio.run(self._reloader.reload([trigger], force=force, phase="load"))
-        return self._ask(trigger, force=force).result()
+                return asyncio.run(self._reloader.reload(dataclasses.replace(errand, phase="load")))
+        return self._inbox().ask(errand).result()
 
     @property
     def _reads_itself(self) -> bool:
         """Whether a reload needs no engine. Where one was lost in a fork, it would pass by those who prepare."""
         return self._engine is None and not self._orphaned
 
-    def _ask(self, trigger: str, *, force: bool) -> Future[Report]:
-        return self._inbox().ask(trigger, force=force)
+    def _ask(self, errand: Errand) -> Future[Report]:
+        refuse_reentry(self)
+        return self._load(errand) if self._reads_itself else self._inbox().ask(errand)
 
     def _inbox(self) -> Inbox:
         engine = self._engine  # once: another thread may be leaving
@@ -241,17 +290,18 @@ class HotConf(Holder[S]):
     def _degraded(self) -> tuple[str, ...]:
         stale = [f"source {state.source.name} is stale" for state in self._stack.states if state.state == "stale"]
         rejected = ["the last reload was rejected"] if self._reloader.failures else []
+        dead = [f"{name} has ended by itself" for name in self._reloader.resources.dead]
         orphaned = ["not live in this forked process: enter running() in it"] if self._orphaned else []
-        return (*orphaned, *rejected, *stale)
+        return (*orphaned, *rejected, *stale, *dead)
 
     def _register(self, add: Callable[[Subscription], object], paths: Sequence[Any]) -> Any:
-        if len(paths) == 1 and callable(paths[0]):
-            add(Subscription(paths[0]))
+        if len(paths) == 1 and not isinstance(paths[0], str):
+            add(_subscription(paths[0]))
             return paths[0]
         resolved = tuple(schema.resolve(self.schema, path) for path in paths)
 
         def register(function: F) -> F:
-            add(Subscription(function, resolved))
+            add(_subscription(function, resolved))
             return function
 
         return register
@@ -268,10 +318,20 @@ class HotConf(Holder[S]):
         self._loading = threading.Lock()  # whoever loads is in the parent
         # A listener that is at work there would never be done here.
         self._subscribers = self._reloader._subscribers = _afresh(self._subscribers)  # noqa: SLF001 - as in __init__
+        self._reloader.resources = Resources(self, self.options.retire_after)  # they are the parent's to close
         if self._engine is not None:
             self._engine, self._state, self._orphaned = None, "stopped", True
             if self.loaded:
                 _say_at_next_read(self)
+
+
+def _subscription(registered: Any, paths: tuple[KeyPath, ...] = ()) -> Subscription:
+    """Return the registration of a function, or of an object that keeps the Subscriber protocol."""
+    if hasattr(registered, "prepare"):
+        return Subscription(registered.prepare, paths, name=str(getattr(registered, "name", "")))
+    if not callable(registered):
+        raise TypeError(f"{registered!r} is neither a function nor a Subscriber, which has a prepare method")
+    return Subscription(registered, paths)
 
 
 class Running(Generic[S]):
@@ -470,8 +530,8 @@ def _after_fork_in_child() -> None:
 def _afresh(subscribers: Subscribers) -> Subscribers:
     """Return the same subscribers, nobody at work."""
     copy = Subscribers()
-    for subscription in subscribers.preparing:
-        copy.add_prepare(subscription)
+    for participant in subscribers.preparing:
+        copy.add_prepare(participant)
     for listener in subscribers.listeners:
         copy.add_listener(listener.subscription)
     return copy

@@ -10,7 +10,8 @@ from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from hotconf.abc import Hinting, Settling
-from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning
+from hotconf.errand import Errand
+from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning, OperationRefused
 from hotconf.inbox import Inbox, Request
 from hotconf.redact import trail
 from hotconf.watch import Watcher
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from hotconf.stack import SourceState, Stack
 
 log = logging.getLogger("hotconf")
+
+_CLOSING = 3.0
+"""Seconds that all resources together have to close when the engine stops."""
 
 _FAREWELL = 1.0
 """Seconds that async on_change subscribers have to finish when the engine stops."""
@@ -54,7 +58,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         try:
             await self._watch()
-            report = await self._reloader.reload(["start"], phase="start")
+            report = await self._reloader.reload(Errand(("start",), phase="start"))
             _require(report)
         except BaseException:
             await self._stop()
@@ -105,7 +109,10 @@ class Engine:
 
     async def _answer(self, request: Request) -> None:
         try:
-            report = await self._reloader.reload(tuple(request.triggers), force=request.force)
+            report = await self._reloader.reload(request.errand)
+        except OperationRefused as refusal:
+            request.fail(refusal)
+            return
         except BaseException:
             request.fail(self.inbox.refusal or NotRunning)
             raise
@@ -180,6 +187,7 @@ class Engine:
             self.inbox.detach()
             await self._entered.aclose()
             await self._reloader.settle(timeout=_FAREWELL)
+            await self._reloader.close(timeout=_CLOSING)
 
 
 def _require(report: Report) -> None:

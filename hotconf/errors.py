@@ -108,6 +108,65 @@ class NotRunning(HotconfError):  # noqa: N818 - the public name; it reads as wha
         )
 
 
+class NotBuilt(HotconfError, LookupError):  # noqa: N818 - the public name; it reads as what happened
+    """A resource was asked for where it was not built: before `running`, after it, or before its turn."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"resource {self.name} is not built here: resources exist while `running` is entered, "
+            "and while one is built, those registered before it"
+        )
+
+
+class OperationRefused(HotconfError):  # noqa: N818 - a verdict, raised as one
+    """What was asked for cannot be done as things are. Nothing was changed."""
+
+
+class UnknownGeneration(OperationRefused, LookupError):  # noqa: N818 - the public name; it reads as what happened
+    """A generation that the history does not have: not yet, not any more, or not in this process."""
+
+    def __init__(self, generation: int | None) -> None:
+        super().__init__(generation)
+        self.generation = generation
+
+    def __str__(self) -> str:
+        if self.generation is None:
+            return "there is no earlier generation to go back to"
+        return f"the history of this process has no generation {self.generation}"
+
+
+class NoOverlay(OperationRefused):
+    """A patch was sent, and there is no overlay that could take it."""
+
+    def __str__(self) -> str:
+        return "there is no overlay to write to: name a file for it with Options(overlay=…), or `--overlay FILE`"
+
+
+class Stale(OperationRefused):
+    """A patch was made for another state than the one in force when its turn came."""
+
+    def __str__(self) -> str:
+        return "the configuration has changed since it was read: read it again, and patch that"
+
+
+class NothingToConfirm(OperationRefused):
+    """A confirmation came, and no patch waits for one: it was confirmed before, or has been taken back in time."""
+
+    def __str__(self) -> str:
+        return "no patch waits to be confirmed: it was confirmed before, or has been taken back since"
+
+
+class Unconfirmed(OperationRefused):
+    """A patch came while another one waits to be confirmed."""
+
+    def __str__(self) -> str:
+        return "another patch waits to be confirmed: confirm it first, or let it run out"
+
+
 class SignalsUnavailable(HotconfError):  # noqa: N818 - the public name; it reads as what happened
     """Signals can only be routed by the main thread of the main interpreter."""
 

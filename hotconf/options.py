@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -20,7 +20,10 @@ class Options(Section):
     - `poll`: how often to look where there are no events, and how often to make sure where there are.
     - `size_limit`: bytes a file may have.
     - `guard`: the share of all values that one reload may lose, of at least ten; None: all of them.
-    - `prepare_timeout`: how long an async prepare may take; None: for ever.
+    - `prepare_timeout`: how long an async prepare, or opening a resource, may take; None: for ever.
+    - `on_restart_required`: whether a change that only a restart can apply waits ("defer") or rejects the reload.
+    - `retire_after`: how long a resource that was replaced waits for the leases of its snapshots; None: for ever.
+    - `history`: how many generations are kept to go back to.
     """
 
     watch: bool = True
@@ -31,3 +34,6 @@ class Options(Section):
     size_limit: PositiveInt = 4 * 1024 * 1024
     guard: Annotated[float, Field(ge=0, le=1)] | None = 0.5
     prepare_timeout: PositiveFloat | None = 10.0
+    on_restart_required: Literal["defer", "reject"] = "defer"
+    retire_after: NonNegativeFloat | None = 600.0
+    history: PositiveInt = 20

@@ -15,37 +15,35 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import hotconf.keypath as keypath
 from hotconf.change import Change
-from hotconf.diff import compare
-from hotconf.errors import NotLoaded, ReentrantReload, SourceError
+from hotconf.draft import Draft, Rejected, Rules, everything
+from hotconf.errand import Rollback
+from hotconf.errors import NotLoaded, OperationRefused, ReentrantReload, SourceError
 from hotconf.explain import Origins
-from hotconf.guard import guard
-from hotconf.keys import canonical
-from hotconf.merge import Merged, merge
-from hotconf.redact import digest, document, scrub, secrets_in, trail
+from hotconf.history import History
+from hotconf.redact import digest, document, trail
 from hotconf.report import Fault, Report
-from hotconf.schema import fields
+from hotconf.resources import Resources
 from hotconf.snapshot import Snapshot
 from hotconf.subscribers import PrepareFailed, Subscription, asked_to_stop, commit, prepare, rollback
-from hotconf.validate import Invalid, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from hotconf.abc import Observer, Prepared
+    from hotconf.errand import Errand, Phase
     from hotconf.holder import Holder
     from hotconf.keypath import KeyPath
-    from hotconf.layer import Reading
-    from hotconf.report import Outcome, Stage
+    from hotconf.layer import Layer, Reading
+    from hotconf.report import Outcome, PendingRestart
+    from hotconf.resources import Assembly
     from hotconf.stack import Stack
     from hotconf.subscribers import Subscribers
 
 S = TypeVar("S")
-
-Phase: TypeAlias = Literal["load", "start", "live"]
 
 log = logging.getLogger("hotconf")
 
@@ -59,25 +57,14 @@ def utcnow() -> dt.datetime:
 
 @dataclass(slots=True, eq=False)
 class Trip:
-    """One reload under way: what it answers and when it started."""
+    """One reload under way."""
 
-    triggers: tuple[str, ...]
-    force: bool
-    phase: Phase
-    started_at: dt.datetime
-    started: float
+    errand: Errand
     owner: object
+    started_at: dt.datetime = field(default_factory=utcnow)
+    started: float = field(default_factory=time.monotonic)
     open: bool = True
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidate(Generic[S]):
-    """Settings that passed validation and are not running. `merged` says where each value came from."""
-
-    settings: S = field(repr=False)
-    merged: Merged
-    readings: Sequence[Reading]
-    changed: tuple[KeyPath, ...]
+    note: str = ""
 
 
 _REPORTS = 100
@@ -86,15 +73,6 @@ _REPORTS = 100
 
 _CHANGES = 50_000
 """Paths whose last change is remembered. Beyond, everything counts as changed: some watchers wake up for nothing."""
-
-
-class Rejected(Exception):  # noqa: N818 - a verdict, turned into a Report below
-    """The trip ends here. What was running stays in force."""
-
-    def __init__(self, stage: Stage, faults: Sequence[Fault]) -> None:
-        self.stage: Stage = stage
-        self.faults = tuple(faults)
-        super().__init__(stage, faults)
 
 
 def refuse_reentry(holder: object) -> None:
@@ -109,41 +87,47 @@ class Reloader(Generic[S]):
 
     def __init__(
         self,
-        model: type,
+        rules: Rules,
         stack: Stack,
         *,
         holder: Holder[S],
         subscribers: Subscribers,
         prepare_timeout: float | None = None,
-        guard_share: float | None = None,
+        retire_after: float | None = None,
+        history: int = 20,
     ) -> None:
-        self._model = model
+        self._rules = rules
         self._stack = stack
         self._holder = holder
         self._subscribers = subscribers
         self._prepare_timeout = prepare_timeout
         self._ids = itertools.count(1)
         self._news: tuple[Change[S], tuple[KeyPath, ...]] | None = None
-        self._merged: Merged | None = None
-        self._readings: Sequence[Reading] = ()
-        self._guard = guard_share
+        self._running: Draft[S] | None = None
+        self._held: Sequence[Reading] | None = None
+        self.resources = Resources(holder, retire_after)
+        self.history: History[S] = History(history)
         self.reports: deque[Report] = deque(maxlen=_REPORTS)
         self.failures = 0
+        self.overrides: tuple[Layer, ...] = ()
         self.observers: tuple[Observer, ...] = ()
 
-    async def reload(self, triggers: Sequence[str], *, force: bool = False, phase: Phase = "live") -> Report:
-        """Make one trip and return its report. Raises nothing but cancellation; cancelled, it changes nothing.
+    async def reload(self, errand: Errand) -> Report:
+        """Make one trip and return its report. Cancelled, it changes nothing.
 
-        In phase "load" nobody is asked, in "start" every subscriber is, whatever changed, since they have not seen any
-        settings yet; in "live" those whose part changed.
+        Raises nothing else but OperationRefused, where the operation asks for something that is not there.
         """
-        trip = Trip(tuple(triggers), force, phase, utcnow(), time.monotonic(), self._holder)
+        trip = Trip(errand, self._holder)
         token = _inside.set(trip)
-        self._each_observer("reload_began", trip.triggers)
+        if not errand.dry_run:
+            self._each_observer("reload_began", errand.triggers)
         try:
             report = await self._travel(trip)
         except Rejected as rejection:
             report = self._report(trip, "rejected", stage=rejection.stage, faults=rejection.faults)
+        except OperationRefused as refusal:
+            self._record(trip, self._report(trip, "rejected", stage="read", faults=[Fault("", str(refusal))]))
+            raise
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             unforeseen = "a reload failed in an unforeseen way; what was running stays in force\n%s"
             log.error(unforeseen, trail(error))  # noqa: TRY400 - not its text
@@ -152,11 +136,17 @@ class Reloader(Generic[S]):
         finally:
             trip.open = False
             _inside.reset(token)
+        self._record(trip, report)
+        return report
+
+    def _record(self, trip: Trip, report: Report) -> None:
+        """Let everybody know. What a dry run found concerns nobody but who asked."""
+        _log(report, trip.errand.phase)
+        if report.dry_run:
+            return
         self.reports.append(report)
         self.failures = self.failures + 1 if report.outcome == "rejected" else 0
-        _log(report, trip.phase)
         self._each_observer("reload_ended", report)
-        return report
 
     def _each_observer(self, method: str, argument: object) -> None:
         for observer in self.observers:
@@ -168,9 +158,14 @@ class Reloader(Generic[S]):
     @property
     def origins(self) -> Origins:
         """Where the values in force come from by now: they may have moved without changing. Raises NotLoaded."""
-        if self._merged is None:
+        if self._running is None:
             raise NotLoaded
-        return Origins(self._model, self._merged, self._holder.current)
+        return Origins(self._rules.model, self._running.merged, self._holder.current)
+
+    @property
+    def pending(self) -> tuple[PendingRestart, ...]:
+        """What only a restart can change."""
+        return self._running.pending if self._running is not None else ()
 
     def tell(self) -> None:
         """Tell the listeners what the last reload changed. For after its waiters have their report."""
@@ -182,53 +177,71 @@ class Reloader(Generic[S]):
         """Wait for listeners that are still at work, `timeout` seconds at most."""
         await self._subscribers.settle(timeout=timeout)
 
-    async def _travel(self, trip: Trip) -> Report:
-        readings = await self._read()
-        candidate = await asyncio.to_thread(self._build, trip, readings)
-        concerned = _everything(candidate.settings) if trip.phase == "start" else candidate.changed
-        change = self._change(candidate, concerned)
-        prepared = await self._prepare(change, candidate, self._concerned(trip, concerned))
-        # ──────────────── nothing below this line can fail, and nothing below it awaits ────────────────
-        self._merged, self._readings = candidate.merged, candidate.readings
-        changed = self._swap(trip, candidate) if candidate.changed else ()
-        errors = commit(prepared, change)
-        return self._report(
-            trip, "applied" if candidate.changed else "unchanged", changed=changed, commit_errors=errors
-        )
+    async def close(self, *, timeout: float) -> None:
+        """Close every resource, `timeout` seconds in all. The settings stay readable, without resources."""
+        if self._holder.loaded and self._holder.snapshot.resources:
+            self._holder._publish(dataclasses.replace(self._holder.snapshot, resources={}))  # noqa: SLF001
+        await self.resources.close(timeout=timeout)
 
-    async def _read(self) -> list[Reading]:
+    async def _travel(self, trip: Trip) -> Report:
+        readings = await self._gather(trip)
+        if self._is_held(trip.errand, readings):
+            return self._report(trip, "unchanged", note=_HELD.format(self._generation))
+        draft = await self._draft(trip.errand, readings)
+        concerned = everything(draft.settings) if trip.errand.phase == "start" else draft.changed
+        change = self._change(draft, concerned)
+        assembly = self.resources.assemble(draft.settings, self._subscribers.resources)
+        prepared = await self._prepare(trip.errand, change, draft, assembly)
+        if trip.errand.dry_run:
+            await rollback(prepared, change, timeout=self._prepare_timeout)
+            return self._report_on(trip, draft)
+        # ──────────────── nothing below this line can fail, and nothing below it awaits ────────────────
+        self._hold(trip.errand, readings)
+        self._swap(trip, draft, assembly)
+        report = self._report_on(trip, draft, commit_errors=commit(prepared, change))
+        if draft.changed:
+            self.history.add(self._holder.snapshot, report, readings)
+        return report
+
+    async def _gather(self, trip: Trip) -> Sequence[Reading]:
+        """Return what to build from: what the sources say now, or what they said when a generation was new."""
+        match trip.errand.operation:
+            case Rollback(generation):
+                target = self.history.find(generation)
+                trip.note = f"rolled back to generation {target.generation}"
+                return target.readings
         try:
             return await self._stack.read()
         except SourceError as error:
             raise Rejected("read", error.faults) from None
 
-    def _build(self, trip: Trip, readings: Sequence[Reading]) -> Candidate[S]:
-        """Merge, guard, validate and compare. Runs in a thread, so that no reader waits for it."""
-        readings = [self._canonical(reading) for reading in readings]
-        merged = merge([layer for reading in readings for layer in reading.layers])
-        if self._guard is not None and self._readings and not trip.force:
-            faults = guard(self._readings, readings, self._guard)
-            if faults:  # they name keys, and those of a secret mapping are a part of the secret
-                raise Rejected("guard", self._discreet(faults, merged.values))
-        try:
-            settings = validate(self._model, merged)
-        except Invalid as invalid:
-            raise Rejected("validate", invalid.faults) from None
-        running = self._running
-        changed = compare(running, settings) if running is not None else _everything(settings)
-        return Candidate(settings, merged, readings, changed)
+    async def _draft(self, errand: Errand, readings: Sequence[Reading]) -> Draft[S]:
+        # In a thread, so that no reader waits for it. Whoever names a generation means to lose what came after it.
+        force = errand.force or errand.operation is not None
+        return await asyncio.to_thread(
+            self._rules.draft, readings, self._running, force=force, overrides=self.overrides
+        )
 
-    def _canonical(self, reading: Reading) -> Reading:
-        layers = tuple(canonical(self._model, layer) for layer in reading.layers)
-        return dataclasses.replace(reading, layers=layers)
+    def _is_held(self, errand: Errand, readings: Sequence[Reading]) -> bool:
+        """Whether a rollback holds: the sources still say what was rolled away from, and nobody insists."""
+        if self._held is None or errand.operation is not None or errand.force or errand.phase != "live":
+            return False
+        return same_content(self._held, readings)
+
+    def _hold(self, errand: Errand, readings: Sequence[Reading]) -> None:
+        if not isinstance(errand.operation, Rollback):
+            self._held = None
+        elif self._running is not None:
+            away = self._held or self._running.readings
+            self._held = None if same_content(away, readings) else away
 
     async def _prepare(
-        self, change: Change[S], candidate: Candidate[S], concerned: Sequence[Subscription]
+        self, errand: Errand, change: Change[S], draft: Draft[S], assembly: Assembly
     ) -> list[tuple[Subscription, Prepared]]:
         """Ask everybody concerned, in order. If anybody refuses, or this is cancelled, those who agreed are undone."""
         done: list[tuple[Subscription, Prepared]] = []
         try:
-            for subscription in concerned:
+            for subscription in self._concerned(errand, draft, assembly):
                 state = await prepare(subscription, change, timeout=self._prepare_timeout)
                 if state is not None:
                     done.append((subscription, state))
@@ -237,75 +250,109 @@ class Reloader(Generic[S]):
         except BaseException as error:
             await rollback(done, change, timeout=self._prepare_timeout)
             if isinstance(error, PrepareFailed):
-                self._refuse(candidate, error.fault)
+                self._refuse(draft, error.fault)
             raise
         return done
 
-    def _concerned(self, trip: Trip, paths: Sequence[KeyPath]) -> list[Subscription]:
-        if trip.phase == "load" or not paths:
-            return []
-        return [subscription for subscription in self._subscribers.preparing if subscription.wants(paths)]
+    def _concerned(self, errand: Errand, draft: Draft[S], assembly: Assembly) -> Iterator[Subscription]:
+        """Yield who must agree, a resource as whoever builds it; one depends on what was built before it."""
+        paths = everything(draft.settings) if errand.phase == "start" else draft.changed
+        if errand.phase == "load" or not paths:
+            return
+        for participant in self._subscribers.preparing:
+            if isinstance(participant, Subscription):
+                if participant.wants(paths):
+                    yield participant
+            elif assembly.wants(participant, draft.changed):
+                yield Subscription(functools.partial(assembly.build, participant), name=f"resource {participant.name}")
 
-    def _refuse(self, candidate: Candidate[S], fault: Fault) -> NoReturn:
-        raise Rejected("prepare", self._discreet([fault], candidate.merged.values, candidate.settings))
+    def _refuse(self, draft: Draft[S], fault: Fault) -> NoReturn:
+        shown = draft.merged.values, draft.settings
+        raise Rejected("prepare", self._rules.discreet([fault], *shown, running=self._running))
 
-    def _discreet(self, faults: Sequence[Fault], *shown: Any) -> list[Fault]:
-        """Return faults without the secrets of what somebody was shown, nor those of what is running."""
-        # The settings as well: a default factory or a validator makes secrets that no source holds.
-        running = (self._merged.values, self._running) if self._merged is not None else ()
-        secrets = {secret for values in (*shown, *running) for secret in secrets_in(self._model, values)}
-        return [dataclasses.replace(fault, message=scrub(fault.message, secrets)) for fault in faults]
+    def _swap(self, trip: Trip, draft: Draft[S], assembly: Assembly) -> None:
+        if draft.changed or assembly.changed:
+            change = self._change(draft, draft.changed)
+            before = self._holder._publish(self._seal(draft, assembly))  # noqa: SLF001 - the one place that may
+            self.resources.adopt(assembly, self._generation)
+            if before is not None and draft.changed and trip.errand.phase != "load":
+                self._news = (change, draft.changed)
+        self._running = draft if draft.changed else draft.kept(self._holder.current)
 
-    def _swap(self, trip: Trip, candidate: Candidate[S]) -> tuple[str, ...]:
-        change = self._change(candidate, candidate.changed)
-        before = self._holder._publish(self._seal(candidate))  # noqa: SLF001 - the one place that may
-        if before is not None and trip.phase != "load":
-            self._news = (change, candidate.changed)
-        return change.paths
-
-    def _seal(self, candidate: Candidate[S]) -> Snapshot[S]:
-        document_of = functools.cache(functools.partial(document, candidate.settings))
+    def _seal(self, draft: Draft[S], assembly: Assembly) -> Snapshot[S]:
+        if not draft.changed:  # only what is built from it is new
+            return dataclasses.replace(self._holder.snapshot, resources=assembly.values)
+        document_of = functools.cache(functools.partial(document, draft.settings))
         return Snapshot(
-            settings=candidate.settings,
+            settings=draft.settings,
             generation=self._generation + 1,
             loaded_at=utcnow(),
-            origins=Origins(self._model, candidate.merged, candidate.settings),
+            origins=Origins(self._rules.model, draft.merged, draft.settings),
             document_of=document_of,
             digest_of=functools.cache(lambda: digest(document_of())),
-            changes=self._changes(candidate),
+            changes=self._changes(draft),
+            resources=assembly.values,
         )
 
-    def _changes(self, candidate: Candidate[S]) -> dict[KeyPath, int]:
+    def _changes(self, draft: Draft[S]) -> dict[KeyPath, int]:
         """Return in which generation each path last changed; all of it in the first, or when there are too many."""
         generation = self._generation + 1
         known = self._holder.snapshot.changes if self._holder.loaded else {}
-        if not known or len(known) + len(candidate.changed) > _CHANGES:
+        if not known or len(known) + len(draft.changed) > _CHANGES:
             return {(): generation}
-        return {**known, **dict.fromkeys(candidate.changed, generation)}
+        return {**known, **dict.fromkeys(draft.changed, generation)}
 
-    def _change(self, candidate: Candidate[S], changed: Sequence[KeyPath]) -> Change[S]:
+    def _change(self, draft: Draft[S], changed: Sequence[KeyPath]) -> Change[S]:
         paths = tuple(keypath.render(path) for path in changed)
-        return Change(self._running, candidate.settings, paths, self._generation + bool(candidate.changed))
+        old = self._holder.current if self._holder.loaded else None
+        return Change(old, draft.settings, paths, self._generation + bool(draft.changed))
+
+    def _report_on(self, trip: Trip, draft: Draft[S], *, commit_errors: tuple[str, ...] = ()) -> Report:
+        return self._report(
+            trip,
+            "applied" if draft.changed else "unchanged",
+            changed=tuple(keypath.render(path) for path in draft.changed),
+            pending_restart=draft.pending,
+            commit_errors=commit_errors,
+            note=trip.note,
+        )
 
     def _report(self, trip: Trip, outcome: Outcome, **details: Any) -> Report:
-        duration = time.monotonic() - trip.started
-        identity = next(self._ids)
-        return Report(identity, outcome, trip.triggers, self._generation, trip.started_at, duration, **details)
-
-    @property
-    def _running(self) -> S | None:
-        return self._holder.current if self._holder.loaded else None
+        errand, duration = trip.errand, time.monotonic() - trip.started
+        return Report(
+            next(self._ids),
+            outcome,
+            errand.triggers,
+            self._generation,
+            trip.started_at,
+            duration,
+            dry_run=errand.dry_run,
+            **details,
+        )
 
     @property
     def _generation(self) -> int:
         return self._holder.snapshot.generation if self._holder.loaded else 0
 
 
-def _everything(settings: Any) -> tuple[KeyPath, ...]:
-    """Return the path of every part of some settings; the root, where they have none that is declared."""
-    model: type = type(settings)
-    names = (*fields(model), *(getattr(settings, "__pydantic_extra__", None) or ()))
-    return tuple((name,) for name in names) or ((),)
+_HELD = (
+    "generation {} was rolled back to and is held, since the sources hold what was rolled away from: "
+    "change them, or force the reload"
+)
+
+
+def same_content(before: Sequence[Reading], after: Sequence[Reading]) -> bool:
+    """Whether the sources say the same as before, byte for byte where they can tell."""
+    pairs = [[layer for reading in readings for layer in reading.layers] for readings in (before, after)]
+    return len(pairs[0]) == len(pairs[1]) and all(map(_same_layer, *pairs))
+
+
+def _same_layer(before: Layer, after: Layer) -> bool:
+    if before is after:
+        return True
+    known = before.revision or after.revision
+    same = before.revision == after.revision if known else before.values == after.values
+    return before.source == after.source and same
 
 
 def _log(report: Report, phase: Phase) -> None:

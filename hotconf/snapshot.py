@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from hotconf.errors import NotBuilt
 from hotconf.keypath import touches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from hotconf.candidate import Resource
     from hotconf.keypath import KeyPath
     from hotconf.origin import Origin
 
+R = TypeVar("R")
 S = TypeVar("S")
 
 
@@ -32,7 +35,7 @@ class Snapshot(Generic[S]):
     digest_of: Callable[[], str] = field(repr=False)
     document_of: Callable[[], Any] = field(repr=False)
     changes: Mapping[KeyPath, int] = field(default_factory=dict, repr=False)
-    resources: Mapping[Any, Any] = field(default_factory=dict, repr=False)
+    resources: Mapping[Resource[Any], Any] = field(default_factory=dict, repr=False)
 
     def changed_in(self, path: KeyPath) -> int:
         """Return the generation in which the value at a path last changed, as far as this process knows."""
@@ -49,5 +52,10 @@ class Snapshot(Generic[S]):
         """The whole as JSON shows it, secrets masked. Built once and shared: never change it."""
         return self.document_of()
 
-    def __getitem__(self, resource: Any) -> Any:
-        return self.resources[resource]
+    def __getitem__(self, resource: Resource[R]) -> R:
+        """Return the object that a resource built for this snapshot. Raises NotBuilt outside `running`."""
+        try:
+            value: R = self.resources[resource]
+        except KeyError:
+            raise NotBuilt(getattr(resource, "name", repr(resource))) from None
+        return value

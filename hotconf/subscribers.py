@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import hotconf.keypath as keypath
+from hotconf.candidate import Resource
 from hotconf.change import Change
 from hotconf.diff import differences
 from hotconf.errors import Refuse
@@ -22,7 +23,7 @@ from hotconf.redact import scrub, secrets_in
 from hotconf.report import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from hotconf.abc import Prepared
     from hotconf.keypath import KeyPath
@@ -35,16 +36,16 @@ SLOW = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subscription:
-    """One function with the parts it cares for; no paths means all of them."""
+    """One function with the parts it cares for; no paths means all of them. `name` is what reports and logs call it."""
 
     function: Callable[[Change[Any]], Any]
     paths: tuple[KeyPath, ...] = ()
+    name: str = ""
 
-    @property
-    def name(self) -> str:
-        """What reports and logs call it."""
-        named = getattr(self.function, "__qualname__", None) or type(self.function).__name__
-        return str(named)
+    def __post_init__(self) -> None:
+        if not self.name:
+            named = getattr(self.function, "__qualname__", None) or type(self.function).__name__
+            object.__setattr__(self, "name", str(named))
 
     def wants(self, changed: Iterable[KeyPath]) -> bool:
         """Whether a change at, below or above any of its paths took place."""
@@ -139,14 +140,20 @@ def _log_raised(what: str, error: BaseException, change: Change[Any]) -> None:
     log.error("%s\n%s", what, scrub("".join(traceback.format_exception(error)), secrets).rstrip())
 
 
-def _timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function, and name it in a warning if it held the loop up."""
+@contextlib.contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Name what runs within in a warning, if it holds the loop up. It must not await."""
     started = time.monotonic()
-    result = function(*arguments)
+    yield
     seconds = time.monotonic() - started
     if seconds > SLOW:
-        log.warning("subscriber %s held the loop up for %.0f ms", name, seconds * 1000)
-    return result
+        log.warning("%s held the loop up for %.0f ms", what, seconds * 1000)
+
+
+def _timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function, and name it in a warning if it held the loop up."""
+    with timed(f"subscriber {name}"):
+        return function(*arguments)
 
 
 @dataclass(slots=True, eq=False)
@@ -206,26 +213,31 @@ class _Listener:
 class Subscribers:
     """Everybody who registered. Safe to change from any thread, also from within a callback."""
 
-    preparing: tuple[Subscription, ...] = ()
+    preparing: tuple[Subscription | Resource[Any], ...] = ()
     listeners: tuple[_Listener, ...] = ()
     _leaving: tuple[_Listener, ...] = ()
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def add_prepare(self, subscription: Subscription) -> None:
-        """Register for prepare."""
+    def add_prepare(self, participant: Subscription | Resource[Any]) -> None:
+        """Register for prepare, as a subscriber or as a resource to be built."""
         with self._lock:
-            self.preparing += (subscription,)
+            self.preparing += (participant,)
+
+    @property
+    def resources(self) -> tuple[Resource[Any], ...]:
+        """The resources, in the order in which they are built."""
+        return tuple(participant for participant in self.preparing if isinstance(participant, Resource))
 
     def add_listener(self, subscription: Subscription) -> None:
         """Register for on_change."""
         with self._lock:
             self.listeners += (_Listener(subscription),)
 
-    def remove(self, function: Callable[..., Any]) -> None:
-        """Take back every registration of a function. What it is busy with it may finish."""
+    def remove(self, function: object) -> None:
+        """Take back every registration of a function, object or resource. What it is busy with it may finish."""
         with self._lock:
-            leaving = tuple(entry for entry in self.listeners if entry.subscription.function == function)
-            self.preparing = tuple(entry for entry in self.preparing if entry.function != function)
+            leaving = tuple(entry for entry in self.listeners if _is_of(entry.subscription, function))
+            self.preparing = tuple(entry for entry in self.preparing if not _is_of(entry, function))
             self.listeners = tuple(entry for entry in self.listeners if entry not in leaving)
             self._leaving = tuple(entry for entry in (*self._leaving, *leaving) if entry.task is not None)
         for listener in leaving:
@@ -258,3 +270,10 @@ class Subscribers:
                 log.warning("subscriber %s was still at work when the engine stopped", listener.subscription.name)
                 listener.task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_of(participant: Subscription | Resource[Any], registered: object) -> bool:
+    """Whether a registration was made for a function, for an object whose prepare it is, or for a resource."""
+    if isinstance(participant, Resource):
+        return participant is registered
+    return participant.function in (registered, getattr(registered, "prepare", None))

@@ -92,10 +92,10 @@ class _Prepared:
         return self._rollback() if self._rollback else None
 
 
-def memory_conf(model=App, **values):
+def memory_conf(model=App, *, options=QUIET, **values):
     """A configuration that is fed from memory and watches nothing, and its source."""
     memory = Memory(values)
-    return HotConf(model, sources=[memory], options=QUIET), memory
+    return HotConf(model, sources=[memory], options=options), memory
 
 
 async def until(condition, *, timeout=10.0):

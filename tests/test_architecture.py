@@ -12,13 +12,13 @@ PACKAGE = Path(__file__).parents[1] / "hotconf"
 
 LAYERS = [
     # 0, words: frozen data
-    {"errors", "keypath", "origin", "layer", "snapshot", "report", "change", "status"},
+    {"errors", "keypath", "origin", "layer", "snapshot", "report", "change", "status", "candidate", "errand"},
     # 1, pure: no await, clock, environment, log or file
     {"schema", "options", "keys", "merge", "guard", "validate", "diff", "redact", "explain"},
     # 2, contracts
     {"abc"},
     # 3, the heart
-    {"holder", "inbox", "stack", "subscribers", "resources", "reload", "history", "last_good"},
+    {"holder", "inbox", "stack", "subscribers", "draft", "resources", "reload", "history", "last_good"},
     # 4, adapters
     {"formats", "mounts", "reading", "variables", "sources", "watch"},
     # 5, the process

@@ -101,7 +101,7 @@ class Outputs:
         self.add(error, "".join(traceback.format_exception(error)))
 
     def add_conf(self, conf):
-        self.add(conf, conf.status, json.dumps(conf.status.as_dict()), conf._reloader._merged, conf._stack)
+        self.add(conf, conf.status, json.dumps(conf.status.as_dict()), conf._reloader._running, conf._stack)
         for report in conf.reports:
             self.add(report, json.dumps(report.as_dict()), *report.faults)
         if conf.loaded:
@@ -423,7 +423,7 @@ async def test_I11_an_unforeseen_error_shows_its_place_and_not_its_text(outputs,
     def fail(*_arguments):
         raise ZeroDivisionError(CANARY)
 
-    monkeypatch.setattr("hotconf.reload.compare", fail)
+    monkeypatch.setattr("hotconf.draft.compare", fail)
     conf.load()
     report = await conf.reload()
     assert "ZeroDivisionError" in str(report)

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from hotconf import HotConf, HotconfError, NotLoaded, Section
+from hotconf.errand import Errand
 from hotconf.holder import Holder
 from hotconf.snapshot import Snapshot
 from tests.heart import App, memory_conf
@@ -361,7 +362,7 @@ def publish_many(conf, memory):
     async def reload():
         for number in range(1, RELOADS + 1):
             memory.set(twins(number))
-            assert (await conf._reloader.reload(["storm"])).outcome == "applied"
+            assert (await conf._reloader.reload(Errand(("storm",)))).outcome == "applied"
 
     asyncio.run(reload())
 

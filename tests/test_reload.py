@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from hotconf import HotConf, Layer, Refuse, Section, Settings
+from hotconf.errand import Errand
 from hotconf.sources import File, Memory
 from tests.heart import QUIET, App, Gate, memory_conf, raising
 
@@ -109,7 +110,7 @@ async def test_I1_whatever_fails_the_last_good_one_stays_in_force_and_mending_re
 async def test_I1_an_unforeseen_error_rejects_too(monkeypatch):
     conf, memory = memory_conf()
     async with conf.running(signals=()):
-        monkeypatch.setattr("hotconf.reload.merge", raising(ZeroDivisionError()))
+        monkeypatch.setattr("hotconf.draft.merge", raising(ZeroDivisionError()))
         memory.set({"port": 1})
         report = await conf.reload()
         assert report.outcome == "rejected"
@@ -352,7 +353,7 @@ async def test_a_cancelled_reload_publishes_nothing_and_reports_nothing():
     conf.load()
     gate.shut()
     gate.values = {"port": 2}
-    trip = asyncio.create_task(conf._reloader.reload(["test"]))
+    trip = asyncio.create_task(conf._reloader.reload(Errand(("test",))))
     await gate.entered.wait()
     trip.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,107 @@
+"""Drafts: settings on their way, from what the sources said to what may be swapped in. Pure, and made in a thread."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from hotconf.diff import compare
+from hotconf.guard import guard
+from hotconf.keys import canonical
+from hotconf.merge import Merged, merge
+from hotconf.redact import scrub, secrets_in
+from hotconf.schema import fields
+from hotconf.validate import Invalid, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hotconf.keypath import KeyPath
+    from hotconf.layer import Layer, Reading
+    from hotconf.report import Fault, PendingRestart, Stage
+
+S = TypeVar("S")
+
+
+class Rejected(Exception):  # noqa: N818 - a verdict, turned into a Report by the reload
+    """The trip ends here. What was running stays in force."""
+
+    def __init__(self, stage: Stage, faults: Sequence[Fault]) -> None:
+        self.stage: Stage = stage
+        self.faults = tuple(faults)
+        super().__init__(stage, faults)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft(Generic[S]):
+    """Settings that passed validation, and all that is known of them.
+
+    `merged` says where each value came from, `readings` what each source said, `changed` the paths at which they differ
+    from what was running when the draft was made, `pending` what only a restart could change.
+    """
+
+    settings: S = field(repr=False)
+    merged: Merged
+    readings: Sequence[Reading]
+    changed: tuple[KeyPath, ...]
+    pending: tuple[PendingRestart, ...] = ()
+
+    def kept(self, settings: S) -> Draft[S]:
+        """Return the same with the equal settings that are in force already."""
+        return dataclasses.replace(self, settings=settings, changed=())
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a draft must keep to. `guard` is the share of values that may vanish; None: all of them."""
+
+    model: type
+    guard: float | None = None
+    on_restart_required: Literal["defer", "reject"] = "defer"
+
+    def draft(
+        self,
+        readings: Sequence[Reading],
+        running: Draft[Any] | None,
+        *,
+        force: bool = False,
+        overrides: Sequence[Layer] = (),
+    ) -> Draft[Any]:
+        """Merge, guard, validate, defer and compare. Raises Rejected with every fault at once."""
+        readings = [self._canonical(reading) for reading in readings]
+        layers = [layer for reading in readings for layer in reading.layers]
+        merged = merge([*layers, *(canonical(self.model, layer) for layer in overrides)])
+        if running is not None and not force:
+            self._guard(running, readings, merged)
+        try:
+            settings = validate(self.model, merged)
+        except Invalid as invalid:
+            raise Rejected("validate", invalid.faults) from None
+        changed = compare(running.settings, settings) if running is not None else everything(settings)
+        return Draft(settings, merged, readings, changed)
+
+    def _canonical(self, reading: Reading) -> Reading:
+        layers = tuple(canonical(self.model, layer) for layer in reading.layers)
+        return dataclasses.replace(reading, layers=layers)
+
+    def _guard(self, running: Draft[Any], readings: Sequence[Reading], merged: Merged) -> None:
+        if self.guard is None or not running.readings:
+            return
+        faults = guard(running.readings, readings, self.guard)
+        if faults:  # they name keys, and those of a secret mapping are a part of the secret
+            raise Rejected("guard", self.discreet(faults, merged.values, running=running))
+
+    def discreet(self, faults: Sequence[Fault], *shown: Any, running: Draft[Any] | None) -> list[Fault]:
+        """Return faults without the secrets of what somebody was shown, nor those of what is running."""
+        # The settings as well: a default factory or a validator makes secrets that no source holds.
+        known = (running.merged.values, running.settings) if running is not None else ()
+        secrets = {secret for values in (*shown, *known) for secret in secrets_in(self.model, values)}
+        return [dataclasses.replace(fault, message=scrub(fault.message, secrets)) for fault in faults]
+
+
+def everything(settings: Any) -> tuple[KeyPath, ...]:
+    """Return the path of every part of some settings; the root, where they have none that is declared."""
+    model: type = type(settings)
+    names = (*fields(model), *(getattr(settings, "__pydantic_extra__", None) or ()))
+    return tuple((name,) for name in names) or ((),)
