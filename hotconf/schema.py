@@ -75,8 +75,8 @@ class Shape:
     """What a value may be: one of some models, a list, a tuple, a mapping; none of them for a scalar.
 
     `models` are classes with fields: pydantic's, dataclasses, typed dictionaries, named tuples. `positions` are the
-    items of a tuple of fixed length. `secret` hides the value and all that lies below it. Anything at all may lie below
-    an `opaque` one.
+    items of a tuple of fixed length. `secret` hides the value and all that lies below it; `restart_required` keeps it
+    and all that lies below it until a restart. Anything at all may lie below an `opaque` one.
     """
 
     models: tuple[type, ...] = ()
@@ -84,6 +84,7 @@ class Shape:
     values: Shape | None = None
     positions: tuple[Shape, ...] = ()
     secret: bool = False
+    restart_required: bool = False
     opaque: bool = False
 
     @property
@@ -115,13 +116,17 @@ class Field:
     spellings: tuple[str, ...]
     paths: tuple[KeyPath, ...]
     shape: Shape
-    restart_required: bool
     info: FieldInfo
 
     @property
     def sensitive(self) -> bool:
         """Whether its value is a secret as a whole."""
         return self.shape.secret
+
+    @property
+    def restart_required(self) -> bool:
+        """Whether only a restart can apply a change of it."""
+        return self.shape.restart_required
 
 
 @functools.lru_cache(maxsize=1024)
@@ -311,17 +316,27 @@ def opened(shape: Shape) -> Shape:
 @functools.lru_cache(maxsize=4096)
 def holds_secret(shape: Shape) -> bool:
     """Whether a secret lies at or anywhere below a shape."""
+    return any(found.secret for found in _reachable(shape))
+
+
+@functools.lru_cache(maxsize=4096)
+def holds_restart_required(shape: Shape) -> bool:
+    """Whether anything that only a restart can apply lies at or anywhere below a shape."""
+    return any(found.restart_required for found in _reachable(shape))
+
+
+def _reachable(shape: Shape) -> Iterator[Shape]:
+    """Yield a shape and all that may lie anywhere below it, each once."""
     pending, seen = [shape], set[Shape]()
     while pending:
         current = pending.pop()
-        if current.secret:
-            return True
-        if current not in seen:
-            seen.add(current)
-            pending += current.parts
-            pending += [field.shape for model in current.models for field in fields(model).values()]
-            pending += [extra for model in current.models if (extra := _extra(model)) is not None]
-    return False
+        if current in seen:
+            continue
+        seen.add(current)
+        yield current
+        pending += current.parts
+        pending += [field.shape for model in current.models for field in fields(model).values()]
+        pending += [extra for model in current.models if (extra := _extra(model)) is not None]
 
 
 def _field_of(model: type, key: str | int) -> Field | None:
@@ -368,8 +383,7 @@ def _field(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Field:
         places=places,
         spellings=tuple(str(place[0]) for place in places if len(place) == 1),
         paths=tuple(place for place in places if len(place) > 1),
-        shape=dataclasses.replace(shape, secret=shape.secret or _marked(info.metadata, Sensitive)),
-        restart_required=_marked(info.metadata, RestartRequired),
+        shape=_with_marks(shape, info.metadata),
         info=info,
     )
 
@@ -381,6 +395,14 @@ def _places(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Iterator[K
             yield tuple(choice.path) if isinstance(choice, AliasPath) else (choice,)
     if alias is None or config.get("populate_by_name") or config.get("validate_by_name"):
         yield (name,)
+
+
+def _with_marks(shape: Shape, metadata: Sequence[Any]) -> Shape:
+    return dataclasses.replace(
+        shape,
+        secret=shape.secret or _marked(metadata, Sensitive),
+        restart_required=shape.restart_required or _marked(metadata, RestartRequired),
+    )
 
 
 def _marked(metadata: Iterable[Any], mark: type) -> bool:
@@ -398,14 +420,15 @@ def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:
     if origin is None:
         return _shape_of_name(annotation, within)
     if hasattr(annotation, "__metadata__"):
-        inner = shape_of(arguments[0], within)
-        return dataclasses.replace(inner, secret=inner.secret or _marked(annotation.__metadata__, Sensitive))
+        return _with_marks(shape_of(arguments[0], within), annotation.__metadata__)
     if origin in (Literal, type):
         return PLAIN
     inner_shapes = [shape_of(argument, within) for argument in arguments if argument is not ...]
     if origin in (Union, types.UnionType) or not isinstance(origin, type):
         return union(inner_shapes)
-    return _shape_of_generic(origin, inner_shapes, is_open=... in arguments)
+    found = _shape_of_generic(origin, inner_shapes, is_open=... in arguments)
+    # What keeps each of its items keeps the whole: none can be added, taken away or changed.
+    return dataclasses.replace(found, restart_required=any(inner.restart_required for inner in inner_shapes))
 
 
 def _shape_of_alias(annotation: Any, alias: Any, within: frozenset[Any]) -> Shape:
@@ -474,6 +497,7 @@ def union(shapes: Iterable[Shape]) -> Shape:
         values=union(values) if values else None,
         positions=tuple(union(s.positions[i] for s in members if i < len(s.positions)) for i in range(longest)),
         secret=any(shape.secret for shape in members),
+        restart_required=any(shape.restart_required for shape in members),
         opaque=any(shape.opaque for shape in members),
     )
 

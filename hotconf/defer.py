@@ -1,0 +1,256 @@
+"""Deferral: what only a restart can apply keeps its running value, and everything else goes on.
+
+Kept is the smallest part that can be kept whole:
+
+- a field marked RestartRequired, or all of a section that is, wherever it lies: the key of a mapping is its identity;
+- the whole of a list in which something marked changes: items have no identity, and one that moved would get the
+  values of another;
+- the whole of an optional section, an item of a mapping or a member of a union that holds a marked field and that
+  appears, goes away or becomes another. A marked field has no running value there, but its running state is not to be
+  there, and it would otherwise change by going and coming back.
+
+A part whose value is the running one again is not kept: to put it back clears it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import hotconf.keypath as keypath
+from hotconf.diff import differences
+from hotconf.explain import Origins, input_paths
+from hotconf.layer import Layer
+from hotconf.merge import Merged, leaves, lookup, present
+from hotconf.origin import DEFAULT, Origin
+from hotconf.redact import shown, visible
+from hotconf.report import Fault, PendingRestart
+from hotconf.schema import Shape, below, children, fields, holds_restart_required, is_list, opened, shape_of
+from hotconf.validate import Invalid, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pydantic import BaseModel
+
+    from hotconf.keypath import KeyPath
+
+_MOST_LISTED = 50
+"""Changes that are listed one by one within one part. One with more of them is listed as a whole."""
+
+_TOGETHER = "these change together only by restart"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Built:
+    """Settings, and the merged values that they were built from."""
+
+    merged: Merged
+    settings: Any = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deferral:
+    """What may go on: the candidate with its kept parts as they are running, and what waits for a restart.
+
+    Its `merged` answers for the values of kept parts with the places that they had when they were applied.
+    """
+
+    merged: Merged
+    settings: Any = field(repr=False)
+    pending: tuple[PendingRestart, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """A place with both its values, None where a side has nothing there."""
+
+    path: KeyPath
+    running: Any
+    wanted: Any
+
+    def inner(self, keys: Iterable[str | int]) -> Iterator[tuple[str | int, _Part]]:
+        running, wanted = children(self.running), children(self.wanted)
+        return ((key, _Part((*self.path, key), running.get(key), wanted.get(key))) for key in keys)
+
+
+def defer(model: type[BaseModel], running: Built, candidate: Built) -> Deferral:
+    """Return a candidate in which all that only a restart can apply is as it is running.
+
+    Where nothing has to wait it is the candidate itself. Costs nothing for a class without a mark, and next to nothing
+    where the candidate shares its unchanged parts with the running settings. Changes none of its arguments. Raises
+    Invalid where the mix does not validate or does not keep what it has to; each fault names what it had to keep.
+    """
+    kept = _kept_parts(model, running.settings, candidate.settings)
+    if not kept:
+        return Deferral(candidate.merged, candidate.settings)
+    places = [place for part in kept for place in input_paths(model, part.path)]
+    values = candidate.merged.values
+    for place in places:
+        values = _mixed(values, running.merged.values, place)
+    pending = tuple(_pending(model, candidate, kept))
+    # Blamed are the sources as they are now: in them the operator will mend it.
+    settings = _validated(model, Merged(values, candidate.merged.layers), pending)
+    _check_kept(model, running.settings, settings, pending)
+    layers = (*candidate.merged.layers, _layer(running.merged, candidate.merged, places))
+    return Deferral(Merged(values, layers), settings, pending)
+
+
+def refusals(pending: Sequence[PendingRestart]) -> list[Fault]:
+    """Return a fault for each change that only a restart can apply, for those who would rather refuse than wait."""
+    return [
+        Fault(
+            entry.path,
+            f"can only change with a restart (running {entry.running!r}, wanted {entry.wanted!r}): put it back, "
+            "or restart",
+            entry.origin,
+        )
+        for entry in pending
+    ]
+
+
+def _kept_parts(model: type[BaseModel], running: Any, wanted: Any) -> list[_Part]:
+    shape = Shape(models=(model,))
+    if not holds_restart_required(shape):
+        return []
+    return _kept_below(shape, _Part((), running, wanted), differences(running, wanted))
+
+
+def _kept_below(shape: Shape, part: _Part, changed: Sequence[KeyPath]) -> list[_Part]:
+    """Return what has to be kept of a part, by the paths below it that changed."""
+    if not holds_restart_required(shape):
+        return []
+    shape = _own_shape(shape, part.running)
+    if shape.restart_required:
+        return [part]
+    if () in changed:
+        changed = differences(part.running, part.wanted)  # a secret field was told as a whole
+    if () in changed:
+        return [part] if _has_marked(shape, part.running) or _has_marked(shape, part.wanted) else []
+    grouped = _by_key(changed)
+    kept = [
+        found for key, inner in part.inner(grouped) for found in _kept_below(below(shape, key), inner, grouped[key])
+    ]
+    return [part] if kept and is_list(part.running) else kept
+
+
+def _by_key(paths: Iterable[KeyPath]) -> dict[str | int, list[KeyPath]]:
+    grouped: dict[str | int, list[KeyPath]] = {}
+    for path in paths:
+        grouped.setdefault(path[0], []).append(path[1:])
+    return grouped
+
+
+def _own_shape(shape: Shape, value: Any) -> Shape:
+    """Return what the class of a value says of it: of a union, only the member that is there."""
+    kind: type = type(value)
+    own = opened(shape_of(kind) if fields(kind) else shape)
+    return dataclasses.replace(own, restart_required=own.restart_required or shape.restart_required)
+
+
+def _has_marked(shape: Shape, value: Any) -> bool:
+    shape = _own_shape(shape, value)
+    if shape.restart_required or not holds_restart_required(shape):
+        return shape.restart_required
+    return any(_has_marked(below(shape, key), item) for key, item in children(value).items())
+
+
+def _pending(model: type[BaseModel], candidate: Built, kept: Iterable[_Part]) -> Iterator[PendingRestart]:
+    origins = Origins(model, candidate.merged, candidate.settings)
+    for part in kept:
+        for path in _listed(model, part):
+            running, wanted = (_at(value, path[len(part.path) :]) for value in (part.running, part.wanted))
+            yield PendingRestart(
+                keypath.render(path), shown(model, path, running), shown(model, path, wanted), _origin(origins, path)
+            )
+
+
+def _listed(model: type[BaseModel], part: _Part) -> Iterable[KeyPath]:
+    """Return the changed paths of a part as an operator is told of them: none leads into a list or a secret."""
+    changed = differences(part.running, part.wanted)
+    if len(changed) > _MOST_LISTED:
+        return [part.path]
+    return dict.fromkeys(visible(model, (*part.path, *_outside_lists(path))) for path in changed)
+
+
+def _outside_lists(path: KeyPath) -> KeyPath:
+    return next((path[:length] for length, key in enumerate(path) if isinstance(key, int)), path)
+
+
+def _at(value: Any, path: KeyPath) -> Any:
+    for key in path:
+        value = children(value).get(key)
+    return value
+
+
+def _origin(origins: Mapping[str, Origin], path: KeyPath) -> Origin:
+    """Return where a wanted value comes from; of one that is gone, what it was taken out of."""
+    upwards = (origins.get(keypath.render(path[:length])) for length in range(len(path), 0, -1))
+    return next((origin for origin in upwards if origin is not None), DEFAULT)
+
+
+def _mixed(values: Any, running: Any, place: KeyPath) -> Any:
+    """Return raw values with one place as the running values have it. Copies only what leads there.
+
+    Where the place cannot be made, since something else stands in its way, they come back as they were.
+    """
+    key, rest = place[0], place[1:]
+    inner, kept = lookup(values, (key,)), lookup(running, (key,))
+    if rest and (present(inner) or present(kept)):
+        empty: Any = {} if isinstance(rest[0], str) else []
+        mixed = _mixed(inner if present(inner) else empty, kept, rest)
+        # A section that nothing but the marked field made goes with it: it may have a default that says more.
+        is_left_empty = mixed in ({}, []) and not present(kept)
+        kept = kept if is_left_empty else mixed
+    if isinstance(values, Mapping):
+        return {**values, key: kept} if present(kept) else {name: values[name] for name in values if name != key}
+    return _with_item(values, key, kept) if isinstance(values, list) and isinstance(key, int) else values
+
+
+def _with_item(items: list[Any], index: int, kept: Any) -> list[Any]:
+    if index > len(items) or (not present(kept) and index < len(items) - 1):
+        return items
+    return [*items[:index], *([kept] if present(kept) else []), *items[index + 1 :]]
+
+
+def _validated(model: type[BaseModel], merged: Merged, pending: Sequence[PendingRestart]) -> Any:
+    try:
+        return validate(model, merged)
+    except Invalid as invalid:
+        several = len(pending) > 1
+        names = ", ".join(entry.path for entry in pending[:_MOST_LISTED])
+        kept = f"{names} {'keep their running values' if several else 'keeps its running value'}: {_TOGETHER}"
+        raise Invalid(
+            dataclasses.replace(fault, message=f"{fault.message}; {kept}") for fault in invalid.faults
+        ) from None
+
+
+def _check_kept(model: type[BaseModel], running: Any, mix: Any, pending: Sequence[PendingRestart]) -> None:
+    """Raise Invalid where a mix did not keep what is running: a validator made it from something that may change."""
+    origins = {entry.path: entry.origin for entry in pending}
+    lost = [keypath.render(visible(model, part.path)) for part in _kept_parts(model, running, mix)]
+    if lost:
+        message = f"only a restart can change it, and it cannot keep its running value beside the rest: {_TOGETHER}"
+        raise Invalid(Fault(path, message, origins.get(path)) for path in lost)
+
+
+def _layer(running: Merged, candidate: Merged, places: Iterable[KeyPath]) -> Layer:
+    """Return the kept values as a layer that stands above all others, with the origins that they have."""
+    values: Mapping[str, Any] = {}
+    origins: dict[KeyPath, Origin] = {}
+    for place in places:
+        kept = lookup(running.values, place)
+        if present(kept):
+            values = _mixed(values, running.values, place)
+            origins |= _origins(running, candidate, place, kept)
+    return Layer("running", values, origins)
+
+
+def _origins(running: Merged, candidate: Merged, place: KeyPath, kept: Any) -> dict[KeyPath, Origin]:
+    # Looked up now: to ask for them later, the layers of every generation before would have to be held.
+    paths = {path[:length] for path, _ in leaves(kept, place) for length in range(1, len(path) + 1)}
+    found = {path: candidate.origin(path) for path in paths if len(path) < len(place)}
+    found |= {path: running.origin(path) for path in paths if found.get(path) is None}
+    return {path: origin for path, origin in found.items() if origin is not None}
