@@ -18,7 +18,7 @@ LAYERS = [
     # 2, contracts
     {"abc"},
     # 3, the heart
-    {"holder", "inbox", "stack", "subscribers", "resources", "reload", "history", "last_good"},
+    {"holder", "inbox", "stack", "subscribers", "resources", "reload", "history", "staging", "last_good", "audit"},
     # 4, adapters
     {"formats", "mounts", "reading", "variables", "sources", "watch"},
     # 5, the process
