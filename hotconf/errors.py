@@ -63,6 +63,17 @@ class SourceBusy(SourceError):  # noqa: N818 - a state, which passes
     """A file is still being written. It is read again as soon as its writer is done."""
 
 
+class PatchRefused(HotconfError):  # noqa: N818 - a verdict, raised as one
+    """A patch asks for what the overlay must not hold or cannot write. `faults` has every reason; nothing changed."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        return "\n".join(str(fault) for fault in self.faults)
+
+
 class FormatError(HotconfError):
     """A text is not what its format demands. Line and column count from 1; None where the parser cannot tell.
 

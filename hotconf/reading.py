@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
     from pathlib import Path
 
+    from hotconf.origin import OriginKind
+
 T = TypeVar("T")
 
 Protection: TypeAlias = Literal["lease", "settle"]
@@ -68,9 +70,10 @@ class FileReader:
     the first read. One read at a time.
     """
 
-    def __init__(self, path: Path, name: str, patience: Patience) -> None:
+    def __init__(self, path: Path, name: str, patience: Patience, *, kind: OriginKind = "file") -> None:
         self.path = path
         self.name = name
+        self._kind: OriginKind = kind
         self.protection: Protection | None = None
         self._patience = patience
         self._accepted: tuple[bytes, Layer] | None = None
@@ -167,16 +170,16 @@ class FileReader:
             values = formats.parse(kind, data)
         except FormatError as error:
             self._refuse(error.reason, error.line, error.column)
-        return Layer(self.name, values, Located(self.name, kind, data), revision=str(hash(data)))
+        return Layer(self.name, values, Located(self.name, kind, data, kind=self._kind), revision=str(hash(data)))
 
     def _refuse(self, message: str, line: int | None = None, column: int | None = None) -> NoReturn:
-        raise SourceError([Fault("", message, Origin("file", self.name, line, column))]) from None
+        raise SourceError([Fault("", message, Origin(self._kind, self.name, line, column))]) from None
 
     def _give_up(self) -> NoReturn:
         message = (
             f"is still being written after {self._patience.max_wait:g} s; it is read as soon as its writer is done"
         )
-        raise SourceBusy([Fault("", message, Origin("file", self.name))])
+        raise SourceBusy([Fault("", message, Origin(self._kind, self.name))])
 
 
 async def every(reads: Iterable[Awaitable[T]]) -> list[T]:

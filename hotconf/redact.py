@@ -148,6 +148,29 @@ def _mask(shape: Shape, value: Any) -> Any:
     return document(value, shape)
 
 
+def hidden(model: type, values: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the paths in raw values of a settings class that `masked` hides, of each secret the topmost one."""
+    yield from _hidden(Shape(models=(model,)), values, ())
+
+
+def _hidden(shape: Shape, value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    if value is None or not holds_secret(shape):
+        return
+    if shape.secret or (_is_misfit(shape, value) and value not in ("", b"")):
+        yield path
+    elif isinstance(value, Mapping):
+        heads = {str(place[0]) for place in _secret_paths(shape)}
+        for key, item in value.items():
+            text = key_text(key)
+            if text in heads or _is_misspelt(shape, text):
+                yield (*path, key)
+            else:
+                yield from _hidden(below(shape, text), item, (*path, key))
+    elif is_list(value):
+        for index, item in enumerate(value):
+            yield from _hidden(below(shape, index), item, (*path, index))
+
+
 def _items(value: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     return ((key_text(key), item) for key, item in value.items())
 

@@ -14,11 +14,14 @@ LAYERS = [
     # 0, words: frozen data
     {"errors", "keypath", "origin", "layer", "snapshot", "report", "change", "status", "candidate", "errand"},
     # 1, pure: no await, clock, environment, log or file
-    {"schema", "options", "keys", "merge", "guard", "validate", "diff", "redact", "explain", "defer"},
+    {"schema", "options", "keys", "merge", "guard", "validate", "diff", "redact", "explain", "defer", "patch"},
     # 2, contracts
     {"abc"},
     # 3, the heart
-    {"holder", "inbox", "stack", "subscribers", "draft", "resources", "reload", "history", "last_good"},
+    {
+        *("holder", "inbox", "stack", "subscribers", "draft", "resources", "edit", "reload", "history"),
+        *("staging", "fingerprint", "last_good", "audit"),
+    },
     # 4, adapters
     {"formats", "mounts", "reading", "variables", "sources", "watch"},
     # 5, the process

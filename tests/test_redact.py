@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime as dt
 import json
@@ -33,8 +34,8 @@ from typing_extensions import TypedDict
 
 from hotconf import Change, HotConf, Layer
 from hotconf.keypath import render
-from hotconf.merge import merge
-from hotconf.redact import MASK, digest, document, masked, scrub, secrets_in, shown, visible
+from hotconf.merge import lookup, merge
+from hotconf.redact import MASK, digest, document, hidden, masked, scrub, secrets_in, shown, visible
 from hotconf.schema import Section, Sensitive, shape_of
 from tests.trees import ODD_KEYS, build, origins
 
@@ -165,6 +166,18 @@ def test_I11_no_secret_is_in_a_raw_value_that_is_shown(annotation, value):
 
 
 @pytest.mark.parametrize(("annotation", "value"), CASES)
+def test_I11_without_what_is_hidden_raw_values_hold_no_secret(annotation, value):
+    model, values = case(annotation, value)
+    for raw in (values, {**values, "field": json.dumps(str(value))}):
+        kept = copy.deepcopy(raw)
+        for *parents, key in hidden(model, raw):
+            owner = lookup(kept, tuple(parents))
+            owner[key] = None
+        assert not leaks(repr(kept))
+        assert kept["public"] == "shown"
+
+
+@pytest.mark.parametrize(("annotation", "value"), CASES)
 def test_I11_every_secret_is_known_to_those_who_scrub_messages(annotation, value):
     model, values = case(annotation, value)
     secrets = secrets_in(model, values)
@@ -225,6 +238,7 @@ def test_I11_no_secret_of_random_settings_is_in_any_rendering(random):
     settings, known = build(model, values), origins(model, values)
     renderings = [json.dumps(document(settings), ensure_ascii=False), repr(masked(model, (), values))]
     renderings += [str(known.explain(path)) for path in known]
+    renderings += [repr(list(hidden(model, values)))]
     renderings += [scrub(f"{values} {json.dumps(values)}", secrets_in(model, values))]
     assert not [secret for secret in secrets for text in renderings if secret in text]
 

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 class Located(Mapping[KeyPath, Origin]):
     """Where each key and list item of a text stands: a clean reload never pays for finding out.
 
-    `name` is what the file is called. The empty path is the file itself, which has no line.
+    `name` is what the file is called, `kind` what it is to the configuration where its format does not say it. The
+    empty path is the file itself, which has no line.
     """
 
-    def __init__(self, name: str, text_format: str, data: bytes) -> None:
+    def __init__(self, name: str, text_format: str, data: bytes, *, kind: OriginKind = "file") -> None:
         self._name = name
         self._format = text_format
         self._data = data
-        self._kind: OriginKind = "dotenv" if text_format == "dotenv" else "file"
+        self._kind: OriginKind = "dotenv" if text_format == "dotenv" else kind
 
     @cached_property
     def _positions(self) -> Mapping[KeyPath, Position]:

@@ -1,0 +1,217 @@
+"""The overlay: a TOML file of the machine's own, which PATCH writes. It stands above every other source."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hotconf.formats as formats
+import hotconf.keypath as keypath
+from hotconf.diff import differences
+from hotconf.errors import FormatError, PatchRefused, SourceError
+from hotconf.formats.located import Located
+from hotconf.keypath import KeyPath
+from hotconf.keys import canonical
+from hotconf.layer import Layer
+from hotconf.merge import leaves, lookup, origin_in, present
+from hotconf.origin import Origin
+from hotconf.patch import patched
+from hotconf.reading import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience
+from hotconf.report import Fault
+from hotconf.staging import Staged, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_UNWRITABLE = "TOML cannot hold this value"
+_NULL = "TOML has no null: it takes a value back as the value of a key, and can stand nowhere else"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StagedOverlay:
+    """The next overlay, on disk beside the one in force. `layer` is what it will read as, its places included.
+
+    Its methods block: call them from a thread.
+    """
+
+    layer: Layer
+    _next: Staged
+    _previous: Staged | None
+
+    def publish(self) -> None:
+        """Put it into force; what it replaces stays as `<path>.previous`. Raises OSError, and then the old one stands.
+
+        Only where the disk fails to confirm the rename, the new one may be in place all the same.
+        """
+        try:
+            if self._previous is not None:
+                self._previous.publish()
+            self._next.publish()
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove what was staged; what was published stays. May be called at any time; raises nothing."""
+        self._next.discard()
+        if self._previous is not None:
+            self._previous.discard()
+
+
+class Overlay:
+    """Reads and writes the overlay of a settings class. A file that is absent is empty; a broken one rejects a reload.
+
+    `unconfirmed` are patches in force that no file has: each read puts them on top of the file, and a restart forgets
+    them. `trial` is what `read` returns in the place of the file while a reload tries it. Both are set by whoever runs
+    the reloads, between two of them. Raises ValueError for a name that does not end in `.toml`.
+    """
+
+    kind = "overlay"
+    required = False
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        model: type,
+        *,
+        size_limit: int = SIZE_LIMIT,
+        settle: float = SETTLE,
+        max_wait: float = MAX_WAIT,
+    ) -> None:
+        self.name = os.fspath(path)
+        self.path = Path(path).absolute()
+        if self.path.suffix != ".toml":
+            raise ValueError(f"the overlay {self.name!r} must be a .toml file")
+        self.unconfirmed: tuple[Mapping[str, Any], ...] = ()
+        self.trial: Layer | None = None
+        self._model = model
+        self._size_limit = size_limit
+        self._reader = FileReader(self.path, self.name, Patience(size_limit, settle, max_wait), kind="overlay")
+
+    def __repr__(self) -> str:
+        return f"Overlay({self.name!r})"
+
+    @property
+    def protection(self) -> str | None:
+        """What guards against a half-written file: "lease" or "settle"; None before the first read."""
+        return self._reader.protection
+
+    def paths(self) -> Iterable[Path]:
+        """Return the one path to watch."""
+        return (self.path,)
+
+    async def read(self) -> Layer:
+        """Return what is in force: the file, or the one that is tried, and above it what is not confirmed.
+
+        Raises SourceError.
+        """
+        layer = self.trial or await self.read_file()
+        return self._with_unconfirmed(layer) if self.unconfirmed else layer
+
+    async def read_file(self) -> Layer:
+        """Return what the file holds, by canonical keys: the base of the next patch. Raises SourceError."""
+        try:
+            return canonical(self._model, await self._reader.layer())
+        except FileNotFoundError:
+            place = Origin("overlay", self.name)
+            if self.path.is_symlink():
+                raise SourceError([Fault("", "is a link to nothing", place)]) from None
+            return Layer(self.name, {}, {(): place}, "absent")
+
+    async def until_quiet(self) -> None:
+        """Return when a file that was refused as still being written may be read again."""
+        await self._reader.until_quiet()
+
+    def patched(self, values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a merge patch makes of the values of `read_file`; see `hotconf.patch`.
+
+        Raises PatchRefused for what must not be written, and for what TOML cannot hold.
+        """
+        result = patched(self._model, values, patch)
+        self._written(result)
+        return result
+
+    def stage(self, values: Mapping[str, Any]) -> StagedOverlay:
+        """Write the next overlay beside the one in force. Blocks: call it from a thread.
+
+        What it writes was read back first and is equal, types included. The file keeps its permissions; a new one is
+        for its owner only. Raises PatchRefused for what TOML cannot hold, OSError for what the disk cannot.
+        """
+        data = self._written(values)
+        layer = Layer(self.name, values, Located(self.name, "toml", data, kind="overlay"), revision=str(hash(data)))
+        try:
+            mode = stat.S_IMODE(self.path.stat().st_mode)
+            before = self.path.read_bytes()
+        except FileNotFoundError:
+            return StagedOverlay(layer, stage(self.path, data), None)
+        previous = stage(f"{self.path}.previous", before, mode=mode)
+        try:
+            return StagedOverlay(layer, stage(self.path, data, mode=mode), previous)
+        except BaseException:
+            previous.discard()
+            raise
+
+    def _written(self, values: Mapping[str, Any]) -> bytes:
+        data = _toml(values)
+        if data is None:
+            raise PatchRefused(_unwritable(values))
+        if len(data) > self._size_limit:
+            raise PatchRefused([Fault("", f"the overlay would be larger than {self._size_limit} bytes")])
+        return data
+
+    def _with_unconfirmed(self, layer: Layer) -> Layer:
+        values = layer.values
+        try:
+            for patch in self.unconfirmed:
+                values = self.patched(values, patch)
+        except PatchRefused as refused:  # the file was edited since, and holds a secret by now
+            raise SourceError(refused.faults) from None
+        revision = str(hash((layer.revision, repr(values))))
+        return Layer(self.name, values, _Unconfirmed(f"{self.name} (unconfirmed)", values, layer), revision)
+
+
+class _Unconfirmed(Mapping[KeyPath, Origin]):
+    """Where the values come from that patches have left: of the same places as before, as far as they are the same."""
+
+    def __init__(self, name: str, values: Mapping[str, Any], below: Layer) -> None:
+        self._origin = Origin("overlay", name)
+        self._values = values
+        self._below = below
+
+    def __getitem__(self, path: KeyPath) -> Origin:
+        value, before = lookup(self._values, path), lookup(self._below.values, path)
+        if not present(value):
+            raise KeyError(path)
+        is_old = path and present(before) and not differences(before, value)
+        return origin_in(self._below, path) if is_old else self._origin
+
+    def __iter__(self) -> Iterator[KeyPath]:
+        return (path for path, _ in leaves(self._values))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _toml(values: Mapping[str, Any]) -> bytes | None:
+    """Return the values as TOML that was read back and is equal, None where there is no such text."""
+    try:
+        data = formats.dump("toml", values).encode()
+        return data if not differences(dict(values), formats.parse("toml", data)) else None
+    except (FormatError, UnicodeEncodeError):
+        return None
+
+
+def _unwritable(values: Mapping[str, Any]) -> list[Fault]:
+    """Return a fault for each value that stands in the way, and for each key."""
+    faults: dict[KeyPath, str] = {}
+    for path, leaf in leaves(values):
+        if leaf is None or _toml({"value": leaf}) is None:
+            faults[path] = _NULL if leaf is None else _UNWRITABLE
+        for depth, key in enumerate(path, 1):
+            if isinstance(key, str) and _toml({key: 0}) is None:
+                faults[path[:depth]] = "TOML cannot hold this key"
+    found = [Fault(keypath.render(path), reason) for path, reason in faults.items()]
+    return found or [Fault("", "nested too deeply")]
