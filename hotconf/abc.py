@@ -5,10 +5,10 @@ Every protocol is small on purpose: reading a source, watching it, taking part i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from hotconf.change import Change
@@ -81,6 +81,46 @@ class Hinting(Protocol):
 
     def changes(self) -> AsyncIterator[object]:
         """Yield anything at all for each possible change. A hint only: the truth is what `read` returns."""
+        ...
+
+
+class Staged(Protocol):
+    """The next file of an overlay, on disk beside the one in force. Its methods block."""
+
+    @property
+    def layer(self) -> Layer:
+        """What it will read as."""
+        ...
+
+    def publish(self) -> None:
+        """Put it into force. Raises OSError, and then the old one stands."""
+        ...
+
+    def discard(self) -> None:
+        """Remove it, unless it was published. Raises nothing."""
+        ...
+
+
+class Editable(Protocol):
+    """The one source that is written to: the overlay. `unconfirmed` are patches in force that no file has."""
+
+    name: str
+    unconfirmed: tuple[Mapping[str, Any], ...]
+
+    async def read_file(self) -> Layer:
+        """Return what the file holds. Raises SourceError."""
+        ...
+
+    def patched(self, values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a merge patch makes of values. Raises PatchRefused."""
+        ...
+
+    def laid_over(self, layer: Layer, patches: Sequence[Mapping[str, Any]]) -> Layer:
+        """Return a layer with patches on top that are not confirmed. Raises PatchRefused."""
+        ...
+
+    def stage(self, values: Mapping[str, Any]) -> Staged:
+        """Write the next file. Blocks. Raises OSError, and PatchRefused for what it cannot hold."""
         ...
 
 

@@ -20,7 +20,7 @@ import hotconf.schema as schema
 from hotconf.candidate import Resource
 from hotconf.draft import Rules
 from hotconf.engine import Engine, EngineThread
-from hotconf.errand import Errand, Rollback
+from hotconf.errand import Confirm, Errand, Patch, Rollback
 from hotconf.errors import ConfigError, Draining, NotRunning, SchemaError
 from hotconf.holder import Holder
 from hotconf.options import Options
@@ -31,6 +31,7 @@ from hotconf.signals import SignalRouter
 from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.file import File
 from hotconf.sources.memory import program_layer
+from hotconf.sources.overlay import Overlay
 from hotconf.sources.own import OwnSources, default_objects
 from hotconf.stack import Stack
 from hotconf.status import State, Status
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from hotconf.keypath import KeyPath
     from hotconf.layer import Layer
     from hotconf.report import Report
+    from hotconf.snapshot import Snapshot
 
 S = TypeVar("S", bound=BaseModel)
 R = TypeVar("R")
@@ -80,7 +82,9 @@ class HotConf(Holder[S]):
         _check(schema)
         self.schema = schema
         self.options = options or Options()
-        self._stack = Stack.of(_compose(schema, [*_several(files), *_several(sources)], init, self.options))
+        composed = _compose(schema, [*_several(files), *_several(sources)], init, self.options)
+        self._overlay = composed[-1] if composed and isinstance(composed[-1], Overlay) else None
+        self._stack = Stack.of(composed)
         self._subscribers = Subscribers()
         self._reloader = self._make_reloader()
         self._engine: Engine | None = None
@@ -103,6 +107,7 @@ class HotConf(Holder[S]):
             subscribers=self._subscribers,
             prepare_timeout=options.prepare_timeout,
             retire_after=options.retire_after,
+            overlay=self._overlay,
             history=options.history,
         )
 
@@ -150,6 +155,36 @@ class HotConf(Holder[S]):
         rolled away from, or a reload is forced. Raises UnknownGeneration, and what `reload` raises.
         """
         return await self._carry_out(Errand((trigger,), operation=Rollback(generation)))
+
+    async def patch(
+        self,
+        values: Mapping[str, Any],
+        *,
+        confirm: float | None = None,
+        expect: Callable[[Snapshot[S]], bool] | None = None,
+        trigger: str = "patch",
+        dry_run: bool = False,
+    ) -> Report:
+        """Merge a patch (RFC 7396) into the overlay, and reload: None takes a value back, secrets are refused.
+
+        With `confirm`, in seconds, the patch is in no file and is taken back by itself unless `confirm` is called in
+        time; a restart forgets it. `expect` is asked about the snapshot in force when the patch's turn has come: False
+        raises Stale. Raises NoOverlay without `Options.overlay`, Unconfirmed while another patch waits, NotRunning for
+        one to be confirmed where no engine runs, and what `reload` raises.
+        """
+        if confirm is not None and self._engine is None:
+            raise NotRunning
+        return await self._carry_out(Errand((trigger,), operation=Patch(values, confirm, expect), dry_run=dry_run))
+
+    async def confirm(self, *, trigger: str = "confirm") -> Report:
+        """Make the patch that waits for it permanent. Raises NothingToConfirm, and what `reload` raises."""
+        return await self._carry_out(Errand((trigger,), operation=Confirm()))
+
+    @property
+    def unconfirmed(self) -> float | None:
+        """The seconds until a patch that waits to be confirmed is taken back; None where none waits."""
+        deadline = self._reloader.editor.deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     @property
     def history(self) -> tuple[Generation[S], ...]:
@@ -437,6 +472,16 @@ def _compose(
             stack.insert(0, Given(defaults, kind="default"))
     if init:
         stack.append(Given(init, kind="init"))
+    if options.overlay is not None:
+        stack.append(
+            Overlay(
+                options.overlay,
+                model,
+                size_limit=options.size_limit,
+                settle=options.settle,
+                max_wait=options.max_wait,
+            )
+        )
     return stack
 
 

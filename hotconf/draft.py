@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from hotconf.defer import Built, Deferral, defer, refusals
 from hotconf.diff import compare
 from hotconf.guard import guard
 from hotconf.keys import canonical
@@ -16,6 +17,8 @@ from hotconf.validate import Invalid, validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pydantic import BaseModel
 
     from hotconf.keypath import KeyPath
     from hotconf.layer import Layer, Reading
@@ -56,7 +59,7 @@ class Draft(Generic[S]):
 class Rules:
     """What a draft must keep to. `guard` is the share of values that may vanish; None: all of them."""
 
-    model: type
+    model: type[BaseModel]
     guard: float | None = None
     on_restart_required: Literal["defer", "reject"] = "defer"
 
@@ -78,8 +81,20 @@ class Rules:
             settings = validate(self.model, merged)
         except Invalid as invalid:
             raise Rejected("validate", invalid.faults) from None
-        changed = compare(running.settings, settings) if running is not None else everything(settings)
-        return Draft(settings, merged, readings, changed)
+        if running is None:
+            return Draft(settings, merged, readings, everything(settings))
+        deferral = self._defer(running, Built(merged, settings))
+        changed = compare(running.settings, deferral.settings)
+        return Draft(deferral.settings, deferral.merged, readings, changed, deferral.pending)
+
+    def _defer(self, running: Draft[Any], candidate: Built) -> Deferral:
+        try:
+            deferral = defer(self.model, Built(running.merged, running.settings), candidate)
+        except Invalid as invalid:
+            raise Rejected("defer", invalid.faults) from None
+        if deferral.pending and self.on_restart_required == "reject":
+            raise Rejected("defer", refusals(deferral.pending))
+        return deferral
 
     def _canonical(self, reading: Reading) -> Reading:
         layers = tuple(canonical(self.model, layer) for layer in reading.layers)

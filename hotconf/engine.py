@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from hotconf.abc import Hinting, Settling
-from hotconf.errand import Errand
+from hotconf.errand import Errand, Revert
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning, OperationRefused
 from hotconf.inbox import Inbox, Request
 from hotconf.redact import trail
@@ -53,6 +54,7 @@ class Engine:
         self.watcher: Watcher | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._reverting: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         self.loop = asyncio.get_running_loop()
@@ -119,6 +121,21 @@ class Engine:
         request.answer(report)
         self._reloader.tell()
         self._wait_for_writers()
+        self._watch_for_confirmation()
+
+    def _watch_for_confirmation(self) -> None:
+        """Have a patch taken back when its time is over, unless somebody confirms it."""
+        deadline = self._reloader.editor.deadline
+        if self._reverting is not None:
+            self._reverting.cancel()
+            self._reverting = None
+        if deadline is not None:
+            delay = max(0.0, deadline - time.monotonic())
+            self._reverting = asyncio.get_running_loop().call_later(delay, self._revert)
+
+    def _revert(self) -> None:
+        with contextlib.suppress(HotconfError):  # a drain has begun: the patch is gone with the process
+            self.inbox.ask(Errand(("unconfirmed",), operation=Revert()))
 
     def _wait_for_writers(self) -> None:
         """Ask again as soon as the writers of busy sources are done: closing a file is no event that is told."""
@@ -180,6 +197,8 @@ class Engine:
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
+        if self._reverting is not None:
+            self._reverting.cancel()
         try:
             await asyncio.gather(*tasks, return_exceptions=True)
         finally:

@@ -41,7 +41,8 @@ class Revert:
     """Take back the patch that was not confirmed in time."""
 
 
-Operation: TypeAlias = Rollback | Patch | Confirm | Revert
+Edition: TypeAlias = Patch | Confirm | Revert
+Operation: TypeAlias = Rollback | Edition
 
 Phase: TypeAlias = Literal["load", "start", "live"]
 

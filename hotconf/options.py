@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath  # noqa: TC003 - pydantic reads it
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -23,6 +24,7 @@ class Options(Section):
     - `prepare_timeout`: how long an async prepare, or opening a resource, may take; None: for ever.
     - `on_restart_required`: whether a change that only a restart can apply waits ("defer") or rejects the reload.
     - `retire_after`: how long a resource that was replaced waits for the leases of its snapshots; None: for ever.
+    - `overlay`: the TOML file that patches are written to, above every other source; None: there are no patches.
     - `history`: how many generations are kept to go back to.
     """
 
@@ -36,4 +38,5 @@ class Options(Section):
     prepare_timeout: PositiveFloat | None = 10.0
     on_restart_required: Literal["defer", "reject"] = "defer"
     retire_after: NonNegativeFloat | None = 600.0
+    overlay: PurePath | None = None
     history: PositiveInt = 20

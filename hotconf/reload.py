@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 import hotconf.keypath as keypath
 from hotconf.change import Change
 from hotconf.draft import Draft, Rejected, Rules, everything
-from hotconf.errand import Rollback
-from hotconf.errors import NotLoaded, OperationRefused, ReentrantReload, SourceError
+from hotconf.edit import Edit, Editor
+from hotconf.errand import Patch, Rollback
+from hotconf.errors import NotLoaded, ReentrantReload, SourceError
 from hotconf.explain import Origins
 from hotconf.history import History
 from hotconf.redact import digest, document, trail
@@ -33,8 +34,8 @@ from hotconf.subscribers import PrepareFailed, Subscription, asked_to_stop, comm
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from hotconf.abc import Observer, Prepared
-    from hotconf.errand import Errand, Phase
+    from hotconf.abc import Editable, Observer, Prepared
+    from hotconf.errand import Errand, Operation, Phase
     from hotconf.holder import Holder
     from hotconf.keypath import KeyPath
     from hotconf.layer import Layer, Reading
@@ -65,6 +66,7 @@ class Trip:
     started: float = field(default_factory=time.monotonic)
     open: bool = True
     note: str = ""
+    edit: Edit | None = None
 
 
 _REPORTS = 100
@@ -94,6 +96,7 @@ class Reloader(Generic[S]):
         subscribers: Subscribers,
         prepare_timeout: float | None = None,
         retire_after: float | None = None,
+        overlay: Editable | None = None,
         history: int = 20,
     ) -> None:
         self._rules = rules
@@ -105,6 +108,7 @@ class Reloader(Generic[S]):
         self._news: tuple[Change[S], tuple[KeyPath, ...]] | None = None
         self._running: Draft[S] | None = None
         self._held: Sequence[Reading] | None = None
+        self.editor = Editor(overlay)
         self.resources = Resources(holder, retire_after)
         self.history: History[S] = History(history)
         self.reports: deque[Report] = deque(maxlen=_REPORTS)
@@ -117,6 +121,7 @@ class Reloader(Generic[S]):
 
         Raises nothing else but OperationRefused, where the operation asks for something that is not there.
         """
+        self._check(errand.operation)
         trip = Trip(errand, self._holder)
         token = _inside.set(trip)
         if not errand.dry_run:
@@ -125,9 +130,6 @@ class Reloader(Generic[S]):
             report = await self._travel(trip)
         except Rejected as rejection:
             report = self._report(trip, "rejected", stage=rejection.stage, faults=rejection.faults)
-        except OperationRefused as refusal:
-            self._record(trip, self._report(trip, "rejected", stage="read", faults=[Fault("", str(refusal))]))
-            raise
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             unforeseen = "a reload failed in an unforeseen way; what was running stays in force\n%s"
             log.error(unforeseen, trail(error))  # noqa: TRY400 - not its text
@@ -135,6 +137,8 @@ class Reloader(Generic[S]):
             report = self._report(trip, "rejected", stage="read", faults=[fault])
         finally:
             trip.open = False
+            if trip.edit is not None:
+                self.editor.discard(trip.edit)
             _inside.reset(token)
         self._record(trip, report)
         return report
@@ -195,25 +199,54 @@ class Reloader(Generic[S]):
         if trip.errand.dry_run:
             await rollback(prepared, change, timeout=self._prepare_timeout)
             return self._report_on(trip, draft)
+        await self._write(trip, change, prepared)
         # ──────────────── nothing below this line can fail, and nothing below it awaits ────────────────
-        self._hold(trip.errand, readings)
+        self._hold(trip, readings)
         self._swap(trip, draft, assembly)
         report = self._report_on(trip, draft, commit_errors=commit(prepared, change))
         if draft.changed:
             self.history.add(self._holder.snapshot, report, readings)
         return report
 
+    def _check(self, operation: Operation | None) -> None:
+        """Raise OperationRefused for an operation that is not possible as things are."""
+        self.editor.check(operation, self._holder.snapshot if self._holder.loaded else None)
+        if isinstance(operation, Rollback):
+            self.history.find(operation.generation)
+
     async def _gather(self, trip: Trip) -> Sequence[Reading]:
-        """Return what to build from: what the sources say now, or what they said when a generation was new."""
-        match trip.errand.operation:
-            case Rollback(generation):
-                target = self.history.find(generation)
-                trip.note = f"rolled back to generation {target.generation}"
-                return target.readings
+        """Return what to build from: what the sources say now, or said when a generation was new, or with an edit."""
+        operation = trip.errand.operation
+        if isinstance(operation, Rollback):
+            target = self.history.find(operation.generation)
+            trip.note = f"rolled back to generation {target.generation}"
+            return target.readings
+        if operation is None:
+            return await self._read()
+        running = self._running.readings if self._running is not None else ()
+        held = self._held is not None
+        # What is not confirmed is put into force or taken back whatever the other sources have come to say meanwhile;
+        # and a patch on what was rolled back to must not bring back what it was rolled away from.
+        readings = await self._read() if isinstance(operation, Patch) and not held else running
+        layer = running[-1].layers[0] if running else None
+        trip.edit = await self.editor.begin(operation, layer, held=held)
+        return [*readings[:-1], trip.edit.reading]
+
+    async def _read(self) -> Sequence[Reading]:
         try:
             return await self._stack.read()
         except SourceError as error:
             raise Rejected("read", error.faults) from None
+
+    async def _write(self, trip: Trip, change: Change[S], prepared: list[tuple[Subscription, Prepared]]) -> None:
+        """Write what was edited. The last step that can fail."""
+        if trip.edit is None:
+            return
+        try:
+            await self.editor.write(trip.edit)
+        except BaseException:
+            await rollback(prepared, change, timeout=self._prepare_timeout)
+            raise
 
     async def _draft(self, errand: Errand, readings: Sequence[Reading]) -> Draft[S]:
         # In a thread, so that no reader waits for it. Whoever names a generation means to lose what came after it.
@@ -228,12 +261,18 @@ class Reloader(Generic[S]):
             return False
         return same_content(self._held, readings)
 
-    def _hold(self, errand: Errand, readings: Sequence[Reading]) -> None:
-        if not isinstance(errand.operation, Rollback):
-            self._held = None
-        elif self._running is not None:
-            away = self._held or self._running.readings
+    def _hold(self, trip: Trip, readings: Sequence[Reading]) -> None:
+        """Remember what must not come back by itself, and what waits to be confirmed."""
+        operation = trip.errand.operation
+        if isinstance(operation, Rollback):
+            away = self._held or (self._running.readings if self._running is not None else ())
             self._held = None if same_content(away, readings) else away
+        elif trip.edit is None:
+            self._held = None
+        elif self._held is not None:
+            self._held = [*self._held[:-1], trip.edit.reading]
+        if operation is not None:
+            self.editor.settle(trip.edit)
 
     async def _prepare(
         self, errand: Errand, change: Change[S], draft: Draft[S], assembly: Assembly

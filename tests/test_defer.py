@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import Annotated, Any, NamedTuple
 
 import pytest
-from hypothesis import given, strategies as st
-from pydantic import AliasChoices, AliasPath, BaseModel, Field, RootModel, SecretStr, create_model, model_validator
+from pydantic import RootModel, SecretStr
 from typing_extensions import TypedDict
 
-from hotconf.defer import Built, defer, refusals
-from hotconf.diff import compare, differences
-from hotconf.explain import Origins
+from hotconf.defer import Built, defer
+from hotconf.diff import differences
 from hotconf.redact import MASK
 from hotconf.schema import RestartRequired, Section, Sensitive
 from hotconf.validate import Invalid, validate
-from tests.trees import env, file, merged
+from tests.trees import merged
 
 HIDDEN = "hunter2-Ünsafe"
 

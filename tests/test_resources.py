@@ -401,7 +401,7 @@ async def test_a_resource_that_is_taken_back_is_closed_by_the_next_change():
 
 
 async def test_a_dry_run_builds_and_closes():
-    conf, memory, pool, events = pooled()
+    conf, memory, _, events = pooled()
     async with conf.running(signals=()):
         running = conf.snapshot
         memory.set(size(20))
@@ -453,7 +453,7 @@ def test_a_bare_generator_is_refused_at_registration(kind):
     async def awaiting(_candidate):
         yield
 
-    with pytest.raises(SchemaError, match="put @(async)?contextmanager below @resource"):
+    with pytest.raises(SchemaError, match=r"put @(async)?contextmanager below @resource"):
         conf.resource()(plain if kind == "sync" else awaiting)
 
 

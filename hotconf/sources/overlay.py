@@ -25,7 +25,7 @@ from hotconf.report import Fault
 from hotconf.staging import Staged, stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 _UNWRITABLE = "TOML cannot hold this value"
 _NULL = "TOML has no null: it takes a value back as the value of a key, and can stand nowhere else"
@@ -65,8 +65,8 @@ class Overlay:
     """Reads and writes the overlay of a settings class. A file that is absent is empty; a broken one rejects a reload.
 
     `unconfirmed` are patches in force that no file has: each read puts them on top of the file, and a restart forgets
-    them. `trial` is what `read` returns in the place of the file while a reload tries it. Both are set by whoever runs
-    the reloads, between two of them. Raises ValueError for a name that does not end in `.toml`.
+    them. It is set by whoever runs the reloads, between two of them. Raises ValueError for a name that does not end in
+    `.toml`.
     """
 
     kind = "overlay"
@@ -86,7 +86,6 @@ class Overlay:
         if self.path.suffix != ".toml":
             raise ValueError(f"the overlay {self.name!r} must be a .toml file")
         self.unconfirmed: tuple[Mapping[str, Any], ...] = ()
-        self.trial: Layer | None = None
         self._model = model
         self._size_limit = size_limit
         self._reader = FileReader(self.path, self.name, Patience(size_limit, settle, max_wait), kind="overlay")
@@ -104,12 +103,12 @@ class Overlay:
         return (self.path,)
 
     async def read(self) -> Layer:
-        """Return what is in force: the file, or the one that is tried, and above it what is not confirmed.
-
-        Raises SourceError.
-        """
-        layer = self.trial or await self.read_file()
-        return self._with_unconfirmed(layer) if self.unconfirmed else layer
+        """Return what is in force: the file, and above it what is not confirmed. Raises SourceError."""
+        layer = await self.read_file()
+        try:
+            return self.laid_over(layer, self.unconfirmed)
+        except PatchRefused as refused:  # the file was edited since, and holds a secret by now
+            raise SourceError(refused.faults) from None
 
     async def read_file(self) -> Layer:
         """Return what the file holds, by canonical keys: the base of the next patch. Raises SourceError."""
@@ -162,13 +161,13 @@ class Overlay:
             raise PatchRefused([Fault("", f"the overlay would be larger than {self._size_limit} bytes")])
         return data
 
-    def _with_unconfirmed(self, layer: Layer) -> Layer:
+    def laid_over(self, layer: Layer, patches: Sequence[Mapping[str, Any]]) -> Layer:
+        """Return a layer with patches on top of it that are not confirmed. Raises PatchRefused."""
         values = layer.values
-        try:
-            for patch in self.unconfirmed:
-                values = self.patched(values, patch)
-        except PatchRefused as refused:  # the file was edited since, and holds a secret by now
-            raise SourceError(refused.faults) from None
+        for patch in patches:
+            values = self.patched(values, patch)
+        if values is layer.values:
+            return layer
         revision = str(hash((layer.revision, repr(values))))
         return Layer(self.name, values, _Unconfirmed(f"{self.name} (unconfirmed)", values, layer), revision)
 

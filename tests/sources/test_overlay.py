@@ -272,16 +272,6 @@ async def test_killed_at_any_call_the_next_start_finds_the_old_or_the_new(overla
 # What is tried, and what is not confirmed
 
 
-async def test_a_trial_stands_in_for_the_file(overlay):
-    written(overlay, message="old")
-    staged = overlay.stage({"message": "new"})
-    overlay.trial = staged.layer
-    assert await overlay.read() is staged.layer
-    assert (await overlay.read_file()).values == {"message": "old"}
-    overlay.trial = None
-    assert (await overlay.read()).values == {"message": "old"}
-
-
 async def test_an_unconfirmed_patch_is_in_force_and_in_no_file(overlay):
     written(overlay, message="old", listenPort=1)
     overlay.unconfirmed = ({"message": "new", "port": None, "database": {"pool_size": 3}},)

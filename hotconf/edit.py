@@ -1,0 +1,130 @@
+"""Edits: how a patch reaches the overlay. Tried in memory first, written beside the file, renamed as the last step."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hotconf.draft import Rejected
+from hotconf.errand import Confirm, Edition, Operation, Patch, Revert, Rollback
+from hotconf.errors import NoOverlay, NothingToConfirm, PatchRefused, SourceError, Stale, Unconfirmed
+from hotconf.layer import Reading
+from hotconf.origin import Origin
+from hotconf.report import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hotconf.abc import Editable, Staged
+    from hotconf.layer import Layer
+    from hotconf.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """What one reload does to the overlay. `staged` is the next file, None where nothing is written.
+
+    `unconfirmed` and `deadline`, on the monotonic clock, are what waits to be confirmed afterwards; `below` is what
+    they stand on, None where it is the file.
+    """
+
+    reading: Reading
+    staged: Staged | None = None
+    unconfirmed: tuple[Mapping[str, Any], ...] = ()
+    deadline: float | None = None
+    below: Layer | None = None
+
+
+class Editor:
+    """Edits the overlay of one configuration, for one reload at a time."""
+
+    def __init__(self, overlay: Editable | None) -> None:
+        self._overlay = overlay
+        self.deadline: float | None = None
+        self._below: Layer | None = None
+
+    def check(self, operation: Operation | None, snapshot: Snapshot[Any] | None) -> None:
+        """Raise OperationRefused for an operation on the overlay that is not possible as things are."""
+        if operation is None or isinstance(operation, Rollback):
+            return
+        if self._overlay is None:
+            raise NoOverlay
+        if isinstance(operation, Patch):
+            if self.deadline is not None:
+                raise Unconfirmed
+            if operation.expect is not None and (snapshot is None or not operation.expect(snapshot)):
+                raise Stale
+        elif self.deadline is None:
+            raise NothingToConfirm
+
+    async def begin(self, operation: Edition, running: Layer | None, *, held: bool) -> Edit:
+        """Return what an operation makes of the overlay, which is `running`. Raises Rejected.
+
+        A patch goes on top of the file or, where a rollback is held, of what it went back to.
+        """
+        overlay = self._editable
+        try:
+            match operation:
+                case Confirm():
+                    return await self._written(running.values if running is not None else {})
+                case Revert():
+                    return Edit(_reading(self._below or await overlay.read_file()))
+            below = running if held and running is not None else await overlay.read_file()
+            if operation.confirm is None:
+                return await self._written(overlay.patched(below.values, operation.values))
+            layer = overlay.laid_over(below, (operation.values,))
+        except PatchRefused as refused:
+            raise Rejected("validate", refused.faults) from None
+        except SourceError as error:
+            raise Rejected("read", error.faults) from None
+        deadline = time.monotonic() + operation.confirm
+        return Edit(_reading(layer), None, (operation.values,), deadline, below if held else None)
+
+    async def _written(self, values: Mapping[str, Any]) -> Edit:
+        try:
+            staged = await asyncio.to_thread(self._editable.stage, values)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return Edit(_reading(staged.layer), staged)
+
+    async def write(self, edit: Edit) -> None:
+        """Rename the next file into its place: the last step that can fail, and then raises Rejected."""
+        if edit.staged is None:
+            return
+        renaming = asyncio.ensure_future(asyncio.to_thread(edit.staged.publish))
+        try:
+            await asyncio.wait({renaming})
+        except asyncio.CancelledError:  # what is on disk must be what is running
+            await asyncio.wait({renaming})
+        if isinstance(error := renaming.exception(), OSError):
+            raise self._unwritable(error) from error
+
+    def discard(self, edit: Edit) -> None:
+        """Leave the overlay as it is. After `write`, this does nothing."""
+        if edit.staged is not None:
+            edit.staged.discard()
+
+    def settle(self, edit: Edit | None) -> None:
+        """Remember what waits to be confirmed. Without an edit, nothing does any more."""
+        if self._overlay is not None:
+            self._overlay.unconfirmed = edit.unconfirmed if edit is not None else ()
+            self.deadline = edit.deadline if edit is not None else None
+            self._below = edit.below if edit is not None else None
+
+    @property
+    def _editable(self) -> Editable:
+        if self._overlay is None:
+            raise NoOverlay
+        return self._overlay
+
+    def _unwritable(self, error: OSError) -> Rejected:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        place = Origin("overlay", self._editable.name)
+        return Rejected("prepare", [Fault("", f"the overlay cannot be written: {reason}; nothing was changed", place)])
+
+
+def _reading(layer: Layer) -> Reading:
+    return Reading((layer,), guarded=False)
