@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import hotconf.keypath as keypath
 from hotconf.diff import differences
-from hotconf.explain import Origins, input_paths
+from hotconf.explain import Origins, input_paths, value_at
 from hotconf.keypath import key_text
 from hotconf.layer import Layer
 from hotconf.merge import Merged, leaves, lookup, present
-from hotconf.origin import DEFAULT, Origin
 from hotconf.redact import shown, visible
 from hotconf.report import Fault, PendingRestart
 from hotconf.schema import Shape, below, children, fields, holds_restart_required, is_list, opened, shape_of
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from hotconf.keypath import KeyPath
+    from hotconf.origin import Origin
 
 _MOST_LISTED = 50
 """Changes that are listed one by one within one part. One with more of them is listed as a whole."""
@@ -77,14 +77,15 @@ class _Part:
         return ((key, _Part((*self.path, key), running.get(key), wanted.get(key))) for key in keys)
 
 
-def defer(model: type[BaseModel], running: Built, candidate: Built) -> Deferral:
+def defer(model: type[BaseModel], running: Built, candidate: Built, *, changed: Sequence[KeyPath]) -> Deferral:
     """Return a candidate in which all that only a restart can apply is as it is running.
 
-    Where nothing has to wait it is the candidate itself. Costs nothing for a class without a mark, and next to nothing
-    where the candidate shares its unchanged parts with the running settings. Changes none of its arguments. Raises
-    Invalid where the mix does not validate or does not keep what it has to; each fault names what it had to keep.
+    `changed` are the paths at which the two differ, as `compare` tells them. Where none of them has to wait it is the
+    candidate itself; this costs nothing for a class without a mark, and elsewhere a look at each path. Changes none of
+    its arguments. Raises Invalid where the mix does not validate or does not keep what it has to; each fault names what
+    it had to keep.
     """
-    kept = _kept_parts(model, running.settings, candidate.settings)
+    kept = _kept_parts(model, _Part((), running.settings, candidate.settings), changed)
     if not kept:
         return Deferral(candidate.merged, candidate.settings)
     places = [place for part in kept for place in input_paths(model, part.path)]
@@ -92,7 +93,7 @@ def defer(model: type[BaseModel], running: Built, candidate: Built) -> Deferral:
     pending = tuple(_pending(model, candidate, kept))
     # Blamed are the sources as they are now: in them the operator will mend it.
     settings = _validated(model, Merged(values, candidate.merged.layers), pending)
-    _check_kept(model, running.settings, settings, pending)
+    _check_kept(model, _Part((), running.settings, settings), pending)
     layers = (*candidate.merged.layers, _layer(running.merged, candidate.merged, places))
     return Deferral(Merged(values, layers), settings, pending)
 
@@ -110,16 +111,13 @@ def refusals(pending: Sequence[PendingRestart]) -> list[Fault]:
     ]
 
 
-def _kept_parts(model: type[BaseModel], running: Any, wanted: Any) -> list[_Part]:
-    shape = Shape(models=(model,))
-    if not holds_restart_required(shape):
-        return []
-    return _kept_below(shape, _Part((), running, wanted), differences(running, wanted))
+def _kept_parts(model: type[BaseModel], whole: _Part, changed: Sequence[KeyPath]) -> list[_Part]:
+    return _kept_below(Shape(models=(model,)), whole, changed)
 
 
 def _kept_below(shape: Shape, part: _Part, changed: Sequence[KeyPath]) -> list[_Part]:
     """Return what has to be kept of a part, by the paths below it that changed."""
-    if not holds_restart_required(shape):
+    if not changed or not holds_restart_required(shape):
         return []
     shape = _own_shape(shape, part.running)
     if shape.restart_required:
@@ -160,9 +158,9 @@ def _pending(model: type[BaseModel], candidate: Built, kept: Iterable[_Part]) ->
     origins = Origins(model, candidate.merged, candidate.settings)
     for part in kept:
         for path in _listed(model, part):
-            running, wanted = (_at(value, path[len(part.path) :]) for value in (part.running, part.wanted))
+            running, wanted = (value_at(value, path[len(part.path) :]) for value in (part.running, part.wanted))
             yield PendingRestart(
-                keypath.render(path), shown(model, path, running), shown(model, path, wanted), _origin(origins, path)
+                keypath.render(path), shown(model, path, running), shown(model, path, wanted), origins.at(path)
             )
 
 
@@ -176,18 +174,6 @@ def _listed(model: type[BaseModel], part: _Part) -> Iterable[KeyPath]:
 
 def _outside_lists(path: KeyPath) -> KeyPath:
     return next((path[:length] for length, key in enumerate(path) if isinstance(key, int)), path)
-
-
-def _at(value: Any, path: KeyPath) -> Any:
-    for key in path:
-        value = children(value).get(key)
-    return value
-
-
-def _origin(origins: Mapping[str, Origin], path: KeyPath) -> Origin:
-    """Return where a wanted value comes from; of one that is gone, what it was taken out of."""
-    upwards = (origins.get(keypath.render(path[:length])) for length in range(len(path), 0, -1))
-    return next((origin for origin in upwards if origin is not None), DEFAULT)
 
 
 def _mixed(values: Any, running: Any, places: Sequence[KeyPath]) -> Any:
@@ -240,10 +226,11 @@ def _validated(model: type[BaseModel], merged: Merged, pending: Sequence[Pending
         ) from None
 
 
-def _check_kept(model: type[BaseModel], running: Any, mix: Any, pending: Sequence[PendingRestart]) -> None:
+def _check_kept(model: type[BaseModel], mix: _Part, pending: Sequence[PendingRestart]) -> None:
     """Raise Invalid where a mix did not keep what is running: a validator made it from something that may change."""
     origins = {entry.path: entry.origin for entry in pending}
-    lost = [keypath.render(visible(model, part.path)) for part in _kept_parts(model, running, mix)]
+    changed = differences(mix.running, mix.wanted)
+    lost = [keypath.render(visible(model, part.path)) for part in _kept_parts(model, mix, changed)]
     if lost:
         message = f"only a restart can change it, and it cannot keep its running value beside the rest: {_TOGETHER}"
         raise Invalid(Fault(path, message, origins.get(path)) for path in lost)

@@ -10,7 +10,8 @@ from hypothesis import given, strategies as st
 from pydantic import AliasChoices, AliasPath, BaseModel, Field, RootModel, SecretStr, create_model, model_validator
 from typing_extensions import TypedDict
 
-from hotconf.defer import Built, defer, refusals
+import hotconf.defer as deferral
+from hotconf.defer import Built, refusals
 from hotconf.diff import compare, differences
 from hotconf.explain import Origins
 from hotconf.redact import MASK
@@ -24,6 +25,11 @@ HIDDEN = "hunter2-Ünsafe"
 def built(model, *layers):
     together = merged(model, *layers)
     return Built(together, validate(model, together))
+
+
+def defer(model, running, candidate):
+    changed = differences(running.settings, candidate.settings)
+    return deferral.defer(model, running, candidate, changed=changed)
 
 
 def mix(model, running, candidate):
@@ -206,13 +212,15 @@ def test_nothing_to_wait_for_leaves_the_candidate_as_it_is():
     assert found.settings is candidate.settings
 
 
-def test_a_class_without_a_mark_is_not_even_compared():
-    class Uncomparable:
-        def __getattr__(self, name):
-            raise AssertionError(name)
+class Untouchable:
+    def __getattribute__(self, name):
+        raise AssertionError(name)
 
-    candidate = Built(merged(Plain, {}), Uncomparable())
-    assert defer(Plain, Built(candidate.merged, Uncomparable()), candidate).settings is candidate.settings
+
+@pytest.mark.parametrize(("model", "changed"), [(Plain, [("ciphers",)]), (App, [])])
+def test_a_class_without_a_mark_and_settings_without_a_change_are_not_even_looked_at(model, changed):
+    running, candidate = (Built(merged(model, {}), Untouchable()) for _ in range(2))
+    assert deferral.defer(model, running, candidate, changed=changed).settings is candidate.settings
 
 
 def test_a_pending_entry_says_where_the_wanted_value_comes_from():
