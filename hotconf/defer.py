@@ -181,6 +181,8 @@ def _mixed(values: Any, running: Any, places: Sequence[KeyPath]) -> Any:
 
     A place that cannot be made, since something else stands in its way, stays as it was.
     """
+    if () in places:
+        return running
     if isinstance(values, Mapping):
         own_keys = _odd_keys(values) | _odd_keys(running)
         grouped = {own_keys.get(key, key): rest for key, rest in _by_key(places).items()}

@@ -303,6 +303,12 @@ class Derived(Section):
         return {"dsn": f"db://{host}", **values, "url": f"http://{host}:{port}"}
 
 
+def test_the_root_itself_may_be_marked():
+    ports = RootModel[dict[str, Annotated[int, RestartRequired()]]]
+    found = mix(ports, {"a": 1}, {"a": 2, "b": 3})
+    assert (found.settings.root, pending(found)) == ({"a": 1}, {"a": (1, 2), "b": (None, 3)})
+
+
 def test_what_is_derived_from_kept_values_is_derived_anew():
     found = mix(Derived, {"dsn": "x"}, {"dsn": "x", "host": "b", "port": 2})
     assert (found.settings.url, pending(found)) == ("http://b:1", {"port": (1, 2)})
