@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import hotconf.keypath as keypath
 from hotconf.diff import differences
-from hotconf.explain import Origins, input_paths
+from hotconf.explain import Origins, input_paths, value_at
+from hotconf.keypath import key_text
 from hotconf.layer import Layer
 from hotconf.merge import Merged, leaves, lookup, present
-from hotconf.origin import DEFAULT, Origin
 from hotconf.redact import shown, visible
 from hotconf.report import Fault, PendingRestart
 from hotconf.schema import Shape, below, children, fields, holds_restart_required, is_list, opened, shape_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from hotconf.keypath import KeyPath
+    from hotconf.origin import Origin
 
 _MOST_LISTED = 50
 """Changes that are listed one by one within one part. One with more of them is listed as a whole."""
@@ -47,7 +48,7 @@ _TOGETHER = "these change together only by restart"
 class Built:
     """Settings, and the merged values that they were built from."""
 
-    merged: Merged
+    merged: Merged = field(repr=False)
     settings: Any = field(repr=False)
 
 
@@ -58,7 +59,7 @@ class Deferral:
     Its `merged` answers for the values of kept parts with the places that they had when they were applied.
     """
 
-    merged: Merged
+    merged: Merged = field(repr=False)
     settings: Any = field(repr=False)
     pending: tuple[PendingRestart, ...] = ()
 
@@ -76,24 +77,23 @@ class _Part:
         return ((key, _Part((*self.path, key), running.get(key), wanted.get(key))) for key in keys)
 
 
-def defer(model: type[BaseModel], running: Built, candidate: Built) -> Deferral:
+def defer(model: type[BaseModel], running: Built, candidate: Built, *, changed: Sequence[KeyPath]) -> Deferral:
     """Return a candidate in which all that only a restart can apply is as it is running.
 
-    Where nothing has to wait it is the candidate itself. Costs nothing for a class without a mark, and next to nothing
-    where the candidate shares its unchanged parts with the running settings. Changes none of its arguments. Raises
-    Invalid where the mix does not validate or does not keep what it has to; each fault names what it had to keep.
+    `changed` are the paths at which the two differ, as `compare` tells them. Where none of them has to wait it is the
+    candidate itself; this costs nothing for a class without a mark, and elsewhere a look at each path. Changes none of
+    its arguments. Raises Invalid where the mix does not validate or does not keep what it has to; each fault names what
+    it had to keep.
     """
-    kept = _kept_parts(model, running.settings, candidate.settings)
+    kept = _kept_parts(model, _Part((), running.settings, candidate.settings), changed)
     if not kept:
         return Deferral(candidate.merged, candidate.settings)
     places = [place for part in kept for place in input_paths(model, part.path)]
-    values = candidate.merged.values
-    for place in places:
-        values = _mixed(values, running.merged.values, place)
+    values = _mixed(candidate.merged.values, running.merged.values, places)
     pending = tuple(_pending(model, candidate, kept))
     # Blamed are the sources as they are now: in them the operator will mend it.
     settings = _validated(model, Merged(values, candidate.merged.layers), pending)
-    _check_kept(model, running.settings, settings, pending)
+    _check_kept(model, _Part((), running.settings, settings), pending)
     layers = (*candidate.merged.layers, _layer(running.merged, candidate.merged, places))
     return Deferral(Merged(values, layers), settings, pending)
 
@@ -111,16 +111,13 @@ def refusals(pending: Sequence[PendingRestart]) -> list[Fault]:
     ]
 
 
-def _kept_parts(model: type[BaseModel], running: Any, wanted: Any) -> list[_Part]:
-    shape = Shape(models=(model,))
-    if not holds_restart_required(shape):
-        return []
-    return _kept_below(shape, _Part((), running, wanted), differences(running, wanted))
+def _kept_parts(model: type[BaseModel], whole: _Part, changed: Sequence[KeyPath]) -> list[_Part]:
+    return _kept_below(Shape(models=(model,)), whole, changed)
 
 
 def _kept_below(shape: Shape, part: _Part, changed: Sequence[KeyPath]) -> list[_Part]:
     """Return what has to be kept of a part, by the paths below it that changed."""
-    if not holds_restart_required(shape):
+    if not changed or not holds_restart_required(shape):
         return []
     shape = _own_shape(shape, part.running)
     if shape.restart_required:
@@ -161,9 +158,9 @@ def _pending(model: type[BaseModel], candidate: Built, kept: Iterable[_Part]) ->
     origins = Origins(model, candidate.merged, candidate.settings)
     for part in kept:
         for path in _listed(model, part):
-            running, wanted = (_at(value, path[len(part.path) :]) for value in (part.running, part.wanted))
+            running, wanted = (value_at(value, path[len(part.path) :]) for value in (part.running, part.wanted))
             yield PendingRestart(
-                keypath.render(path), shown(model, path, running), shown(model, path, wanted), _origin(origins, path)
+                keypath.render(path), shown(model, path, running), shown(model, path, wanted), origins.at(path)
             )
 
 
@@ -179,40 +176,44 @@ def _outside_lists(path: KeyPath) -> KeyPath:
     return next((path[:length] for length, key in enumerate(path) if isinstance(key, int)), path)
 
 
-def _at(value: Any, path: KeyPath) -> Any:
-    for key in path:
-        value = children(value).get(key)
-    return value
+def _mixed(values: Any, running: Any, places: Sequence[KeyPath]) -> Any:
+    """Return raw values with some places as the running values have them. Copies only what leads there.
 
-
-def _origin(origins: Mapping[str, Origin], path: KeyPath) -> Origin:
-    """Return where a wanted value comes from; of one that is gone, what it was taken out of."""
-    upwards = (origins.get(keypath.render(path[:length])) for length in range(len(path), 0, -1))
-    return next((origin for origin in upwards if origin is not None), DEFAULT)
-
-
-def _mixed(values: Any, running: Any, place: KeyPath) -> Any:
-    """Return raw values with one place as the running values have it. Copies only what leads there.
-
-    Where the place cannot be made, since something else stands in its way, they come back as they were.
+    A place that cannot be made, since something else stands in its way, stays as it was.
     """
-    key, rest = place[0], place[1:]
-    inner, kept = lookup(values, (key,)), lookup(running, (key,))
-    if rest and (present(inner) or present(kept)):
-        empty: Any = {} if isinstance(rest[0], str) else []
-        mixed = _mixed(inner if present(inner) else empty, kept, rest)
-        # A section that nothing but the marked field made goes with it: it may have a default that says more.
-        is_left_empty = mixed in ({}, []) and not present(kept)
-        kept = kept if is_left_empty else mixed
+    if () in places:
+        return running
     if isinstance(values, Mapping):
-        return {**values, key: kept} if present(kept) else {name: values[name] for name in values if name != key}
-    return _with_item(values, key, kept) if isinstance(values, list) and isinstance(key, int) else values
+        own_keys = _odd_keys(values) | _odd_keys(running)
+        grouped = {own_keys.get(key, key): rest for key, rest in _by_key(places).items()}
+        mixed = {**values, **{key: _kept(values, running, key, rest) for key, rest in grouped.items()}}
+        return {key: item for key, item in mixed.items() if present(item)}
+    if isinstance(values, list):
+        for key, rest in _by_key(places).items():
+            values = _with_item(values, key, _kept(values, running, key, rest))
+    return values
 
 
-def _with_item(items: list[Any], index: int, kept: Any) -> list[Any]:
-    if index > len(items) or (not present(kept) and index < len(items) - 1):
+def _odd_keys(values: Any) -> dict[str | int, Any]:
+    """Return the keys of a mapping that are no strings, by the text that paths have for them."""
+    return {key_text(key): key for key in values if not isinstance(key, str)} if isinstance(values, Mapping) else {}
+
+
+def _with_item(items: list[Any], index: str | int, kept: Any) -> list[Any]:
+    if not isinstance(index, int) or index > len(items) or (not present(kept) and index < len(items) - 1):
         return items
     return [*items[:index], *([kept] if present(kept) else []), *items[index + 1 :]]
+
+
+def _kept(values: Any, running: Any, key: Any, places: Sequence[KeyPath]) -> Any:
+    """Return what the mix has at a key, below which some places are kept; what `present` knows for nothing."""
+    inner, kept = lookup(values, (key,)), lookup(running, (key,))
+    if () in places:
+        return kept
+    empty: Any = [] if isinstance(places[0][0], int) else {}
+    mixed = _mixed(inner if present(inner) else empty, kept, places)
+    # A section that nothing but the marked field made goes with it: it may have a default that says more.
+    return kept if mixed == empty and not present(kept) else mixed
 
 
 def _validated(model: type[BaseModel], merged: Merged, pending: Sequence[PendingRestart]) -> Any:
@@ -227,30 +228,24 @@ def _validated(model: type[BaseModel], merged: Merged, pending: Sequence[Pending
         ) from None
 
 
-def _check_kept(model: type[BaseModel], running: Any, mix: Any, pending: Sequence[PendingRestart]) -> None:
+def _check_kept(model: type[BaseModel], mix: _Part, pending: Sequence[PendingRestart]) -> None:
     """Raise Invalid where a mix did not keep what is running: a validator made it from something that may change."""
     origins = {entry.path: entry.origin for entry in pending}
-    lost = [keypath.render(visible(model, part.path)) for part in _kept_parts(model, running, mix)]
+    changed = differences(mix.running, mix.wanted)
+    lost = [keypath.render(visible(model, part.path)) for part in _kept_parts(model, mix, changed)]
     if lost:
         message = f"only a restart can change it, and it cannot keep its running value beside the rest: {_TOGETHER}"
         raise Invalid(Fault(path, message, origins.get(path)) for path in lost)
 
 
-def _layer(running: Merged, candidate: Merged, places: Iterable[KeyPath]) -> Layer:
+def _layer(running: Merged, candidate: Merged, places: Sequence[KeyPath]) -> Layer:
     """Return the kept values as a layer that stands above all others, with the origins that they have."""
-    values: Mapping[str, Any] = {}
+    values: Mapping[str, Any] = _mixed({}, running.values, places)
+    above = {place[:length] for place in places for length in range(1, len(place))}
     origins: dict[KeyPath, Origin] = {}
-    for place in places:
-        kept = lookup(running.values, place)
-        if present(kept):
-            values = _mixed(values, running.values, place)
-            origins |= _origins(running, candidate, place, kept)
-    return Layer("running", values, origins)
-
-
-def _origins(running: Merged, candidate: Merged, place: KeyPath, kept: Any) -> dict[KeyPath, Origin]:
     # Looked up now: to ask for them later, the layers of every generation before would have to be held.
-    paths = {path[:length] for path, _ in leaves(kept, place) for length in range(1, len(path) + 1)}
-    found = {path: candidate.origin(path) for path in paths if len(path) < len(place)}
-    found |= {path: running.origin(path) for path in paths if found.get(path) is None}
-    return {path: origin for path, origin in found.items() if origin is not None}
+    for path in {leaf[:length] for leaf, _ in leaves(values) for length in range(1, len(leaf) + 1)}:
+        origin = (candidate.origin(path) if path in above else None) or running.origin(path)
+        if origin is not None:
+            origins[path] = origin
+    return Layer("running", values, origins)

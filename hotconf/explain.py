@@ -15,7 +15,7 @@ from hotconf.keypath import KeyPath
 from hotconf.merge import Merged, origin_in
 from hotconf.origin import DEFAULT, Origin
 from hotconf.redact import masked, shown
-from hotconf.schema import Shape, below, children, fields, opened
+from hotconf.schema import Shape, below, child, children, fields, opened
 
 if TYPE_CHECKING:
     from hotconf.snapshot import Snapshot
@@ -75,7 +75,7 @@ class Origins(Mapping[str, Origin]):
 
     def __getitem__(self, dotted: str) -> Origin:
         try:
-            return self._origin(_typed(self._settings, keypath.parse(dotted)))
+            return self.at(_typed(self._settings, keypath.parse(dotted)))
         except ValueError:
             raise KeyError(dotted) from None
 
@@ -85,8 +85,8 @@ class Origins(Mapping[str, Origin]):
             path = _typed(self._settings, keypath.parse(dotted))
         except ValueError:
             raise KeyError(dotted) from None
-        value = shown(self._model, path, _value_at(self._settings, path))
-        origin = self._origin(path)
+        value = shown(self._model, path, value_at(self._settings, path))
+        origin = self.at(path)
         supplied = [
             Supplied(masked(self._model, path, raw), origin_in(layer, at))
             for at in input_paths(self._model, path)
@@ -95,14 +95,17 @@ class Origins(Mapping[str, Origin]):
         shadowed = supplied[1:] if supplied and supplied[0].origin == origin else supplied
         return Explanation(keypath.render(path), value, origin, tuple(shadowed))
 
-    def _origin(self, path: KeyPath) -> Origin:
-        """Return the place of a value or, where a validator made it from something else, of what it was made from."""
+    def at(self, path: KeyPath) -> Origin:
+        """Return the place of a value or, where a validator made it from something else, of what it was made from.
+
+        Where the settings have no such path, it is that of what lies above it.
+        """
         for length in range(len(path), 0, -1):
             found = (self._merged.origin(at) for at in input_paths(self._model, path[:length]))
             origin = next((origin for origin in found if origin is not None), None)
             if origin is not None:
                 return origin
-            if _is_default(_value_at(self._settings, path[: length - 1]), path[length - 1]):
+            if _is_default(value_at(self._settings, path[: length - 1]), path[length - 1]):
                 return DEFAULT
         return DEFAULT
 
@@ -116,7 +119,7 @@ class Origins(Mapping[str, Origin]):
 def part(snapshot: Snapshot[Any], dotted: str) -> tuple[KeyPath, Any]:
     """Return the path that a dotted text names in a snapshot, and the value there. Raises KeyError or ValueError."""
     path = _typed(snapshot.settings, keypath.parse(dotted))
-    return path, _value_at(snapshot.settings, path)
+    return path, value_at(snapshot.settings, path)
 
 
 def _typed(settings: Any, path: KeyPath) -> KeyPath:
@@ -132,9 +135,10 @@ def _typed(settings: Any, path: KeyPath) -> KeyPath:
     return tuple(typed)
 
 
-def _value_at(settings: Any, path: KeyPath) -> Any:
+def value_at(settings: Any, path: KeyPath) -> Any:
+    """Return the value that settings, or a part of them, have at a path; None where they have nothing there."""
     for key in path:
-        settings = children(settings)[key]
+        settings = child(settings, key)
     return settings
 
 

@@ -521,6 +521,13 @@ def children(value: Any) -> Mapping[Any, Any]:
     return dict(enumerate(value)) if is_list(value) else {}
 
 
+def child(value: Any, key: str | int) -> Any:
+    """Return what `children` has at a key, None where it has nothing there; of a mapping without a look at the rest."""
+    if isinstance(value, Mapping) and isinstance(key, str) and key in value:
+        return value[key]
+    return children(value).get(key)
+
+
 def is_list(value: Any) -> bool:
     """Whether a value is a sequence of items, not of characters or bytes."""
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
