@@ -14,11 +14,36 @@ LAYERS = [
     # 0, words: frozen data
     {"errors", "keypath", "origin", "layer", "snapshot", "report", "change", "status"},
     # 1, pure: no await, clock, environment, log or file
-    {"schema", "options", "keys", "merge", "guard", "validate", "diff", "redact", "explain", "patch"},
+    {
+        "schema",
+        "options",
+        "keys",
+        "merge",
+        "guard",
+        "validate",
+        "diff",
+        "redact",
+        "explain",
+        "patch",
+        "fingerprint",
+        "encoding",
+    },
     # 2, contracts
     {"abc"},
     # 3, the heart
-    {"holder", "inbox", "stack", "subscribers", "resources", "reload", "history", "staging", "last_good", "audit"},
+    {
+        "holder",
+        "inbox",
+        "stack",
+        "subscribers",
+        "resources",
+        "reload",
+        "history",
+        "staging",
+        "trouble",
+        "last_good",
+        "audit",
+    },
     # 4, adapters
     {"formats", "mounts", "reading", "variables", "sources", "watch"},
     # 5, the process
