@@ -88,9 +88,8 @@ class LastGood:
         except OSError as error:
             self._trouble.begin(f"cannot be written: {error.strerror or type(error).__name__}")
         except Unencodable as error:
-            self._trouble.begin(
-                f"is not written: {keypath.render(error.path)} is a {error.kind}, which no file can hold"
-            )
+            place = keypath.render(tuple(map(keypath.key_text, error.path)))
+            self._trouble.begin(f"is not written: {place} is a {error.kind}, which the file has no text for")
         except (ValueError, RecursionError):
             self._trouble.begin("is not written: the values are too large or nested too deeply")
         else:
@@ -101,12 +100,12 @@ class LastGood:
         content = self._content()
         try:
             return Copy(
-                Layer(NAME, decode(content["values"]), {(): _ORIGIN}),
+                Layer(NAME, {**decode(content["values"])}, {(): _ORIGIN}),
                 tuple(tuple(decode(path)) for path in content["omitted"]),
                 content["generation"],
                 dt.datetime.fromisoformat(content["written_at"]),
             )
-        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
             self._refuse("is damaged")
 
     def _data(self, values: Mapping[str, Any], generation: int, when: dt.datetime) -> bytes:
