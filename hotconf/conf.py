@@ -23,6 +23,7 @@ from hotconf.engine import Engine, EngineThread
 from hotconf.errand import Confirm, Errand, Patch, Rollback
 from hotconf.errors import ConfigError, Draining, NotRunning, SchemaError
 from hotconf.holder import Holder
+from hotconf.last_good import LastGood
 from hotconf.options import Options
 from hotconf.reading import Patience
 from hotconf.reload import Reloader, refuse_reentry
@@ -108,6 +109,7 @@ class HotConf(Holder[S]):
             prepare_timeout=options.prepare_timeout,
             retire_after=options.retire_after,
             overlay=self._overlay,
+            last_good=LastGood(options.last_good, self.schema) if options.last_good is not None else None,
             history=options.history,
         )
 
@@ -304,8 +306,13 @@ class HotConf(Holder[S]):
     def _load_now(self, errand: Errand) -> Report:
         with self._loading:
             if self._engine is None:
-                return asyncio.run(self._reloader.reload(dataclasses.replace(errand, phase="load")))
+                return asyncio.run(self._load_once(dataclasses.replace(errand, phase="load")))
         return self._inbox().ask(errand).result()
+
+    async def _load_once(self, errand: Errand) -> Report:
+        report = await self._reloader.boot(errand)
+        await self._reloader.remember()
+        return report
 
     @property
     def _reads_itself(self) -> bool:
@@ -326,8 +333,11 @@ class HotConf(Holder[S]):
         stale = [f"source {state.source.name} is stale" for state in self._stack.states if state.state == "stale"]
         rejected = ["the last reload was rejected"] if self._reloader.failures else []
         dead = [f"{name} has ended by itself" for name in self._reloader.resources.dead]
+        recovered = [self._reloader.recovered] if self._reloader.recovered else []
+        last_good = self._reloader.last_good
+        unsaved = [f"the last known good {last_good.error}"] if last_good is not None and last_good.error else []
         orphaned = ["not live in this forked process: enter running() in it"] if self._orphaned else []
-        return (*orphaned, *rejected, *stale, *dead)
+        return (*orphaned, *recovered, *rejected, *stale, *dead, *unsaved)
 
     def _register(self, add: Callable[[Subscription], object], paths: Sequence[Any]) -> Any:
         if len(paths) == 1 and not isinstance(paths[0], str):

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from hotconf.defer import Built, Deferral, defer, refusals
 from hotconf.diff import compare
+from hotconf.explain import Origins
 from hotconf.guard import guard
 from hotconf.keys import canonical
 from hotconf.merge import Merged, merge
-from hotconf.redact import scrub, secrets_in
+from hotconf.redact import digest, document, scrub, secrets_in
 from hotconf.schema import fields
+from hotconf.snapshot import Snapshot
 from hotconf.validate import Invalid, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from pydantic import BaseModel
 
+    from hotconf.candidate import Resource
     from hotconf.keypath import KeyPath
     from hotconf.layer import Layer, Reading
     from hotconf.report import Fault, PendingRestart, Stage
@@ -101,8 +106,8 @@ class Rules:
         return dataclasses.replace(reading, layers=layers)
 
     def _guard(self, running: Draft[Any], readings: Sequence[Reading], merged: Merged) -> None:
-        if self.guard is None or not running.readings:
-            return
+        if self.guard is None or len(running.readings) != len(readings):
+            return  # what runs is not from the sources: it is the last known good
         faults = guard(running.readings, readings, self.guard)
         if faults:  # they name keys, and those of a secret mapping are a part of the secret
             raise Rejected("guard", self.discreet(faults, merged.values, running=running))
@@ -113,6 +118,21 @@ class Rules:
         known = (running.merged.values, running.settings) if running is not None else ()
         secrets = {secret for values in (*shown, *known) for secret in secrets_in(self.model, values)}
         return [dataclasses.replace(fault, message=scrub(fault.message, secrets)) for fault in faults]
+
+
+def seal(model: type, draft: Draft[S], *, generation: int, loaded_at: datetime, changes: Mapping[KeyPath, int], resources: Mapping[Resource[Any], Any]) -> Snapshot[S]:
+    """Return the snapshot of a draft. What it can tell of itself it finds out when it is asked."""
+    document_of = functools.cache(functools.partial(document, draft.settings))
+    return Snapshot(
+        settings=draft.settings,
+        generation=generation,
+        loaded_at=loaded_at,
+        origins=Origins(model, draft.merged, draft.settings),
+        document_of=document_of,
+        digest_of=functools.cache(lambda: digest(document_of())),
+        changes=changes,
+        resources=resources,
+    )
 
 
 def everything(settings: Any) -> tuple[KeyPath, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hotconf.draft import Rejected
-from hotconf.errand import Confirm, Edition, Operation, Patch, Revert, Rollback
+from hotconf.errand import Confirm, Edition, Operation, Patch, Recover, Revert, Rollback
 from hotconf.errors import NoOverlay, NothingToConfirm, PatchRefused, SourceError, Stale, Unconfirmed
 from hotconf.layer import Reading
 from hotconf.origin import Origin
@@ -48,7 +48,7 @@ class Editor:
 
     def check(self, operation: Operation | None, snapshot: Snapshot[Any] | None) -> None:
         """Raise OperationRefused for an operation on the overlay that is not possible as things are."""
-        if operation is None or isinstance(operation, Rollback):
+        if operation is None or isinstance(operation, Rollback | Recover):
             return
         if self._overlay is None:
             raise NoOverlay

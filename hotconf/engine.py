@@ -60,8 +60,8 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         try:
             await self._watch()
-            report = await self._reloader.reload(Errand(("start",), phase="start"))
-            _require(report)
+            _require(await self._reloader.boot(Errand(("start",), phase="start")))
+            await self._reloader.remember()
         except BaseException:
             await self._stop()
             raise
@@ -118,7 +118,10 @@ class Engine:
         except BaseException:
             request.fail(self.inbox.refusal or NotRunning)
             raise
-        request.answer(report)
+        try:
+            await self._reloader.remember()
+        finally:  # whatever becomes of the copy, this reload has taken place
+            request.answer(report)
         self._reloader.tell()
         self._wait_for_writers()
         self._watch_for_confirmation()

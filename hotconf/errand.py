@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from hotconf.layer import Layer
     from hotconf.snapshot import Snapshot
 
 
@@ -41,8 +42,16 @@ class Revert:
     """Take back the patch that was not confirmed in time."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Recover:
+    """Start from the last known good, since the sources are broken. `layers` are those to start from."""
+
+    layers: Sequence[Layer] = field(repr=False)
+    note: str
+
+
 Edition: TypeAlias = Patch | Confirm | Revert
-Operation: TypeAlias = Rollback | Edition
+Operation: TypeAlias = Rollback | Recover | Edition
 
 Phase: TypeAlias = Literal["load", "start", "live"]
 

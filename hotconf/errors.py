@@ -74,6 +74,18 @@ class PatchRefused(HotconfError):  # noqa: N818 - a verdict, raised as one
         return "\n".join(str(fault) for fault in self.faults)
 
 
+class LastGoodUnusable(HotconfError):  # noqa: N818 - a state of a file
+    """The last known good cannot be started from. `reason` says why: it is missing, damaged or of other settings."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"last known good {self.path}: {self.reason}"
+
+
 class FormatError(HotconfError):
     """A text is not what its format demands. Line and column count from 1; None where the parser cannot tell.
 

@@ -24,6 +24,11 @@ class Options(Section):
     - `prepare_timeout`: how long an async prepare, or opening a resource, may take; None: for ever.
     - `on_restart_required`: whether a change that only a restart can apply waits ("defer") or rejects the reload.
     - `retire_after`: how long a resource that was replaced waits for the leases of its snapshots; None: for ever.
+    - `last_good`: the file that keeps what was applied last, without secrets, to start from when the sources are broken;
+      None: there is none.
+    - `ready_when_degraded`: whether a process that started from there calls itself ready.
+    - `lease_warning`: how long a replaced snapshot may be leased before it is named as a leak; None: for ever.
+    - `audit_log`: the file that gets a line of JSON for each reload; None: there is none.
     - `overlay`: the TOML file that patches are written to, above every other source; None: there are no patches.
     - `history`: how many generations are kept to go back to.
     """
@@ -38,5 +43,9 @@ class Options(Section):
     prepare_timeout: PositiveFloat | None = 10.0
     on_restart_required: Literal["defer", "reject"] = "defer"
     retire_after: NonNegativeFloat | None = 600.0
+    last_good: PurePath | None = None
+    ready_when_degraded: bool = True
+    lease_warning: PositiveFloat | None = 60.0
+    audit_log: PurePath | None = None
     overlay: PurePath | None = None
     history: PositiveInt = 20

@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import hotconf.keypath as keypath
 from hotconf.change import Change
-from hotconf.draft import Draft, Rejected, Rules, everything
+from hotconf.draft import Draft, Rejected, Rules, everything, seal
 from hotconf.edit import Edit, Editor
-from hotconf.errand import Patch, Rollback
-from hotconf.errors import NotLoaded, ReentrantReload, SourceError
+from hotconf.errand import Patch, Recover, Rollback
+from hotconf.errors import LastGoodUnusable, NotLoaded, ReentrantReload, SourceError
 from hotconf.explain import Origins
 from hotconf.history import History
-from hotconf.redact import digest, document, trail
+from hotconf.last_good import boot_layers
+from hotconf.layer import Reading
+from hotconf.redact import trail
 from hotconf.report import Fault, Report
 from hotconf.resources import Resources
-from hotconf.snapshot import Snapshot
 from hotconf.subscribers import PrepareFailed, Subscription, asked_to_stop, commit, prepare, rollback
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
     from hotconf.errand import Errand, Operation, Phase
     from hotconf.holder import Holder
     from hotconf.keypath import KeyPath
-    from hotconf.layer import Layer, Reading
+    from hotconf.last_good import LastGood
+    from hotconf.layer import Layer
     from hotconf.report import Outcome, PendingRestart
     from hotconf.resources import Assembly
+    from hotconf.snapshot import Snapshot
     from hotconf.stack import Stack
     from hotconf.subscribers import Subscribers
 
@@ -97,6 +100,7 @@ class Reloader(Generic[S]):
         prepare_timeout: float | None = None,
         retire_after: float | None = None,
         overlay: Editable | None = None,
+        last_good: LastGood | None = None,
         history: int = 20,
     ) -> None:
         self._rules = rules
@@ -110,6 +114,9 @@ class Reloader(Generic[S]):
         self._held: Sequence[Reading] | None = None
         self.editor = Editor(overlay)
         self.resources = Resources(holder, retire_after)
+        self.last_good = last_good
+        self.recovered = ""
+        self._saved = 0
         self.history: History[S] = History(history)
         self.reports: deque[Report] = deque(maxlen=_REPORTS)
         self.failures = 0
@@ -143,13 +150,54 @@ class Reloader(Generic[S]):
         self._record(trip, report)
         return report
 
+    async def boot(self, errand: Errand) -> Report:
+        """Make the first trip. Where the sources are broken, start from the last known good, if there is one.
+
+        Then the reports have both: the rejected one with its faults, and the one that is returned.
+        """
+        report = await self.reload(errand)
+        if report.outcome != "rejected" or report.stage == "prepare" or self.last_good is None or self._holder.loaded:
+            return report
+        try:
+            recover = await asyncio.to_thread(self._recovery, self.last_good)
+        except (LastGoodUnusable, Rejected) as error:
+            faults = error.faults if isinstance(error, Rejected) else [Fault("", str(error))]
+            return dataclasses.replace(report, faults=(*report.faults, *faults))
+        recovered = await self.reload(dataclasses.replace(errand, operation=recover))
+        if recovered.outcome == "rejected":
+            return dataclasses.replace(report, faults=(*report.faults, *recovered.faults))
+        log.error("%s; the sources are broken: %s", self.recovered, "; ".join(map(str, report.faults)))
+        return recovered
+
+    def _recovery(self, last_good: LastGood) -> Recover:
+        copy = last_good.read()
+        live = [layer for state in self._stack.states if state.state != "failed" for layer in state.layers or ()]
+        layers = boot_layers(self._rules.model, copy, live)
+        if missing := copy.missing(layers[1:]):
+            raise Rejected("read", missing)
+        note = f"started from the last known good, generation {copy.generation} of {copy.written_at:%F %T} UTC"
+        return Recover(layers, note)
+
+    async def remember(self) -> None:
+        """Write the last known good, if anything new was applied. What waits to be confirmed is not good yet."""
+        draft, generation = self._running, self._generation
+        if self.last_good is None or draft is None or generation == self._saved:
+            return
+        if self.editor.deadline is None and not self.recovered and not self.overrides:
+            when = self._holder.snapshot.loaded_at
+            await asyncio.to_thread(self.last_good.write, draft.merged.values, generation=generation, when=when)
+            self._saved = generation
+
     def _record(self, trip: Trip, report: Report) -> None:
         """Let everybody know. What a dry run found concerns nobody but who asked."""
         _log(report, trip.errand.phase)
         if report.dry_run:
             return
         self.reports.append(report)
-        self.failures = self.failures + 1 if report.outcome == "rejected" else 0
+        if report.outcome == "rejected":
+            self.failures += 1
+        elif not self.recovered:
+            self.failures = 0
         self._each_observer("reload_ended", report)
 
     def _each_observer(self, method: str, argument: object) -> None:
@@ -221,6 +269,9 @@ class Reloader(Generic[S]):
             target = self.history.find(operation.generation)
             trip.note = f"rolled back to generation {target.generation}"
             return target.readings
+        if isinstance(operation, Recover):
+            trip.note = operation.note
+            return [Reading(tuple(operation.layers), guarded=False)]
         if operation is None:
             return await self._read()
         running = self._running.readings if self._running is not None else ()
@@ -264,6 +315,7 @@ class Reloader(Generic[S]):
     def _hold(self, trip: Trip, readings: Sequence[Reading]) -> None:
         """Remember what must not come back by itself, and what waits to be confirmed."""
         operation = trip.errand.operation
+        self.recovered = trip.note if isinstance(operation, Recover) else ""
         if isinstance(operation, Rollback):
             away = self._held or (self._running.readings if self._running is not None else ())
             self._held = None if same_content(away, readings) else away
@@ -321,14 +373,11 @@ class Reloader(Generic[S]):
     def _seal(self, draft: Draft[S], assembly: Assembly) -> Snapshot[S]:
         if not draft.changed:  # only what is built from it is new
             return dataclasses.replace(self._holder.snapshot, resources=assembly.values)
-        document_of = functools.cache(functools.partial(document, draft.settings))
-        return Snapshot(
-            settings=draft.settings,
+        return seal(
+            self._rules.model,
+            draft,
             generation=self._generation + 1,
             loaded_at=utcnow(),
-            origins=Origins(self._rules.model, draft.merged, draft.settings),
-            document_of=document_of,
-            digest_of=functools.cache(lambda: digest(document_of())),
             changes=self._changes(draft),
             resources=assembly.values,
         )

@@ -11,23 +11,23 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "hotconf"
 
 LAYERS = [
-    # 0, words: frozen data
-    {"errors", "keypath", "origin", "layer", "snapshot", "report", "change", "status", "candidate", "errand"},
-    # 1, pure: no await, clock, environment, log or file
-    {"schema", "options", "keys", "merge", "guard", "validate", "diff", "redact", "explain", "defer", "patch"},
-    # 2, contracts
-    {"abc"},
-    # 3, the heart
-    {
-        *("holder", "inbox", "stack", "subscribers", "draft", "resources", "edit", "reload", "history"),
-        *("staging", "fingerprint", "last_good", "audit"),
-    },
-    # 4, adapters
-    {"formats", "mounts", "reading", "variables", "sources", "watch"},
-    # 5, the process
-    {"engine", "conf", "signals", "drain", "jobs", "service", "systemd", "metrics"},
-    # 6, faces
-    {"web", "cli", "testing", "__main__"},
+    set(names.split())
+    for names in (
+        # 0, words: frozen data
+        "errors keypath origin layer snapshot report change status candidate errand",
+        # 1, pure: no await, clock, environment, log or file
+        "schema options keys merge guard validate diff redact explain defer patch fingerprint encoding",
+        # 2, contracts
+        "abc",
+        # 3, the heart
+        "holder inbox stack subscribers draft resources edit reload history staging trouble last_good audit",
+        # 4, adapters
+        "formats mounts reading variables sources watch",
+        # 5, the process
+        "engine conf override signals drain jobs service systemd metrics",
+        # 6, faces
+        "web cli testing __main__",
+    )
 ]
 
 # What may be imported or called where. A place is a module or a package of hotconf.
