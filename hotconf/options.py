@@ -24,8 +24,8 @@ class Options(Section):
     - `prepare_timeout`: how long an async prepare, or opening a resource, may take; None: for ever.
     - `on_restart_required`: whether a change that only a restart can apply waits ("defer") or rejects the reload.
     - `retire_after`: how long a resource that was replaced waits for the leases of its snapshots; None: for ever.
-    - `last_good`: the file that keeps what was applied last, without secrets, to start from when the sources are broken;
-      None: there is none.
+    - `last_good`: the file that keeps what was applied last, without secrets, to start from when the sources are
+      broken; None: there is none.
     - `ready_when_degraded`: whether a process that started from there calls itself ready.
     - `lease_warning`: how long a replaced snapshot may be leased before it is named as a leak; None: for ever.
     - `audit_log`: the file that gets a line of JSON for each reload; None: there is none.
