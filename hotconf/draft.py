@@ -88,13 +88,15 @@ class Rules:
             raise Rejected("validate", invalid.faults) from None
         if running is None:
             return Draft(settings, merged, readings, everything(settings))
-        deferral = self._defer(running, Built(merged, settings))
-        changed = compare(running.settings, deferral.settings)
+        changed = compare(running.settings, settings)
+        deferral = self._defer(running, Built(merged, settings), changed)
+        if deferral.pending:
+            changed = compare(running.settings, deferral.settings)
         return Draft(deferral.settings, deferral.merged, readings, changed, deferral.pending)
 
-    def _defer(self, running: Draft[Any], candidate: Built) -> Deferral:
+    def _defer(self, running: Draft[Any], candidate: Built, changed: Sequence[KeyPath]) -> Deferral:
         try:
-            deferral = defer(self.model, Built(running.merged, running.settings), candidate)
+            deferral = defer(self.model, Built(running.merged, running.settings), candidate, changed=changed)
         except Invalid as invalid:
             raise Rejected("defer", invalid.faults) from None
         if deferral.pending and self.on_restart_required == "reject":
