@@ -23,13 +23,9 @@ if TYPE_CHECKING:
     from hotconf.options import Options as Options
     from hotconf.origin import Origin as Origin
     from hotconf.report import Fault as Fault, Report as Report
-    from hotconf.schema import (
-        RestartRequired as RestartRequired,
-        Section as Section,
-        Sensitive as Sensitive,
-        Settings as Settings,
-    )
+    from hotconf.schema import Section as Section, Settings as Settings
     from hotconf.service import Service as Service
+    from hotconf.shape import RestartRequired as RestartRequired, Sensitive as Sensitive
     from hotconf.signals import SignalRouter as SignalRouter
     from hotconf.snapshot import Snapshot as Snapshot
 else:
@@ -46,9 +42,9 @@ else:
         "Prepared": "abc",
         "Refuse": "errors",
         "Report": "report",
-        "RestartRequired": "schema",
+        "RestartRequired": "shape",
         "Section": "schema",
-        "Sensitive": "schema",
+        "Sensitive": "shape",
         "Service": "service",
         "Settings": "schema",
         "SignalRouter": "signals",

@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 import hotconf.keypath as keypath
 from hotconf.diff import differences
-from hotconf.explain import Origins, input_paths, value_at
+from hotconf.explain import Origins, input_paths
 from hotconf.keypath import key_text
 from hotconf.layer import Layer
 from hotconf.merge import Merged, leaves, lookup, present
 from hotconf.redact import shown, visible
 from hotconf.report import Fault, PendingRestart
-from hotconf.schema import Shape, below, children, fields, holds_restart_required, is_list, opened, shape_of
+from hotconf.schema import below, fields, holds_restart_required, opened
+from hotconf.shape import Shape, shape_of
+from hotconf.tree import children, is_list, value_at
 from hotconf.validate import Invalid, validate
 
 if TYPE_CHECKING:

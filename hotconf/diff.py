@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, RootModel
 
 from hotconf.keypath import key_text
-from hotconf.schema import SECRET_TYPES, fields
+from hotconf.schema import fields
+from hotconf.shape import SECRET_TYPES
 
 if TYPE_CHECKING:
     from hotconf.keypath import KeyPath

@@ -15,7 +15,9 @@ from hotconf.keypath import KeyPath
 from hotconf.merge import Merged, origin_in
 from hotconf.origin import DEFAULT, Origin
 from hotconf.redact import masked, shown
-from hotconf.schema import Shape, below, child, children, fields, opened
+from hotconf.schema import below, fields, opened
+from hotconf.shape import Shape
+from hotconf.tree import children, value_at
 
 if TYPE_CHECKING:
     from hotconf.snapshot import Snapshot
@@ -133,13 +135,6 @@ def _typed(settings: Any, path: KeyPath) -> KeyPath:
         settings = inner[found]
         typed.append(found)
     return tuple(typed)
-
-
-def value_at(settings: Any, path: KeyPath) -> Any:
-    """Return the value that settings, or a part of them, have at a path; None where they have nothing there."""
-    for key in path:
-        settings = child(settings, key)
-    return settings
 
 
 def _is_default(owner: Any, key: str | int) -> bool:

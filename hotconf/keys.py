@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hotconf.merge import lookup, present
-from hotconf.schema import Field, Shape, below, fields, models_in, opened, spellings
+from hotconf.schema import Field, below, fields, models_in, opened, spellings
+from hotconf.shape import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

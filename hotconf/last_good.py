@@ -25,8 +25,8 @@ from hotconf.merge import lookup, present
 from hotconf.origin import Origin
 from hotconf.redact import hidden
 from hotconf.report import Fault
-from hotconf.schema import is_list
 from hotconf.staging import stage
+from hotconf.tree import is_list
 from hotconf.trouble import Trouble
 
 if TYPE_CHECKING:

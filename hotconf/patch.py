@@ -22,7 +22,9 @@ import hotconf.keypath as keypath
 from hotconf.errors import PatchRefused
 from hotconf.redact import hidden
 from hotconf.report import Fault
-from hotconf.schema import Shape, below, fields, is_list, opened, shape_at, spellings, step, suggest
+from hotconf.schema import below, fields, opened, shape_at, spellings, step, suggest
+from hotconf.shape import Shape
+from hotconf.tree import is_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

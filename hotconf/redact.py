@@ -21,21 +21,9 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from hotconf.keypath import key_text
 from hotconf.merge import lookup, present
-from hotconf.schema import (
-    PLAIN,
-    SECRET_TYPES,
-    Shape,
-    below,
-    children,
-    fields,
-    holds_secret,
-    is_list,
-    opened,
-    shape_at,
-    shape_of,
-    step,
-    walk,
-)
+from hotconf.schema import below, fields, holds_secret, opened, shape_at, step, walk
+from hotconf.shape import PLAIN, SECRET_TYPES, Shape, shape_of
+from hotconf.tree import children, is_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

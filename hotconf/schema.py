@@ -10,42 +10,24 @@ import dataclasses
 import difflib
 import functools
 import inspect
-import types
-from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    ForwardRef,
-    Literal,
-    NewType,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, RootModel, Secret, SecretBytes, SecretStr
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, RootModel
 from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.errors import PydanticUndefinedAnnotation
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from typing_extensions import is_typeddict  # unlike typing's, it knows the classes that pydantic asks for
+from typing_extensions import is_typeddict
 
 import hotconf.keypath as keypath
 from hotconf.errors import SchemaError
+from hotconf.shape import Shape, is_named_tuple, shape_of, type_hints, union, with_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from hotconf.keypath import KeyPath
-
-SECRET_TYPES = (SecretStr, SecretBytes, Secret)
-
-
-_QUALIFIERS = {"Required", "NotRequired", "ReadOnly", "Final"}
 
 
 class Section(BaseModel):
@@ -58,49 +40,6 @@ class Settings(BaseSettings):
     """The root of the settings: frozen, and unknown keys are faults. Environment and dotenv work as usual."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(frozen=True, extra="forbid")
-
-
-@dataclass(frozen=True, slots=True)
-class RestartRequired:
-    """Marks a field, or a whole section, that only a restart can apply: `Annotated[int, RestartRequired()]`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sensitive:
-    """Marks a plain field whose value is a secret: it is masked wherever hotconf shows or writes values."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What a value may be: one of some models, a list, a tuple, a mapping; none of them for a scalar.
-
-    `models` are classes with fields: pydantic's, dataclasses, typed dictionaries, named tuples. `positions` are the
-    items of a tuple of fixed length. `secret` hides the value and all that lies below it; `restart_required` keeps it
-    and all that lies below it until a restart. Anything at all may lie below an `opaque` one.
-    """
-
-    models: tuple[type, ...] = ()
-    items: Shape | None = None
-    values: Shape | None = None
-    positions: tuple[Shape, ...] = ()
-    secret: bool = False
-    restart_required: bool = False
-    opaque: bool = False
-
-    @property
-    def nested(self) -> bool:
-        """Whether anything lies below a value of this shape."""
-        return bool(self.models or self.items or self.values or self.positions or self.opaque)
-
-    @property
-    def parts(self) -> Iterator[Shape]:
-        """What lies directly below, models aside."""
-        yield from (inner for inner in (self.items, self.values) if inner is not None)
-        yield from self.positions
-
-
-PLAIN = Shape()
-"""A scalar that everybody may see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,26 +85,18 @@ def fields(model: type) -> Mapping[str, Field]:
 
 def _plain_fields(model: type) -> Iterator[tuple[str, FieldInfo]]:
     if dataclasses.is_dataclass(model):
-        hints = _hints(model)
+        hints = type_hints(model)
         for field in dataclasses.fields(model):
             hint = _bare(hints.get(field.name, Any))
             known = isinstance(field.default, FieldInfo)
             yield field.name, FieldInfo.from_annotated_attribute(hint, field.default) if known else _info(hint)
-    elif is_typeddict(model) or _is_named_tuple(model):
-        for name, hint in _hints(model).items():
+    elif is_typeddict(model) or is_named_tuple(model):
+        for name, hint in type_hints(model).items():
             yield name, _info(_bare(hint))
 
 
 def _info(hint: Any) -> FieldInfo:
     return FieldInfo.from_annotation(hint)
-
-
-def _hints(model: type) -> Mapping[str, Any]:
-    try:
-        return get_type_hints(model, include_extras=True)
-    except NameError:
-        # A name local to a function: pydantic could see it where the class was made, nobody can now.
-        return dict.fromkeys(inspect.get_annotations(model), Any)
 
 
 def _bare(annotation: Any) -> Any:
@@ -179,10 +110,6 @@ def _bare(annotation: Any) -> Any:
     }:
         annotation = get_args(annotation)[0]
     return annotation
-
-
-def _is_named_tuple(model: type) -> bool:
-    return issubclass(model, tuple) and hasattr(model, "_fields")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -341,7 +268,7 @@ def _reachable(shape: Shape) -> Iterator[Shape]:
 
 def _field_of(model: type, key: str | int) -> Field | None:
     if isinstance(key, int):
-        positions = list(fields(model).values()) if _is_named_tuple(model) else []
+        positions = list(fields(model).values()) if is_named_tuple(model) else []
         return positions[key] if key < len(positions) else None
     return fields(model).get(key) or spellings(model).get(key)
 
@@ -358,7 +285,7 @@ def _extra(model: type) -> Shape | None:
         return None
     for owner in model.__mro__:
         if owner is not BaseModel and "__pydantic_extra__" in inspect.get_annotations(owner):
-            return shape_of(_hints(owner)["__pydantic_extra__"]).values
+            return shape_of(type_hints(owner)["__pydantic_extra__"]).values
     return Shape(opaque=True)
 
 
@@ -383,7 +310,7 @@ def _field(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Field:
         places=places,
         spellings=tuple(str(place[0]) for place in places if len(place) == 1),
         paths=tuple(place for place in places if len(place) > 1),
-        shape=_with_marks(shape, info.metadata),
+        shape=with_marks(shape, info.metadata),
         info=info,
     )
 
@@ -395,139 +322,3 @@ def _places(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Iterator[K
             yield tuple(choice.path) if isinstance(choice, AliasPath) else (choice,)
     if alias is None or config.get("populate_by_name") or config.get("validate_by_name"):
         yield (name,)
-
-
-def _with_marks(shape: Shape, metadata: Sequence[Any]) -> Shape:
-    return dataclasses.replace(
-        shape,
-        secret=shape.secret or _marked(metadata, Sensitive),
-        restart_required=shape.restart_required or _marked(metadata, RestartRequired),
-    )
-
-
-def _marked(metadata: Iterable[Any], mark: type) -> bool:
-    return any(isinstance(entry, mark) or entry is mark for entry in metadata)
-
-
-def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:
-    """Return the shape that a type annotation describes. What it cannot see into is opaque, never an error.
-
-    `within` are the type aliases that the annotation is a part of: one that contains itself ends there.
-    """
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if type(origin or annotation).__name__ == "TypeAliasType":  # there is one in typing and one in typing_extensions
-        return _shape_of_alias(annotation, origin or annotation, within)
-    if origin is None:
-        return _shape_of_name(annotation, within)
-    if hasattr(annotation, "__metadata__"):
-        return _with_marks(shape_of(arguments[0], within), annotation.__metadata__)
-    if origin in (Literal, type):
-        return PLAIN
-    inner_shapes = [shape_of(argument, within) for argument in arguments if argument is not ...]
-    if origin in (Union, types.UnionType) or not isinstance(origin, type):
-        return union(inner_shapes)
-    found = _shape_of_generic(origin, inner_shapes, is_open=... in arguments)
-    # What keeps each of its items keeps the whole: none can be added, taken away or changed.
-    return dataclasses.replace(found, restart_required=any(inner.restart_required for inner in inner_shapes))
-
-
-def _shape_of_alias(annotation: Any, alias: Any, within: frozenset[Any]) -> Shape:
-    if alias in within:
-        return Shape(opaque=True)
-    value, arguments = alias.__value__, get_args(annotation)
-    if arguments and getattr(value, "__parameters__", ()):
-        value = value[arguments]
-    return shape_of(value, within | {alias})
-
-
-def _shape_of_name(annotation: Any, within: frozenset[Any]) -> Shape:
-    if isinstance(annotation, NewType):
-        return shape_of(annotation.__supertype__, within)
-    if isinstance(annotation, TypeVar):
-        return union(shape_of(one, within) for one in (annotation.__constraints__ or [annotation.__bound__ or Any]))
-    if annotation is Any or isinstance(annotation, (str, ForwardRef)):
-        return Shape(opaque=True)
-    return _shape_of_class(annotation) if isinstance(annotation, type) else PLAIN
-
-
-@functools.lru_cache(maxsize=4096)
-def _shape_of_class(annotation: type) -> Shape:
-    if issubclass(annotation, SECRET_TYPES):
-        return Shape(secret=True)
-    if _has_fields(annotation):
-        return Shape(models=(annotation,))
-    if annotation is object or issubclass(annotation, Mapping):
-        return Shape(opaque=True)
-    is_text = issubclass(annotation, (str, bytes, bytearray, memoryview))
-    return Shape(items=Shape(opaque=True)) if issubclass(annotation, (Sequence, AbstractSet)) and not is_text else PLAIN
-
-
-def _has_fields(annotation: type) -> bool:
-    is_record = dataclasses.is_dataclass(annotation) or is_typeddict(annotation) or _is_named_tuple(annotation)
-    return is_record or issubclass(annotation, BaseModel)
-
-
-def _shape_of_generic(origin: type, arguments: list[Shape], *, is_open: bool) -> Shape:
-    hidden = any(argument.secret for argument in arguments)
-    if issubclass(origin, SECRET_TYPES):
-        return Shape(secret=True)
-    if _has_fields(origin):
-        # What a type variable stands for is not known field by field.
-        return Shape(models=(origin,), secret=hidden)
-    if issubclass(origin, Mapping):
-        return Shape(values=arguments[-1], secret=any(key.secret for key in arguments[:-1]))
-    if issubclass(origin, tuple) and not is_open:
-        return Shape(positions=tuple(arguments))
-    if issubclass(origin, Iterable):
-        return Shape(items=union(arguments))
-    return Shape(opaque=True, secret=hidden)
-
-
-def union(shapes: Iterable[Shape]) -> Shape:
-    """Return the shape of a value that is one of several."""
-    members = list(shapes)
-    if len(members) == 1:
-        return members[0]
-    items = [shape.items for shape in members if shape.items]
-    values = [shape.values for shape in members if shape.values]
-    longest = max((len(shape.positions) for shape in members), default=0)
-    return Shape(
-        models=tuple(dict.fromkeys(model for shape in members for model in shape.models)),
-        items=union(items) if items else None,
-        values=union(values) if values else None,
-        positions=tuple(union(s.positions[i] for s in members if i < len(s.positions)) for i in range(longest)),
-        secret=any(shape.secret for shape in members),
-        restart_required=any(shape.restart_required for shape in members),
-        opaque=any(shape.opaque for shape in members),
-    )
-
-
-def children(value: Any) -> Mapping[Any, Any]:
-    """Return what lies directly below a value of settings, by the key that paths use; nothing for a scalar.
-
-    Read past attribute access: a deprecated field warns there, and a model that a validator made may lack one.
-    """
-    if isinstance(value, RootModel):
-        return children(value.root)
-    if isinstance(value, BaseModel):
-        held = vars(value)
-        own = {name: held[name] for name in fields(type(value)) if name in held}
-        return {**(value.__pydantic_extra__ or {}), **own}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = fields(type(value))
-        return {name: getattr(value, name) for name in names if hasattr(value, name)}
-    if isinstance(value, Mapping):
-        return {keypath.key_text(key): item for key, item in value.items()}
-    return dict(enumerate(value)) if is_list(value) else {}
-
-
-def child(value: Any, key: str | int) -> Any:
-    """Return what `children` has at a key, None where it has nothing there; of a mapping without a look at the rest."""
-    if isinstance(value, Mapping) and isinstance(key, str) and key in value:
-        return value[key]
-    return children(value).get(key)
-
-
-def is_list(value: Any) -> bool:
-    """Whether a value is a sequence of items, not of characters or bytes."""
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))

@@ -16,7 +16,8 @@ import hotconf.keypath as keypath
 from hotconf.merge import ATOMS, are_atoms, lookup, origin_in, present
 from hotconf.redact import scrub, secrets_in, visible
 from hotconf.report import Fault
-from hotconf.schema import Field, Shape, below, fields, opened, shape_at, spellings, suggest
+from hotconf.schema import Field, below, fields, opened, shape_at, spellings, suggest
+from hotconf.shape import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

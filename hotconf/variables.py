@@ -16,7 +16,8 @@ from pydantic_settings import SettingsError
 from hotconf.keypath import KeyPath
 from hotconf.origin import Origin
 from hotconf.report import Fault
-from hotconf.schema import Shape, fields, step
+from hotconf.schema import fields, step
+from hotconf.shape import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,7 +16,7 @@ LAYERS = [
         # 0, words: frozen data
         "errors keypath origin layer snapshot report change status candidate errand",
         # 1, pure: no await, clock, environment, log or file
-        "schema options keys merge guard validate diff redact explain defer patch fingerprint encoding",
+        "shape schema tree options keys merge guard validate diff redact explain defer patch fingerprint encoding",
         # 2, contracts
         "abc",
         # 3, the heart

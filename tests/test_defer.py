@@ -15,7 +15,8 @@ from hotconf.defer import Built, refusals
 from hotconf.diff import compare, differences
 from hotconf.explain import Origins
 from hotconf.redact import MASK
-from hotconf.schema import RestartRequired, Section, Sensitive
+from hotconf.schema import Section
+from hotconf.shape import RestartRequired, Sensitive
 from hotconf.validate import Invalid, validate
 from tests.trees import env, file, merged
 

@@ -34,7 +34,8 @@ from typing_extensions import TypedDict
 
 from hotconf import keypath
 from hotconf.diff import compare, differences
-from hotconf.schema import Section, Sensitive
+from hotconf.schema import Section
+from hotconf.shape import Sensitive
 from tests.trees import keys, tables, trees
 
 

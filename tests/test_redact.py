@@ -36,7 +36,8 @@ from hotconf import Change, HotConf, Layer
 from hotconf.keypath import render
 from hotconf.merge import lookup, merge
 from hotconf.redact import MASK, digest, document, hidden, masked, scrub, secrets_in, shown, visible
-from hotconf.schema import Section, Sensitive, shape_of
+from hotconf.schema import Section
+from hotconf.shape import Sensitive, shape_of
 from tests.trees import ODD_KEYS, build, origins
 
 HIDDEN = "hunter2-Ünsafe\"'\\\n"

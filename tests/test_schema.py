@@ -28,7 +28,8 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from hotconf import schema
 from hotconf.errors import SchemaError
-from hotconf.schema import RestartRequired, Section, Sensitive, Settings, Shape, holds_secret, opened, shape_of
+from hotconf.schema import Section, Settings, holds_restart_required, holds_secret, opened
+from hotconf.shape import RestartRequired, Sensitive, Shape, shape_of
 
 T = TypeVar("T")
 
@@ -176,6 +177,33 @@ def test_marks_are_found_with_and_without_parentheses():
     known = schema.fields(Model)
     assert [name for name, field in known.items() if field.restart_required] == ["a", "b"]
     assert [name for name, field in known.items() if field.sensitive] == ["d"]
+
+
+MARKED = Annotated[int, RestartRequired()]
+KEPT = [
+    MARKED,
+    MARKED | None,
+    MARKED | str,
+    list[MARKED],
+    tuple[str, MARKED],
+    dict[str, MARKED],
+    dict[str, list[MARKED | None]],
+    NewType("Kept", MARKED),
+    TypeAliasType("KeptAlias", MARKED),
+    Annotated[Database, RestartRequired()] | None,
+    RootModel[MARKED],
+]
+
+
+@pytest.mark.parametrize("annotation", KEPT)
+def test_I8_a_mark_on_anything_that_a_field_is_made_of_is_a_mark_on_the_field(annotation):
+    assert opened(shape_of(annotation)).restart_required
+
+
+@pytest.mark.parametrize("annotation", [int, Database, list[Database], create_model("Inner", kept=(MARKED, 1)), Any])
+def test_I8_a_mark_on_what_lies_in_a_section_is_none_on_the_whole(annotation):
+    assert not opened(shape_of(annotation)).restart_required
+    assert holds_restart_required(shape_of(annotation)) is (getattr(annotation, "__name__", "") == "Inner")
 
 
 class Aliased(BaseModel):
@@ -383,13 +411,3 @@ def test_a_root_model_stands_for_what_it_wraps():
 def test_walking_a_recursive_class_ends():
     assert [path for path, _ in schema.walk(Leaf)] == [()]
     assert {nested for _, nested in schema.walk(Everything)} >= {Database, Plain, Credentials, Aliased}
-
-
-def test_what_lies_below_a_value_is_found_by_the_keys_of_paths():
-    value = Open.model_validate({"self": {"url": "y"}})
-    assert list(schema.children(value)) == ["self"]
-    assert schema.children(Tokens({"a": "b"})) == {"a": SecretStr("b")}
-    assert schema.children({1: "x"}) == {"1": "x"}
-    assert schema.children(["a"]) == {0: "a"}
-    assert schema.children("text") == schema.children(b"bytes") == schema.children({1, 2}) == {}
-    assert schema.children(Plain(2, "x")) == {"size": 2, "token": "x"}

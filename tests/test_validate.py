@@ -31,7 +31,8 @@ from hotconf.diff import compare
 from hotconf.layer import Layer
 from hotconf.merge import merge
 from hotconf.origin import Origin
-from hotconf.schema import Section, Sensitive, Settings
+from hotconf.schema import Section, Settings
+from hotconf.shape import Sensitive
 from hotconf.validate import Invalid, validate
 from tests.trees import build, env, faults, file, lines, tables
 
