@@ -25,6 +25,7 @@ from hotconf.errors import ConfigError, Draining, NotRunning, SchemaError
 from hotconf.holder import Holder
 from hotconf.last_good import LastGood
 from hotconf.options import Options
+from hotconf.override import Override
 from hotconf.reading import Patience
 from hotconf.reload import Reloader, refuse_reentry
 from hotconf.resources import Resources
@@ -250,6 +251,16 @@ class HotConf(Holder[S]):
 
         return register
 
+    def override(self, **values: Any) -> Override[S]:
+        """Return a context manager and decorator inside which some settings differ: for tests.
+
+        `values` are merged above every source, keys by name or alias, and validated; what the settings were comes back
+        on exit. Before the first load they wait for it. Overrides nest. Everybody sees them, whatever the thread;
+        nobody is asked or told, and a resource follows only when `running` is entered inside. Entering raises
+        ConfigError for values that do not validate.
+        """
+        return Override(self._reloader, values)
+
     def unsubscribe(self, registered: object) -> None:
         """Take back every registration of a function, subscriber or resource. From anywhere, also from within it."""
         self._subscribers.remove(registered)
@@ -334,10 +345,13 @@ class HotConf(Holder[S]):
         rejected = ["the last reload was rejected"] if self._reloader.failures else []
         dead = [f"{name} has ended by itself" for name in self._reloader.resources.dead]
         recovered = [self._reloader.recovered] if self._reloader.recovered else []
+        limit = self.options.lease_warning
+        overdue = self.overdue(limit) if limit is not None else []
+        leaks = [f"generation {n} is leased by {lease.owner} for more than {limit:g} s" for n, lease in overdue]
         last_good = self._reloader.last_good
         unsaved = [f"the last known good {last_good.error}"] if last_good is not None and last_good.error else []
         orphaned = ["not live in this forked process: enter running() in it"] if self._orphaned else []
-        return (*orphaned, *recovered, *rejected, *stale, *dead, *unsaved)
+        return (*orphaned, *recovered, *rejected, *stale, *dead, *unsaved, *dict.fromkeys(leaks))
 
     def _register(self, add: Callable[[Subscription], object], paths: Sequence[Any]) -> Any:
         if len(paths) == 1 and not isinstance(paths[0], str):
@@ -361,6 +375,7 @@ class HotConf(Holder[S]):
     def _leave_parent(self) -> None:
         """Go on in a forked child: with the settings, and without what only the parent's threads and loop can run."""
         self._loading = threading.Lock()  # whoever loads is in the parent
+        self._keep_own_leases()
         # A listener that is at work there would never be done here.
         self._subscribers = self._reloader._subscribers = _afresh(self._subscribers)  # noqa: SLF001 - as in __init__
         self._reloader.resources = Resources(self, self.options.retire_after)  # they are the parent's to close

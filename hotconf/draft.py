@@ -15,16 +15,13 @@ from hotconf.keys import canonical
 from hotconf.merge import Merged, merge
 from hotconf.redact import digest, document, scrub, secrets_in
 from hotconf.schema import fields
-from hotconf.snapshot import Snapshot
 from hotconf.validate import Invalid, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Sequence
 
     from pydantic import BaseModel
 
-    from hotconf.candidate import Resource
     from hotconf.keypath import KeyPath
     from hotconf.layer import Layer, Reading
     from hotconf.report import Fault, PendingRestart, Stage
@@ -54,6 +51,15 @@ class Draft(Generic[S]):
     readings: Sequence[Reading]
     changed: tuple[KeyPath, ...]
     pending: tuple[PendingRestart, ...] = ()
+
+    def views(self, model: type) -> dict[str, Any]:
+        """Return what its snapshot can tell of it, by field. Found out when it is asked, once."""
+        document_of = functools.cache(functools.partial(document, self.settings))
+        return {
+            "origins": Origins(model, self.merged, self.settings),
+            "document_of": document_of,
+            "digest_of": functools.cache(lambda: digest(document_of())),
+        }
 
     def kept(self, settings: S) -> Draft[S]:
         """Return the same with the equal settings that are in force already."""
@@ -120,29 +126,6 @@ class Rules:
         known = (running.merged.values, running.settings) if running is not None else ()
         secrets = {secret for values in (*shown, *known) for secret in secrets_in(self.model, values)}
         return [dataclasses.replace(fault, message=scrub(fault.message, secrets)) for fault in faults]
-
-
-def seal(
-    model: type,
-    draft: Draft[S],
-    *,
-    generation: int,
-    loaded_at: datetime,
-    changes: Mapping[KeyPath, int],
-    resources: Mapping[Resource[Any], Any],
-) -> Snapshot[S]:
-    """Return the snapshot of a draft. What it can tell of itself it finds out when it is asked."""
-    document_of = functools.cache(functools.partial(document, draft.settings))
-    return Snapshot(
-        settings=draft.settings,
-        generation=generation,
-        loaded_at=loaded_at,
-        origins=Origins(model, draft.merged, draft.settings),
-        document_of=document_of,
-        digest_of=functools.cache(lambda: digest(document_of())),
-        changes=changes,
-        resources=resources,
-    )
 
 
 def everything(settings: Any) -> tuple[KeyPath, ...]:

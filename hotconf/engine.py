@@ -55,6 +55,7 @@ class Engine:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._serving: asyncio.Task[None] | None = None
         self._reverting: asyncio.TimerHandle | None = None
+        self._leak_check: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         self.loop = asyncio.get_running_loop()
@@ -125,6 +126,23 @@ class Engine:
         self._reloader.tell()
         self._wait_for_writers()
         self._watch_for_confirmation()
+        if report.outcome == "applied":
+            self._watch_for_leaks()
+
+    def _watch_for_leaks(self) -> None:
+        """Look later who still holds a snapshot that was replaced."""
+        limit = self._options.lease_warning
+        if limit is not None and self._leak_check is None:
+            self._leak_check = asyncio.get_running_loop().call_later(limit, self._name_leaks, limit)
+
+    def _name_leaks(self, limit: float) -> None:
+        self._leak_check = None
+        for generation, lease in self._reloader.overdue(limit):
+            if not lease.reported:
+                log.warning("generation %d is still leased by %s, for more than %g s", generation, lease.owner, limit)
+            lease.reported = True
+        if self._reloader.overdue(0):
+            self._watch_for_leaks()
 
     def _watch_for_confirmation(self) -> None:
         """Have a patch taken back when its time is over, unless somebody confirms it."""
@@ -200,8 +218,9 @@ class Engine:
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
-        if self._reverting is not None:
-            self._reverting.cancel()
+        for timer in (self._leak_check, self._reverting):
+            if timer is not None:
+                timer.cancel()
         try:
             await asyncio.gather(*tasks, return_exceptions=True)
         finally:

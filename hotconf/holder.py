@@ -6,14 +6,17 @@ first load an instance belongs to a subclass whose `current` raises; publishing 
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from hotconf.errors import NotLoaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
+    from types import CodeType, TracebackType
     from typing import Self
 
     from hotconf.snapshot import Snapshot
@@ -28,16 +31,35 @@ class Lease(Generic[S]):
     does nothing.
     """
 
-    __slots__ = ("_holder", "_snapshot")
+    __slots__ = ("_code", "_holder", "_owner", "_snapshot", "_thread", "reported", "since")
 
-    def __init__(self, holder: Holder[S]) -> None:
+    def __init__(self, holder: Holder[S], owner: str) -> None:
         self._holder = holder
+        self._owner = owner
         self._snapshot: Snapshot[S] | None = None
+        self._code: CodeType | None = None
+        self._thread = 0
+        self.since = 0.0
+        self.reported = False
+
+    @property
+    def owner(self) -> str:
+        """Who holds it: the name that was given, else the function that entered it."""
+        if self._owner or self._code is None:
+            return self._owner
+        return f"{self._code.co_qualname} ({Path(self._code.co_filename).name}:{self._code.co_firstlineno})"
+
+    @property
+    def is_of_this_thread(self) -> bool:
+        """Whether it was entered in the thread that asks."""
+        return self._thread == threading.get_ident()
 
     def __enter__(self) -> Snapshot[S]:
         if self._snapshot is not None:
             raise RuntimeError("this lease is held already: call pin() once for each request or job")
-        self._snapshot = snapshot = self._holder._acquire()  # noqa: SLF001 - one mechanism in two classes
+        # All that a leak is named by later; a request pays for it, so that nothing is looked up before.
+        self._code, self._thread, self.since = sys._getframe(1).f_code, threading.get_ident(), time.monotonic()  # noqa: SLF001
+        self._snapshot = snapshot = self._holder._acquire(self)  # noqa: SLF001 - one mechanism in two classes
         return snapshot
 
     def __exit__(
@@ -45,7 +67,7 @@ class Lease(Generic[S]):
     ) -> None:
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is not None:
-            self._holder._release(snapshot)  # noqa: SLF001
+            self._holder._release(snapshot, self)  # noqa: SLF001
 
 
 class Holder(Generic[S]):
@@ -56,7 +78,7 @@ class Holder(Generic[S]):
 
     current: S
     _snapshot: Snapshot[S] | None
-    _leases: dict[Snapshot[S], int]
+    _leases: dict[Snapshot[S], set[Lease[S]]]
     _retired: Callable[[Snapshot[S]], None]
     _swap: threading.RLock
 
@@ -96,15 +118,32 @@ class Holder(Generic[S]):
         """Whether a first snapshot has been published: once true, `current` never raises."""
         return True
 
-    def pin(self) -> Lease[S]:
-        """Return a context manager that holds the snapshot in force until it exits: for one request or one job."""
-        return Lease(self)
+    def pin(self, owner: str = "") -> Lease[S]:
+        """Return a context manager that holds the snapshot in force until it exits: for one request or one job.
+
+        `owner` is what a leak is named by; without it, the function that entered it.
+        """
+        return Lease(self, owner)
 
     @property
     def leased(self) -> dict[int, int]:
         """The number of live leases by generation."""
         with self._swap:
-            return {snapshot.generation: count for snapshot, count in self._leases.items()}
+            counts: dict[int, int] = {}
+            for snapshot, leases in self._leases.items():
+                counts[snapshot.generation] = counts.get(snapshot.generation, 0) + len(leases)
+            return counts
+
+    def overdue(self, seconds: float) -> list[tuple[int, Lease[S]]]:
+        """Return the leases of replaced snapshots that have been held for longer, each with its generation."""
+        latest = time.monotonic() - seconds
+        with self._swap:
+            old = [(snapshot, lease) for snapshot, leases in self._leases.items() for lease in leases]
+            return [
+                (snapshot.generation, lease)
+                for snapshot, lease in old
+                if snapshot is not self._snapshot and lease.since < latest
+            ]
 
     def _publish(self, snapshot: Snapshot[S]) -> Snapshot[S] | None:
         """Swap. Return the snapshot that was in force, None the first time. Settings must be an object of their own."""
@@ -117,22 +156,29 @@ class Holder(Generic[S]):
                 object.__setattr__(self, "__class__", type(self).__bases__[1])
         return before
 
-    def _acquire(self) -> Snapshot[S]:
+    def _acquire(self, lease: Lease[S]) -> Snapshot[S]:
         with self._swap:
             snapshot = self._snapshot
             if snapshot is not None:
-                self._leases[snapshot] = self._leases.get(snapshot, 0) + 1
+                self._leases.setdefault(snapshot, set()).add(lease)
                 return snapshot
         raise NotLoaded
 
-    def _release(self, snapshot: Snapshot[S]) -> None:
+    def _release(self, snapshot: Snapshot[S], lease: Lease[S]) -> None:
         with self._swap:
-            count = self._leases[snapshot] - 1
-            if count:
-                self._leases[snapshot] = count
+            leases = self._leases.get(snapshot, set())
+            leases.discard(lease)
+            if leases:
                 return
-            del self._leases[snapshot]
+            self._leases.pop(snapshot, None)
         self._retired(snapshot)
+
+    def _keep_own_leases(self) -> None:
+        """Forget the leases of other threads: after a fork, nobody is there who could end them."""
+        for snapshot, leases in list(self._leases.items()):
+            leases -= {lease for lease in leases if not lease.is_of_this_thread}
+            if not leases:
+                del self._leases[snapshot]
 
     def _on_last_release(self, callback: Callable[[Snapshot[S]], None]) -> None:
         """Have a function called, in the releasing thread, whenever the last lease of a snapshot ends."""

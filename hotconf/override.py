@@ -28,18 +28,16 @@ class Override(Generic[S]):
     def __init__(self, reloader: Reloader[S], values: Mapping[str, Any]) -> None:
         self._reloader = reloader
         self._values = values
-        self._layers: list[Layer] = []
+        self._restore: list[Callable[[], None]] = []
 
-    def __enter__(self) -> S:
+    def __enter__(self) -> None:
         layer = Layer("override", self._values, {(): Origin("override", "override")})
-        settings = self._reloader.override(layer)
-        self._layers.append(layer)
-        return settings
+        self._restore.append(self._reloader.override(layer))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reloader.restore(self._layers.pop())
+        self._restore.pop()()
 
     def __call__(self, function: F) -> F:
         """Return the function with this override around each call."""

@@ -19,31 +19,33 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import hotconf.keypath as keypath
 from hotconf.change import Change
-from hotconf.draft import Draft, Rejected, Rules, everything, seal
+from hotconf.diff import compare
+from hotconf.draft import Draft, Rejected, Rules, everything
 from hotconf.edit import Edit, Editor
-from hotconf.errand import Patch, Recover, Rollback
-from hotconf.errors import LastGoodUnusable, NotLoaded, ReentrantReload, SourceError
+from hotconf.errand import Errand, Patch, Recover, Rollback
+from hotconf.errors import ConfigError, LastGoodUnusable, NotLoaded, ReentrantReload, SourceError
 from hotconf.explain import Origins
 from hotconf.history import History
+from hotconf.keys import canonical
 from hotconf.last_good import boot_layers
 from hotconf.layer import Reading
 from hotconf.redact import trail
 from hotconf.report import Fault, Report
 from hotconf.resources import Resources
+from hotconf.snapshot import Snapshot
 from hotconf.subscribers import PrepareFailed, Subscription, asked_to_stop, commit, prepare, rollback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from hotconf.abc import Editable, Observer, Prepared
-    from hotconf.errand import Errand, Operation, Phase
-    from hotconf.holder import Holder
+    from hotconf.errand import Operation, Phase
+    from hotconf.holder import Holder, Lease
     from hotconf.keypath import KeyPath
     from hotconf.last_good import LastGood
     from hotconf.layer import Layer
     from hotconf.report import Outcome, PendingRestart
     from hotconf.resources import Assembly
-    from hotconf.snapshot import Snapshot
     from hotconf.stack import Stack
     from hotconf.subscribers import Subscribers
 
@@ -178,6 +180,41 @@ class Reloader(Generic[S]):
         note = f"started from the last known good, generation {copy.generation} of {copy.written_at:%F %T} UTC"
         return Recover(layers, note)
 
+    def override(self, layer: Layer) -> Callable[[], None]:
+        """Lay a layer above all sources, at once, and return what takes it back. Raises ConfigError."""
+        layer = canonical(self._rules.model, layer)
+        draft, snapshot = self._running, self._holder.snapshot if self._holder.loaded else None
+        self._lay((*self.overrides, layer))
+        laid = self._running
+
+        def restore() -> None:
+            rest = tuple(entry for entry in self.overrides if entry is not layer)
+            if snapshot is not None and self._running is laid:  # nothing was reloaded meanwhile
+                self._holder._publish(snapshot)  # noqa: SLF001 - as in a reload
+                self._running, self.overrides = draft, rest
+            else:
+                self._lay(rest)
+
+        return restore
+
+    def _lay(self, overrides: tuple[Layer, ...]) -> None:
+        if self._running is not None:
+            try:
+                draft = self._rules.draft(self._running.readings, None, overrides=overrides)
+            except Rejected as rejection:
+                trip = Trip(Errand(("override",)), self._holder)
+                report = self._report(trip, "rejected", stage=rejection.stage, faults=rejection.faults)
+                raise ConfigError(report) from None
+            compare(self._running.settings, draft.settings)  # what does not differ stays the same object
+            self._holder._publish(self._overridden(draft))  # noqa: SLF001
+            self._running = draft
+        self.overrides = overrides
+
+    def _overridden(self, draft: Draft[S]) -> Snapshot[S]:
+        # Of the same generation: it goes as it came, and numbers only ever grow.
+        views = draft.views(self._rules.model)
+        return dataclasses.replace(self._holder.snapshot, settings=draft.settings, **views)
+
     async def remember(self) -> None:
         """Write the last known good, if anything new was applied. What waits to be confirmed is not good yet."""
         draft, generation = self._running, self._generation
@@ -218,6 +255,10 @@ class Reloader(Generic[S]):
     def pending(self) -> tuple[PendingRestart, ...]:
         """What only a restart can change."""
         return self._running.pending if self._running is not None else ()
+
+    def overdue(self, seconds: float) -> list[tuple[int, Lease[S]]]:
+        """Return the leases of replaced snapshots that have been held for longer, each with its generation."""
+        return self._holder.overdue(seconds)
 
     def tell(self) -> None:
         """Tell the listeners what the last reload changed. For after its waiters have their report."""
@@ -271,7 +312,11 @@ class Reloader(Generic[S]):
             return target.readings
         if isinstance(operation, Recover):
             trip.note = operation.note
-            return [Reading(tuple(operation.layers), guarded=False)]
+            # One more than there are sources: nothing that they say later is to be compared with it.
+            return [
+                Reading(tuple(operation.layers), guarded=False),
+                *(Reading((), guarded=False) for _ in self._stack.states),
+            ]
         if operation is None:
             return await self._read()
         running = self._running.readings if self._running is not None else ()
@@ -373,13 +418,14 @@ class Reloader(Generic[S]):
     def _seal(self, draft: Draft[S], assembly: Assembly) -> Snapshot[S]:
         if not draft.changed:  # only what is built from it is new
             return dataclasses.replace(self._holder.snapshot, resources=assembly.values)
-        return seal(
-            self._rules.model,
-            draft,
-            generation=self._generation + 1,
-            loaded_at=utcnow(),
+        generation = self._generation + 1
+        return Snapshot(
+            draft.settings,
+            generation,
+            utcnow(),
             changes=self._changes(draft),
             resources=assembly.values,
+            **draft.views(self._rules.model),
         )
 
     def _changes(self, draft: Draft[S]) -> dict[KeyPath, int]:

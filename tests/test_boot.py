@@ -103,7 +103,7 @@ async def test_a_copy_that_cannot_be_used_is_told_with_the_faults(file, copy):
     await run_once(file)
     (file.parent / "good.json").write_text(copy)
     file.write_text("message = \n")
-    with pytest.raises(ConfigError, match="last known good .* is "):
+    with pytest.raises(ConfigError, match=r"last known good .* is "):
         async with conf_of(file).running(signals=()):
             pass
 

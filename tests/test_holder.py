@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import os
 import sys
 import threading
 from contextlib import contextmanager
@@ -10,11 +11,11 @@ from typing import Generic, TypeVar
 import pytest
 from pydantic import BaseModel
 
-from hotconf import HotConf, HotconfError, NotLoaded, Section
+from hotconf import HotConf, HotconfError, NotLoaded, Options, Section
 from hotconf.errand import Errand
 from hotconf.holder import Holder
 from hotconf.snapshot import Snapshot
-from tests.heart import App, memory_conf
+from tests.heart import App, memory_conf, until
 
 
 class Pair(Section):
@@ -377,3 +378,46 @@ def test_a_snapshot_stays_what_it_was():
     assert (held.document, held.digest, held.generation) == (document, digest, 1)
     with pytest.raises(AttributeError):
         held.generation = 2
+
+
+async def test_a_lease_that_is_held_too_long_is_named(caplog):
+    conf, memory = memory_conf(options=Options(watch=False, lease_warning=0.01))
+
+    async def forgetful():
+        conf.pin().__enter__()
+        conf.pin("request /slow").__enter__()
+
+    async with conf.running(signals=()):
+        await forgetful()
+        assert conf.status.degraded == (), "what is running may be leased for ever"
+        memory.set({"message": "two"})
+        await conf.reload()
+        await until(lambda: "generation 1 is still leased by request /slow" in caplog.text)
+        [first, second] = sorted(conf.status.degraded)
+        assert "generation 1 is leased by request /slow for more than 0.01 s" in (first, second)
+        assert "forgetful (test_holder.py:" in first + second
+        assert caplog.text.count("still leased by request /slow") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_forgets_the_leases_of_threads_that_are_not_there():
+    conf, _ = memory_conf()
+    conf.load()
+    ready, done = threading.Event(), threading.Event()
+
+    def hold():
+        with conf.pin():
+            ready.set()
+            done.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    ready.wait()
+    with conf.pin():
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if conf.leased == {1: 1} else 1)
+        _, status = os.waitpid(child, 0)
+    done.set()
+    holder.join()
+    assert status == 0
