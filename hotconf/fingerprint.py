@@ -7,6 +7,7 @@ may have an address or the order of a set in it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import types
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from hotconf.schema import Field
 
 
+@functools.lru_cache(maxsize=64)
 def fingerprint(model: type) -> str:
     """Return a short text that is equal for classes with equal fields."""
     described = [[nested.__qualname__, *map(_described, fields(nested).values())] for _, nested in walk(model)]

@@ -50,9 +50,9 @@ class Copy:
     generation: int
     written_at: dt.datetime
 
-    def missing(self, live: Sequence[Layer]) -> list[Fault]:
-        """Return a fault for each place that was left out and that no live layer has: why a start may fail."""
-        places = [path for path in self.omitted if not any(present(lookup(layer.values, path)) for layer in live)]
+    def missing(self, layers: Sequence[Layer]) -> list[Fault]:
+        """Return a fault for each place that was left out and that no layer to start from has: why that may fail."""
+        places = [path for path in self.omitted if not any(present(lookup(layer.values, path)) for layer in layers)]
         message = "is not in the last known good, which holds no secrets, and no source that can be read has it"
         return [Fault(keypath.render(path), message, _ORIGIN) for path in places]
 

@@ -113,12 +113,13 @@ def _unknown(shape: Shape, key: str) -> str | None:
 
 
 def _place(shape: Shape, key: str) -> KeyPath:
-    """Return where the sources have what documents show under a key: its canonical spelling, or an AliasPath."""
-    for model in opened(shape).models:
-        field = fields(model).get(key) or spellings(model).get(key)
-        if field is not None and field.places:
-            return field.spellings[:1] or field.paths[0]
-    return (key,)
+    """Return where the sources have what documents show under a key: its canonical spelling, or an AliasPath.
+
+    Where the members of a union disagree, the key stands as it is.
+    """
+    named = [fields(model).get(key) or spellings(model).get(key) for model in opened(shape).models]
+    places = {field.spellings[:1] or field.paths[0] for field in named if field is not None and field.places}
+    return places.pop() if len(places) == 1 else (key,)
 
 
 def _put(values: dict[str, Any], place: KeyPath, value: Any) -> str | None:

@@ -150,10 +150,11 @@ def _hidden(shape: Shape, value: Any, path: tuple[Any, ...]) -> Iterator[tuple[A
         heads = {str(place[0]) for place in _secret_paths(shape)}
         for key, item in value.items():
             text = key_text(key)
-            if text in heads or _is_misspelt(shape, text):
+            found = step(shape, text)
+            if found is None or text in heads:  # None: it may be that very secret, misspelt
                 yield (*path, key)
-            else:
-                yield from _hidden(below(shape, text), item, (*path, key))
+            elif item is not None:
+                yield from _hidden(found[0], item, (*path, key))
     elif is_list(value):
         for index, item in enumerate(value):
             yield from _hidden(below(shape, index), item, (*path, index))

@@ -343,7 +343,7 @@ def test_a_secret_without_default_that_no_live_source_has_fails_the_start_and_is
     assert [str(fault) for fault in caught.value.faults] == [
         "last known good: main.password: field required: no source sets it"
     ]
-    (missing,) = copy.missing(live)
+    (missing,) = copy.missing(boot_layers(App, copy, live))
     assert str(missing).startswith("last known good: main.password: is not in the last known good, which holds no sec")
 
 

@@ -133,7 +133,13 @@ class Pool(Section):
     size: int = Field(1, alias="poolSize")
 
 
+class Tank(Section):
+    size: int = Field(1, alias="tankSize")
+    depth: int = Field(1, alias="tankDepth")
+
+
 class Spelt(Section):
+    basin: Pool | Tank = Pool()
     port: int = Field(1, validation_alias=AliasChoices("listenPort", "bind"))
     pool: Pool = Pool()
     pools: list[Pool] = []
@@ -151,6 +157,8 @@ class Spelt(Section):
         ({"pool": {"size": 2}}, {"pool": {"poolSize": 2}}),
         ({"pools": [{"size": 2}, {"poolSize": 3}]}, {"pools": [{"poolSize": 2}, {"poolSize": 3}]}),
         ({"named": {"size": {"size": 2}}}, {"named": {"size": {"poolSize": 2}}}),
+        ({"basin": {"size": 2}}, {"basin": {"size": 2}}),  # of which of the two nobody can tell
+        ({"basin": {"tankSize": 2, "depth": 3}}, {"basin": {"tankSize": 2, "tankDepth": 3}}),
         ({"deep": 2}, {"nested": {"deep": 2}}),
         ({"nested": {"deep": 2}}, {"nested": {"deep": 2}}),
     ],
