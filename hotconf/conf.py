@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
 import hotconf.schema as schema
+from hotconf.audit import AuditLog
 from hotconf.candidate import Resource
 from hotconf.draft import Rules
 from hotconf.engine import Engine, EngineThread
@@ -89,6 +90,9 @@ class HotConf(Holder[S]):
         self._stack = Stack.of(composed)
         self._subscribers = Subscribers()
         self._reloader = self._make_reloader()
+        self.audit = AuditLog(self.options.audit_log) if self.options.audit_log is not None else None
+        if self.audit is not None:
+            self.observe(self.audit)
         self._engine: Engine | None = None
         self._state: State = "new"
         self._started = time.monotonic()
@@ -350,8 +354,9 @@ class HotConf(Holder[S]):
         leaks = [f"generation {n} is leased by {lease.owner} for more than {limit:g} s" for n, lease in overdue]
         last_good = self._reloader.last_good
         unsaved = [f"the last known good {last_good.error}"] if last_good is not None and last_good.error else []
+        unwritten = [f"the audit log {self.audit.error}"] if self.audit is not None and self.audit.error else []
         orphaned = ["not live in this forked process: enter running() in it"] if self._orphaned else []
-        return (*orphaned, *recovered, *rejected, *stale, *dead, *unsaved, *dict.fromkeys(leaks))
+        return (*orphaned, *recovered, *rejected, *stale, *dead, *unsaved, *unwritten, *dict.fromkeys(leaks))
 
     def _register(self, add: Callable[[Subscription], object], paths: Sequence[Any]) -> Any:
         if len(paths) == 1 and not isinstance(paths[0], str):

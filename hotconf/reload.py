@@ -161,24 +161,17 @@ class Reloader(Generic[S]):
         if report.outcome != "rejected" or report.stage == "prepare" or self.last_good is None or self._holder.loaded:
             return report
         try:
-            recover = await asyncio.to_thread(self._recovery, self.last_good)
-        except (LastGoodUnusable, Rejected) as error:
-            faults = error.faults if isinstance(error, Rejected) else [Fault("", str(error))]
-            return dataclasses.replace(report, faults=(*report.faults, *faults))
+            copy = await asyncio.to_thread(self.last_good.read)
+        except LastGoodUnusable as error:
+            return dataclasses.replace(report, faults=(*report.faults, Fault("", str(error))))
+        live = [layer for state in self._stack.states if state.state != "failed" for layer in state.layers or ()]
+        recover = Recover(boot_layers(self._rules.model, copy, live), _RECOVERED.format(copy=copy))
         recovered = await self.reload(dataclasses.replace(errand, operation=recover))
         if recovered.outcome == "rejected":
-            return dataclasses.replace(report, faults=(*report.faults, *recovered.faults))
+            faults = (*report.faults, *copy.missing(recover.layers[1:]), *recovered.faults)
+            return dataclasses.replace(report, faults=faults)
         log.error("%s; the sources are broken: %s", self.recovered, "; ".join(map(str, report.faults)))
         return recovered
-
-    def _recovery(self, last_good: LastGood) -> Recover:
-        copy = last_good.read()
-        live = [layer for state in self._stack.states if state.state != "failed" for layer in state.layers or ()]
-        layers = boot_layers(self._rules.model, copy, live)
-        if missing := copy.missing(layers[1:]):
-            raise Rejected("read", missing)
-        note = f"started from the last known good, generation {copy.generation} of {copy.written_at:%F %T} UTC"
-        return Recover(layers, note)
 
     def override(self, layer: Layer) -> Callable[[], None]:
         """Lay a layer above all sources, at once, and return what takes it back. Raises ConfigError."""
@@ -223,7 +216,7 @@ class Reloader(Generic[S]):
         if self.editor.deadline is None and not self.recovered and not self.overrides:
             when = self._holder.snapshot.loaded_at
             await asyncio.to_thread(self.last_good.write, draft.merged.values, generation=generation, when=when)
-            self._saved = generation
+            self._saved = generation if self.last_good.error is None else 0
 
     def _record(self, trip: Trip, report: Report) -> None:
         """Let everybody know. What a dry run found concerns nobody but who asked."""
@@ -468,6 +461,8 @@ class Reloader(Generic[S]):
     def _generation(self) -> int:
         return self._holder.snapshot.generation if self._holder.loaded else 0
 
+
+_RECOVERED = "started from the last known good, generation {copy.generation} of {copy.written_at:%F %T} UTC"
 
 _HELD = (
     "generation {} was rolled back to and is held, since the sources hold what was rolled away from: "

@@ -92,8 +92,24 @@ async def test_secrets_are_not_in_the_copy_and_come_from_what_can_be_read(file, 
     async with conf.running(signals=()):
         assert conf.current.database.password.get_secret_value() == "c4n4ry"
     monkeypatch.delenv("BOOT_DATABASE__PASSWORD")
-    with pytest.raises(ConfigError, match=r"database.password: is not in the last known good") as refused:
-        async with conf_of(file).running(signals=()):
+    conf = conf_of(file)
+    async with conf.running(signals=()):
+        assert conf.current.database.password.get_secret_value() == "", "its default"
+
+
+class Guarded(Settings):
+    message: str
+    token: SecretStr
+
+
+async def test_a_secret_that_came_from_the_broken_file_and_has_no_default_fails_the_start(file):
+    options = Options(watch=False, last_good=file.parent / "good.json")
+    file.write_text("message = 'good'\ntoken = 'c4n4ry'\n")
+    async with HotConf(Guarded, files=[file], options=options).running(signals=()):
+        pass
+    file.write_text("message = \n")
+    with pytest.raises(ConfigError, match=r"token: is not in the last known good") as refused:
+        async with HotConf(Guarded, files=[file], options=options).running(signals=()):
             pass
     assert str(file) in str(refused.value), "and the file's own fault is told as well"
 
@@ -156,9 +172,14 @@ async def test_a_patch_that_waits_to_be_confirmed_is_not_good_yet(file):
 
 
 async def test_a_disk_that_cannot_be_written_degrades_and_stops_nothing(file, caplog):
-    (file.parent / "good.json").mkdir()
+    copy = file.parent / "good.json"
+    copy.mkdir()
     async with conf_of(file).running(signals=()) as conf:
         file.write_text("message = 'two'\n")
         assert (await conf.reload()).outcome == "applied"
         assert "the last known good cannot be written: Is a directory" in conf.status.degraded
-    assert caplog.text.count("Is a directory") == 1
+        assert caplog.text.count("Is a directory") == 1
+        copy.rmdir()
+        assert (await conf.reload()).outcome == "unchanged"
+        assert conf.status.degraded == ()
+        assert json.loads(copy.read_text())["content"]["generation"] == 2

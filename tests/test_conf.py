@@ -541,3 +541,23 @@ def test_a_wish_for_help_is_fulfilled(monkeypatch, capsys):
         HotConf(Commanded, options=QUIET).load()
     assert not caught.value.code
     assert "--level" in capsys.readouterr().out
+
+
+async def test_the_audit_log_has_a_line_for_each_reload(tmp_path):
+    log = tmp_path / "audit.jsonl"
+    conf, memory = memory_conf(options=Options(watch=False, audit_log=log))
+    async with conf.running(signals=()):
+        memory.set({"port": 1})
+        await conf.reload()
+        memory.set({"port": "many"})
+        await conf.reload()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["outcome"] for line in lines] == ["applied", "applied", "rejected"]
+
+
+async def test_an_audit_log_that_cannot_be_written_degrades_and_stops_nothing(tmp_path):
+    conf, memory = memory_conf(options=Options(watch=False, audit_log=tmp_path))
+    async with conf.running(signals=()):
+        memory.set({"port": 1})
+        assert (await conf.reload()).outcome == "applied"
+        assert any("audit log" in reason for reason in conf.status.degraded)
