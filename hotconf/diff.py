@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, RootModel
 
 from hotconf.keypath import key_text
+from hotconf.merge import ATOMS, are_atoms
 from hotconf.schema import fields
 from hotconf.shape import SECRET_TYPES
 
 if TYPE_CHECKING:
     from hotconf.keypath import KeyPath
     from hotconf.schema import Field
-
-_ATOMS = frozenset({str, int, float, bool, type(None)})
 
 _MISSING: Any = object()
 
@@ -145,36 +144,43 @@ class _Comparison:
 
 def _is_same_atom(old: Any, new: Any) -> bool:
     kind = type(new)
-    exact = kind in _ATOMS and not (kind is float and new == 0)
+    exact = kind in ATOMS and not (kind is float and new == 0)
     return exact and kind is type(old) and bool(old == new)
 
 
 def _is_unchanged(old: Any, new: Any) -> bool:
-    """Whether a part is one of equal atoms that may be shared: what `share` would find, for less."""
+    """Whether a part is a model of equal atoms that may be shared: what `share` would find, for less."""
     kind = new.__class__
-    return kind is old.__class__ and _is_model(kind) and not _has_own_state(kind) and _are_same_atoms(old, new)
+    return kind is old.__class__ and _is_shareable_model(kind) and _same_fields(old, new)
 
 
 def _are_same_atoms(old: Any, new: Any) -> bool:
-    """Whether two parts hold the same atoms and nothing else: nearly all do, and this looks at all items at once."""
+    """Whether two parts of one type hold the same atoms and nothing else: nearly all do, and this tells it at once."""
     if _is_model(new.__class__):
-        return not (old.__pydantic_extra__ or new.__pydantic_extra__) and _same_items(vars(old), vars(new))
+        return _same_fields(old, new)
     if new.__class__ is dict:
-        return list(map(type, old)) == list(map(type, new)) and _same_items(old, new)
-    return new.__class__ is list and _same_items(dict(enumerate(old)), dict(enumerate(new)))
+        return _same_items([*old, *old.values()], [*new, *new.values()])
+    return new.__class__ is list and _same_items(old, new)
 
 
-def _same_items(old: dict[Any, Any], new: dict[Any, Any]) -> bool:
-    """Whether two mappings hold the very same plain values: types, order and the sign of zero included.
+def _same_fields(old: BaseModel, new: BaseModel) -> bool:
+    if old.__pydantic_extra__ or new.__pydantic_extra__:
+        return False
+    held, items = old.__dict__, new.__dict__
+    return list(held) == list(items) and _same_items(list(held.values()), list(items.values()))
 
-    Written out by marshal, whose version 2 writes equal plain values alike, in one pass in C.
+
+def _same_items(old: list[Any], new: list[Any]) -> bool:
+    """Whether two lists hold the very same atoms: types and the sign of zero included.
+
+    Written out by marshal, whose version 2 writes equal atoms alike, in one pass in C.
     """
     # Of other types marshal knows some all too well: it writes an array as its bytes.
-    if not _ATOMS.issuperset(map(type, new.values())):
+    if not are_atoms(new):
         return False
     try:
         return marshal.dumps(old, 2) == marshal.dumps(new, 2)
-    except ValueError:  # something else is among them: whoever asked looks at each
+    except ValueError:  # something else is among the old ones: whoever asked looks at each
         return False
 
 
@@ -182,6 +188,11 @@ def _same_items(old: dict[Any, Any], new: dict[Any, Any]) -> bool:
 def _is_model(kind: type) -> bool:
     """Do as isinstance(..., BaseModel), which asks an abstract class's slow __instancecheck__."""
     return issubclass(kind, BaseModel)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_shareable_model(kind: type) -> bool:
+    return issubclass(kind, BaseModel) and not _has_own_state(kind)
 
 
 def _twin(value: Any, parts: Mapping[str, Any]) -> Any:

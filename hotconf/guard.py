@@ -75,21 +75,18 @@ def _lost(before: Any, after: Any, path: KeyPath) -> Iterator[KeyPath]:
 
 
 def _lost_keys(before: Mapping[Any, Any], after: Mapping[Any, Any], path: KeyPath) -> Iterator[KeyPath]:
-    if before.keys() <= after.keys() and are_atoms(before.values()):
-        return
     for key, value in before.items():
         if key not in after:
             yield from (found for found, _ in leaves(value, (*path, key)))
-        elif (
-            type(value) not in ATOMS and isinstance(value, (dict, list, Mapping)) and not _keeps_all(value, after[key])
-        ):
+        elif type(value) not in ATOMS and not _keeps_all(value, after[key]):
             yield from _lost(value, after[key], (*path, key))
 
 
 def _keeps_all(before: Any, after: Any) -> bool:
-    """Whether a section of atoms has lost no key: nearly all have not, and this looks at all keys at once."""
-    both = type(before) is dict and type(after) is dict
-    return both and before.keys() <= after.keys() and are_atoms(before.values())
+    """Whether a section or list of atoms has lost nothing: nearly all have not, and this looks at all keys at once."""
+    if type(before) is dict and type(after) is dict:
+        return before.keys() <= after.keys() and are_atoms(before.values())
+    return type(before) is list and type(after) is list and len(before) <= len(after) and are_atoms(before)
 
 
 def _names(paths: Sequence[KeyPath]) -> str:

@@ -30,7 +30,7 @@ except ImportError:  # no leases here: files must stand still
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from hotconf.origin import OriginKind
@@ -81,18 +81,11 @@ class FileReader:
 
     async def layer(self) -> Layer:
         """Return what the file holds. Raises SourceError, SourceBusy while it is being written, FileNotFoundError."""
-        data = await self._settled_bytes()
-        if self._accepted is not None and self._accepted[0] == data:
-            return self._accepted[1]
-        layer = await asyncio.to_thread(self._parse, data)
-        self._accepted = (data, layer)
-        return layer
+        return await self._settled(self._layer)
 
     async def contents(self) -> bytes:
         """Return the bytes, for a file that somebody else parses. Raises as `layer` does."""
-        data = await self._settled_bytes()
-        self._accepted = (data, Layer(self.name, {}))
-        return data
+        return await self._settled(self._contents)
 
     async def until_quiet(self) -> None:
         """Return when a file that was busy may be read again, or is gone."""
@@ -104,18 +97,35 @@ class FileReader:
             except (OSError, SourceError):
                 return
 
-    async def _settled_bytes(self) -> bytes:
+    async def _settled(self, use: Callable[[bytes], T]) -> T:
+        """Return what `use` makes of the content, in the thread that read it: another one is dear to reach."""
         deadline = time.monotonic() + self._patience.max_wait
-        seen: tuple[bytes | None, object] = None, None
+        seen: object = None
         while True:
-            data = await asyncio.to_thread(self._attempt)
-            look = data, self._stamp
-            if data is not None and (self.protection == "lease" or look == seen or self._is_accepted(data)):
-                return data
+            seen, used = await asyncio.to_thread(self._look, use, seen)
+            if used is not None:
+                return used
             if time.monotonic() >= deadline:
                 self._give_up()
-            seen = look
             await asyncio.sleep(_RETRY if self.protection == "lease" else self._patience.settle)
+
+    def _look(self, use: Callable[[bytes], T], seen: object) -> tuple[object, T | None]:
+        """Return what the file looks like and, unless it may be a half, what `use` makes of it."""
+        data = self._attempt()
+        look = data, self._stamp
+        if data is not None and (self.protection == "lease" or look == seen or self._is_accepted(data)):
+            return look, use(data)
+        return look, None
+
+    def _layer(self, data: bytes) -> Layer:
+        accepted = self._accepted
+        if accepted is None or accepted[0] != data:
+            self._accepted = accepted = (data, self._parse(data))
+        return accepted[1]
+
+    def _contents(self, data: bytes) -> bytes:
+        self._accepted = (data, Layer(self.name, {}))
+        return data
 
     def _is_accepted(self, data: bytes) -> bool:
         return self._accepted is not None and self._accepted[0] == data

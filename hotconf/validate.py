@@ -49,29 +49,21 @@ def validate(model: type[BaseModel], merged: Merged) -> Any:
     The settings share nothing with the layers. A validator of the class may raise anything at all; whatever it is
     becomes a fault.
     """
+    key_types = set[type]()
+    values = _copy(merged.values, key_types)
     # What a key may be depends on where it lies, which is dear to find out: only asked where any key is no string.
-    odd_keys = () if _has_only_text_keys(merged.values) else _odd_keys(Shape(models=(model,)), merged.values, ())
+    odd_keys = _odd_keys(Shape(models=(model,)), merged.values, ()) if key_types - {str} else ()
     odd = [_odd_key(merged, path) for path in odd_keys]
     if odd:
         raise Invalid(odd)
     try:
-        return _build(model, _copy(merged.values))
+        return _build(model, values)
     except (Invalid, KeyboardInterrupt):
         raise
     except ValidationError as error:
         raise Invalid(_faults(model, merged, error)) from None
     except BaseException as error:  # noqa: BLE001 - a validator may even call sys.exit()
         raise Invalid([Fault("", scrub(_crash(error), secrets_in(model, merged.values)))]) from None
-
-
-def _has_only_text_keys(value: Any) -> bool:
-    if isinstance(value, (dict, Mapping)):
-        if not _all_text(value):
-            return False
-        value = value.values()
-    if are_atoms(value):
-        return True
-    return all(_has_only_text_keys(item) for item in value if type(item) not in ATOMS and _is_container(item))
 
 
 def _odd_keys(shape: Shape, value: Any, path: KeyPath) -> Iterator[tuple[Any, ...]]:
@@ -85,10 +77,6 @@ def _odd_keys(shape: Shape, value: Any, path: KeyPath) -> Iterator[tuple[Any, ..
             yield from _odd_keys(below(shape, key if isinstance(key, int) else str(key)), item, (*path, key))
 
 
-def _all_text(keys: Iterable[Any]) -> bool:
-    return {str}.issuperset(map(type, keys))
-
-
 def _is_container(value: Any) -> bool:
     return isinstance(value, (list, dict, Mapping))
 
@@ -97,14 +85,18 @@ def _odd_key(merged: Merged, path: tuple[Any, ...]) -> Fault:
     return Fault(keypath.render(path), "a key must be a string", merged.origin(path))
 
 
-def _copy(value: Any) -> Any:
-    """Copy containers, so that a validator which edits its input does not edit the layers, which are used again."""
-    if type(value) in (dict, list) and are_atoms(value.values() if type(value) is dict else value):
-        return value.copy()
-    if isinstance(value, Mapping):
-        return {key: item if type(item) in ATOMS else _copy(item) for key, item in value.items()}
+def _copy(value: Any, key_types: set[type]) -> Any:
+    """Copy containers, so that a validator which edits its input does not edit the layers, which are used again.
+
+    Adds the types of all keys to `key_types`: a look at every section is dear, and this is one already.
+    """
+    if isinstance(value, (dict, Mapping)):
+        key_types.update(map(type, value))
+        if type(value) is dict and are_atoms(value.values()):
+            return value.copy()
+        return {key: item if type(item) in ATOMS else _copy(item, key_types) for key, item in value.items()}
     if isinstance(value, list):
-        return [item if type(item) in ATOMS else _copy(item) for item in value]
+        return [item if type(item) in ATOMS else _copy(item, key_types) for item in value]
     return value
 
 
