@@ -529,7 +529,7 @@ async def test_the_lease_of_a_request_that_was_cut_is_not_named_a_second_time(ca
         service.stop()
         assert await task == 124
     assert "cut GET /slow" in caplog.text
-    assert "lease" not in caplog.text
+    assert "cut 1 lease" not in caplog.text
 
 
 async def test_a_server_whose_drain_breaks_does_not_keep_the_others_from_theirs(caplog):

@@ -549,13 +549,12 @@ async def test_websocket_client_may_leave_first(gates):
         assert gates.seen == ["closed 1000"]
 
 
-async def test_websocket_client_that_never_replies_does_not_hold_the_drain(gates, monkeypatch):
-    monkeypatch.setattr(server_module, "_CLOSE_TIMEOUT", 0.2)
+async def test_websocket_client_that_never_replies_does_not_hold_the_drain(gates):
     handshake = (
         b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
-    async with serving(gates.app()) as server, client_of(server) as client:
+    async with serving(gates.app(), close_timeout=0.2) as server, client_of(server) as client:
         client.send(handshake)
         assert (await client.head())[0] == 101
         async with asyncio.timeout(8):
