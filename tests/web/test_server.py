@@ -20,7 +20,7 @@ import uvloop
 from aiohttp import web
 
 from hotconf.web import connection as connection_module, listener as listener_module, server as server_module
-from hotconf.web.server import Server, draining_of
+from hotconf.web.server import Server, draining_of, messages
 from tests.web.clients import GET, Client, Gates, client_of, draining, serving, until
 
 
@@ -560,6 +560,36 @@ async def test_websocket_client_that_never_replies_does_not_hold_the_drain(gates
         async with asyncio.timeout(8):
             assert await draining(server, within=20) == ()
         assert await client.reader.read() == b"\x88\x02" + struct.pack("!H", 1001)
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_websocket_client_that_reads_nothing_does_not_hold_the_drain(loop_factory):
+    """Its handler is in the middle of a message, and would be for ever."""
+
+    async def flood(request):
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            async for _ in messages(ws, request):
+                while True:
+                    await ws.send_bytes(b"x" * 65536)
+        return ws
+
+    async def scenario():
+        app = web.Application()
+        app.router.add_get("/flood", flood)
+        async with serving(app, close_timeout=0.2) as server, aiohttp.ClientSession() as session:
+            ws = await session.ws_connect(f"{server.url}/flood")
+            ws._conn.transport.pause_reading()
+            await ws.send_str("go")
+            (connection,) = server._connections()
+            await until(lambda: connection.transport.get_write_buffer_size() > 65536)
+            async with asyncio.timeout(8):
+                assert await draining(server, within=20) == ()
+            ws._conn.transport.abort()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(scenario())
 
 
 async def test_draining_of_under_another_server_never_comes():
