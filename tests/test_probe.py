@@ -5,6 +5,7 @@ Everything of one stop happens at once, so each stop is played once and looked a
 
 import asyncio
 import contextlib
+import functools
 import re
 import signal
 import sys
@@ -117,10 +118,10 @@ class Stop:
 # One stop with everything in flight
 
 
-async def play_crowded_stop(folder, signum):
+async def play_crowded_stop(folder, signum, **options):
     """Stop a demo with a client of every kind, and let each of them tell what it met."""
     stop = Stop()
-    async with demo(folder) as process, Connections(process.port) as clients:
+    async with demo(folder, **options) as process, Connections(process.port) as clients:
         tag = (await get(await clients.open(), "/config")).headers["etag"]
         idle, asking = await clients.idle(), await clients.idle()
         half = await clients.open(b"GET / HTTP/1.1\r\nHost: loc")
@@ -246,7 +247,15 @@ async def play_repeat(folder, signum):
     return stop
 
 
-PLAYS = {"crowded": play_crowded_stop, "cut": play_cut, "second": play_second, "repeat": play_repeat}
+ON_UVLOOP = (sys.executable, "-c", "import uvloop; uvloop.install(); from hotconf.__main__ import main; main()")
+
+PLAYS = {
+    "crowded": play_crowded_stop,
+    "crowded on uvloop": functools.partial(play_crowded_stop, command=ON_UVLOOP),
+    "cut": play_cut,
+    "second": play_second,
+    "repeat": play_repeat,
+}
 
 
 @pytest.fixture(scope="module")
@@ -267,9 +276,9 @@ def signum(request):
     return request.param
 
 
-@pytest.fixture
-def crowded(stops, signum):
-    return stops["crowded", signum]
+@pytest.fixture(params=["crowded", "crowded on uvloop"])
+def crowded(request, stops, signum):
+    return stops[request.param, signum]
 
 
 @pytest.fixture

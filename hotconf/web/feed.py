@@ -55,6 +55,8 @@ class _Stream:
     lags: bool = False
 
     def send(self, frame: _Frame) -> None:
+        if self.transport.is_closing():
+            return  # asked for what it holds, a closed one may raise, and the other streams would go without
         # One that lags gets nothing more until `catch_up`: a frame in between would show no gap.
         if self.lags or self.transport.get_write_buffer_size() > _BACKLOG:
             self.lags = True

@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 
 import pytest
 import uvloop
@@ -120,6 +121,20 @@ async def test_who_says_that_nothing_more_comes_has_left():
         async with asyncio.timeout(PATIENCE):
             await until(lambda: not here.feed.watchers["poll"])
             assert await client.ended()
+
+
+async def test_tls_client_that_leaves_keeps_no_change_from_the_others(tls, certificate):
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    async with site(ssl_context=tls) as here, here.reader(ssl=trusting) as stays:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(8):
+                await stack.enter_async_context(here.reader(ssl=trusting))
+            await until(lambda: here.feed.watchers["stream"] == 9)
+        transports = [stream.transport for group in here.feed._groups.values() for stream in group.streams]
+        await until(lambda: sum(transport.is_closing() for transport in transports) == 8)
+        await here.change("two")
+        while "two" not in (await stays.chunk()).decode():
+            pass
 
 
 # Clients that do not read

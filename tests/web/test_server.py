@@ -726,6 +726,22 @@ async def test_tls_drains_kept_alive_connections_and_unfinished_handshakes(gates
             assert await client.ended()
 
 
+async def test_tls_websocket_is_closed_as_going_away(gates, tls, certificate, caplog):
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    async with serving(gates.app(), ssl_context=tls, close_timeout=0.1) as server, aiohttp.ClientSession() as session:
+        async with client_of(server, ssl=trusting) as slow:
+            slow.send(GET % b"/slow")
+            await gates.entered.wait()
+            async with session.ws_connect(f"{server.url}/ws", ssl=trusting) as ws:
+                drained = draining(server)
+                assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
+            await asyncio.sleep(0.2)  # beyond the time in which the client must have read it
+            gates.release.set()
+            assert (await slow.reply()).status == 200
+        assert await drained == ()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_tls_client_that_says_no_goodbye_does_not_hold_the_drain(gates, tls, certificate):
     trusting = ssl.create_default_context(cafile=certificate[0])
     async with serving(gates.app(), ssl_context=tls) as server:
