@@ -1,6 +1,8 @@
 """The examples say what is true of the program: options, places, periods, and what probes get for an answer."""
 
 import configparser
+import inspect
+import re
 import shlex
 import shutil
 import signal
@@ -15,8 +17,9 @@ import yaml
 
 from hotconf.cli.demo import demo as demo_command
 from hotconf.drain import CLOSING
-from hotconf.service import EXIT_CONFIGURATION
+from hotconf.service import EXIT_CONFIGURATION, Service
 from hotconf.web.demo import Demo as DemoSettings, demo_conf
+from hotconf.web.server import Server
 from tests.support import ROOT, Demo, wait_until
 
 EXAMPLES = ROOT / "examples"
@@ -37,6 +40,17 @@ def longest_stop(options):
     """Seconds from the signal to the last instruction; the shutdown delay is a part of the grace period."""
     assert options["shutdown_delay"] <= options["grace_period"]
     return options["grace_period"] + CLOSING
+
+
+def test_drain_has_the_defaults_that_the_operators_manual_says():
+    table = re.findall(
+        r"\| ([\d.]+) s\b.*: `(\w+)\((\w+)=\)`", (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    )
+    said = {(owner, option): float(seconds) for seconds, owner, option in table}
+    owners = {"Service": Service, "Server": Server}
+    true = {key: inspect.signature(owners[key[0]]).parameters[key[1]].default for key in said}
+    assert said == true
+    assert {option for _, option in said} >= {"grace_period", "shutdown_delay", "closing_period", "idle_linger"}
 
 
 # systemd
