@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hotconf")
 
-CLEANUP = 3.0
-"""Seconds after the grace period in which resources close. Together they bound the whole."""
+CLOSING = 3.0
+"""Seconds after the grace period in which resources close, unless chosen otherwise. Together they bound the whole."""
 
-CUT = CLEANUP / 3
+CUT = 1.0
 """Seconds of them that cancelled work has to end, and the last ones for the interpreter to exit by itself."""
 
 
@@ -48,6 +48,7 @@ class Budget:
     began: float
     delay: float
     grace: float
+    closing: float = CLOSING
 
     @property
     def deadline(self) -> float:
@@ -62,7 +63,7 @@ class Budget:
     @property
     def end(self) -> float:
         """When the process ends, whatever is left."""
-        return self.deadline + CLEANUP
+        return self.deadline + self.closing
 
 
 @contextlib.contextmanager
@@ -104,8 +105,9 @@ async def drained(server: Server, budget: Budget) -> Iterable[str]:
     """Drain one server and return what it cut. One that breaks, or breaks its promise to end, is cut itself."""
     limit = asyncio.timeout_at(budget.deadline + 1.5 * CUT)
     try:
-        async with limit:
-            return await server.drain(deadline=budget.deadline)
+        with step(server.name):
+            async with limit:
+                return await server.drain(deadline=budget.deadline)
     except Exception:
         log.exception("drain: %s %s", server.name, "did not finish in time" if limit.expired() else "raised")
         return (server.name,)

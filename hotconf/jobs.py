@@ -39,6 +39,8 @@ class Job:
 
     def stop(self) -> None:
         """Start no further run. One that is under way goes on."""
+        if self.started is not None:
+            log.info("job %s: its run of %.1f s so far goes on to its end", self.name, time.monotonic() - self.started)
         self._stopping.set()
 
     async def run(self) -> None:

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from hotconf.drain import CLEANUP, CUT, Budget, DrainFlag, bounded, drained, step, until
+from hotconf.drain import CLOSING, CUT, Budget, DrainFlag, bounded, drained, step, until
 from hotconf.errors import ConfigError, HotconfError
 from hotconf.jobs import Job, Work, is_cancelled
 from hotconf.signals import SignalRouter
@@ -41,8 +41,10 @@ class Service:
     """Runs a configuration, servers, jobs and tasks as one process, and drains them at SIGINT or SIGTERM.
 
     `grace_period`, in seconds from the first signal, is what work in flight has; `shutdown_delay`, a part of it, is how
-    long servers go on accepting while balancers notice. Exit codes: 0 drained; 1 could not start, or something died
-    unasked; 2 the configuration was refused; 124 the deadline cut something; 128+N a second signal.
+    long servers go on accepting while balancers notice; `closing_period`, at least 2 s, comes after it: one second for
+    what was cut to end, the rest for servers and resources to close. Together they bound the whole. Exit codes: 0
+    drained; 1 could not start, or something died unasked; 2 the configuration was refused; 124 the deadline cut
+    something; 128+N a second signal.
 
     It is put together first and runs once.
     """
@@ -53,6 +55,7 @@ class Service:
         *,
         grace_period: float = 25.0,
         shutdown_delay: float = 0.0,
+        closing_period: float = CLOSING,
         router: SignalRouter | None = None,
         notifier: Notifier | None = None,
     ) -> None:
@@ -60,6 +63,7 @@ class Service:
         self._notifier = notifier or Notifier.from_environ()
         self.grace_period = _seconds("grace_period", grace_period)
         self.shutdown_delay = _seconds("shutdown_delay", shutdown_delay)
+        self.closing_period = _seconds("closing_period", closing_period, least=2 * CUT)
         self.state: ServiceState = "new"
         self._router = router
         self._servers: list[Server] = []
@@ -117,7 +121,7 @@ class Service:
     def on_shutdown(self, function: Callable[[], Any]) -> None:
         """Call a function, sync or async, after the servers have stopped; the last one added first.
 
-        It shares the 3 s of closing with all the others. Also called when the start fails later.
+        It shares the closing period with all the others. Also called when the start fails later.
         """
         self._require_new()
         self._on_shutdown.append(function)
@@ -171,7 +175,7 @@ class Service:
     async def _live(self) -> int:
         failure = await self._come_up()
         if failure is not None:
-            self._arm(time.monotonic() + CLEANUP + CUT, failure or EXIT_DEADLINE)
+            self._arm(time.monotonic() + self.closing_period + CUT, failure or EXIT_DEADLINE)
             await self._give_up()
             return failure
         await self._until_wanted()
@@ -246,7 +250,7 @@ class Service:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=CUT)
-        await bounded(self._undo.aclose(), asyncio.get_running_loop().time() + CLEANUP, "undoing the start")
+        await bounded(self._undo.aclose(), asyncio.get_running_loop().time() + self.closing_period, "undoing the start")
 
     # Running
 
@@ -266,7 +270,7 @@ class Service:
         """Arm the deadline and begin the drain, once. Called in the router's thread: the loop may be blocked."""
         if self._drain_began is None:
             self._drain_began = time.monotonic()
-            self._arm(self._drain_began + self.grace_period + CLEANUP, EXIT_DEADLINE)
+            self._arm(self._drain_began + self.grace_period + self.closing_period, EXIT_DEADLINE)
             self._call_in_loop(self._begin_drain, signum)
 
     def _begin_drain(self, signum: int | None) -> None:
@@ -320,14 +324,13 @@ class Service:
     async def _drain(self) -> int:
         loop = asyncio.get_running_loop()
         late = time.monotonic() - (self._drain_began or time.monotonic())
-        budget = Budget(loop.time() - late, self.shutdown_delay, self.grace_period)
+        budget = Budget(loop.time() - late, self.shutdown_delay, self.grace_period, self.closing_period)
         if self.state != "draining":  # the signal came between the end of the start and ready
             self._announce()
         if budget.delay:
             with step("shutdown delay"):
                 await asyncio.sleep(max(0.0, budget.serves_until - loop.time()))
-        with step("requests, jobs and tasks"):
-            cut = await self._finish(budget)
+        cut = await self._finish(budget)
         for name in cut:
             log.warning("drain: cut %s", name)
         with step("closing"):
@@ -363,7 +366,8 @@ class Service:
         if not tasks:
             return ()
         left = max(0.0, budget.deadline - asyncio.get_running_loop().time())
-        ended, late = await asyncio.wait(tasks, timeout=left)
+        with step("jobs and tasks"):
+            ended, late = await asyncio.wait(tasks, timeout=left)
         for task in ended:
             if not task.cancelled():
                 self._ended(task)
@@ -376,8 +380,10 @@ class Service:
 
     async def _finish_leases(self, budget: Budget) -> Iterable[str]:
         conf = self.conf
-        if conf is None or await until(lambda: not conf.leased, budget.deadline):
+        if conf is None:
             return ()
+        with step("leases"):
+            await until(lambda: not conf.leased, budget.deadline)
         return [f"{count} lease(s) of generation {generation}" for generation, count in conf.leased.items()]
 
     def _hold(self) -> AbstractContextManager[Any]:
@@ -389,7 +395,7 @@ class Service:
         """Give the signals back and disarm; not before the interpreter has joined the threads that are left."""
         if _threads_left():
             if self._drain_began is None:
-                router.arm(time.monotonic() + CLEANUP, EXIT_FAILED)
+                router.arm(time.monotonic() + self.closing_period, EXIT_FAILED)
             if restore:
                 atexit.register(router.restore, ignore_hup=True)
         elif restore:
@@ -415,9 +421,9 @@ def _threads_left() -> bool:
     return bool(left)
 
 
-def _seconds(name: str, value: float) -> float:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a finite number of seconds, not below zero")
+def _seconds(name: str, value: float, *, least: float = 0.0) -> float:
+    if not least <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number of seconds, not below {least:g}")
     return value
 
 

@@ -214,6 +214,7 @@ class _Observer:
         self.reason: str | None = None
         self._left = threading.Event()
         self._paths = paths
+        self._pid = os.getpid()
         self._start = os.getcwd()  # noqa: PTH109 - resolved as text, like every path below
         self._pace = pace
         self._pending = _Pending(pace)
@@ -241,6 +242,8 @@ class _Observer:
 
     def _leave(self) -> None:
         """Stop, before an interpreter that exits with a watcher entered aborts in the midst of watchfiles."""
+        if os.getpid() != self._pid:
+            return  # a forked child, which has no such thread to wait for
         self.stop.set()
         self._left.wait(_EXIT_PATIENCE)
 

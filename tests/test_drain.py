@@ -8,7 +8,7 @@ import logging
 import pytest
 from hypothesis import given, strategies as st
 
-from hotconf.drain import CLEANUP, Budget, DrainFlag, bounded, drained, step, until
+from hotconf.drain import CLOSING, Budget, DrainFlag, bounded, drained, step, until
 
 seconds = st.floats(0, 1e6)
 
@@ -17,7 +17,7 @@ seconds = st.floats(0, 1e6)
 def test_one_budget_bounds_the_whole(began, delay, grace):
     budget = Budget(began, delay, grace)
     assert began <= budget.serves_until <= budget.deadline <= budget.end
-    assert budget.end == pytest.approx(began + grace + CLEANUP)
+    assert budget.end == pytest.approx(began + grace + CLOSING)
 
 
 def test_the_delay_counts_towards_the_grace_period():

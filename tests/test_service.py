@@ -418,11 +418,16 @@ def test_an_interval_must_make_sense(interval):
         Service().every(interval, print)
 
 
-@pytest.mark.parametrize("name", ["grace_period", "shutdown_delay"])
+@pytest.mark.parametrize("name", ["grace_period", "shutdown_delay", "closing_period"])
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf])
 def test_a_period_must_make_sense(name, value):
     with pytest.raises(ValueError, match=name):
         Service(**{name: value})
+
+
+def test_closing_needs_a_second_for_what_was_cut_and_one_for_the_exit():
+    with pytest.raises(ValueError, match="closing_period must be a finite number of seconds, not below 2"):
+        Service(closing_period=1.9)
 
 
 async def test_what_comes_too_late_to_run_is_refused_and_not_forgotten():
@@ -529,7 +534,7 @@ async def test_the_lease_of_a_request_that_was_cut_is_not_named_a_second_time(ca
         service.stop()
         assert await task == 124
     assert "cut GET /slow" in caplog.text
-    assert "lease" not in caplog.text
+    assert "cut 1 lease" not in caplog.text
 
 
 async def test_a_server_whose_drain_breaks_does_not_keep_the_others_from_theirs(caplog):

@@ -1,17 +1,16 @@
 """A service under systemd: exactly the protocol, in order, from start to stop; and the callbacks around it."""
 
 import asyncio
-import os
 import signal
 import socket
-import subprocess
-import sys
+import time
 
 import pytest
 
 from hotconf import HotConf, Refuse, Section, Service
 from hotconf.sources import Memory
 from hotconf.systemd import Notifier
+from tests.support import Demo, environment
 
 
 class App(Section):
@@ -59,33 +58,75 @@ async def test_start_applied_unchanged_rejected_and_stop(supervisor):
         link.recv(1)
 
 
-def test_a_real_process_under_a_notify_socket(supervisor, tmp_path):
+class Conversation:
+    """What a process says to its supervisor, the signs of life apart."""
+
+    def __init__(self, link):
+        self._link = link
+        self.alive = 0
+
+    def __next__(self):
+        while (found := self._link.recv(4096).decode()) == "WATCHDOG=1":
+            self.alive += 1
+        return found.splitlines()
+
+    def verdict_of_reload(self, *, not_before):
+        """The status after a reload, whose time systemd compares with that of its own request."""
+        began, stamp = next(self)
+        assert began == "RELOADING=1"
+        name, _, microseconds = stamp.partition("=")
+        assert name == "MONOTONIC_USEC"
+        assert not_before <= int(microseconds) <= _microseconds()
+        ready, status = next(self)
+        assert ready == "READY=1"
+        return status
+
+
+def _microseconds():
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_real_process_says_exactly_this(supervisor, tmp_path, signum):
+    """Start, applied, unchanged, rejected, stop; and a refused reload is answered as well, or systemctl would hang."""
     link, address = supervisor
-    (tmp_path / "app.toml").write_text('message = "one"\n')
-    command = [sys.executable, "-m", "hotconf", "demo", "--port", "0", "--config", str(tmp_path / "app.toml")]
-    environ = {**os.environ, "NOTIFY_SOCKET": address, "WATCHDOG_USEC": "400000"}
-    process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def next_but_alive():
-        while (found := words(link)[0]) == ["WATCHDOG=1"]:
-            alive.append(found)
-        return found
-
-    alive = []
+    demo = Demo(tmp_path, env=environment(NOTIFY_SOCKET=address, WATCHDOG_USEC="400000"))
+    heard = Conversation(link)
     try:
-        assert next_but_alive() == ["READY=1", "STATUS"]
-        process.send_signal(signal.SIGHUP)
-        assert next_but_alive() == ["RELOADING=1", "MONOTONIC_USEC"]
-        assert next_but_alive() == ["READY=1", "STATUS"]
-        while not alive:
-            alive.append(words(link)[0])
-        process.send_signal(signal.SIGTERM)
-        assert next_but_alive() == ["STOPPING=1", "STATUS"]
-        assert process.wait(20) == 0
+        demo.ready()
+        assert next(heard) == ["READY=1", "STATUS=generation 1"]
+        before = _microseconds()
+        demo.say("two")
+        assert "(file): applied, generation 2" in heard.verdict_of_reload(not_before=before)
+        before = _microseconds()
+        demo.send(signal.SIGHUP)
+        assert "(SIGHUP): unchanged, generation 2" in heard.verdict_of_reload(not_before=before)
+        before = _microseconds()
+        demo.write("message = 5\n")
+        status = heard.verdict_of_reload(not_before=before)
+        assert "(file): rejected, generation 2 stays in force" in status
+        assert f"{demo.config}:1:" in status
+        demo.send(signum)
+        assert next(heard) == ["STOPPING=1", f"STATUS={signum.name}"]
+        assert demo.end() == 0
     finally:
-        process.kill()
-        process.wait()
-    assert alive[0] == ["WATCHDOG=1"]
+        demo.kill()
+    link.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        next(heard)
+    assert heard.alive
+
+
+def test_a_real_process_that_is_refused_says_nothing(supervisor, tmp_path):
+    link, address = supervisor
+    demo = Demo(tmp_path, text="message = 5\n", env=environment(NOTIFY_SOCKET=address))
+    try:
+        assert demo.end() == 2
+    finally:
+        demo.kill()
+    link.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        link.recv(1)
 
 
 async def test_callbacks_run_around_the_servers_and_the_last_added_leaves_first():

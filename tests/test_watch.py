@@ -762,6 +762,21 @@ def test_a_program_that_exits_without_leaving_exits_cleanly(file):
         )
 
 
+def test_a_forked_child_does_not_wait_at_its_exit_for_a_thread_that_it_has_not(file):
+    code = """if True:
+        import asyncio, os, pathlib, sys
+        from hotconf import watch
+        watch._EXIT_PATIENCE = 600.0
+        watcher = watch.Watcher(lambda: [pathlib.Path(sys.argv[1])], debounce=0.0, max_wait=1.0, poll=1.0)
+        asyncio.run(watcher.__aenter__())
+        child = os.fork()
+        if child:
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        sys.exit(0)
+    """
+    subprocess.run([sys.executable, "-c", code, file], check=True, cwd=Path(watch.__file__).parents[1], timeout=SOON)
+
+
 def test_it_works_under_uvloop(file):
     uvloop = pytest.importorskip("uvloop")
 

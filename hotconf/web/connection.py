@@ -300,8 +300,10 @@ def unread(sock: socket.socket | TransportSocket) -> int:
 
 
 def unsent(transport: asyncio.WriteTransport | None) -> int:
-    """Return the number of bytes that wait to be sent."""
-    return 0 if transport is None else transport.get_write_buffer_size()
+    """Return the number of bytes that wait to be sent; 0 for a closed transport."""
+    with contextlib.suppress(AttributeError):  # asyncio's for TLS, once closed, has nothing left to ask
+        return 0 if transport is None else transport.get_write_buffer_size()
+    return 0
 
 
 def _head_size(request: web.BaseRequest) -> int:

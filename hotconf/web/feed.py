@@ -11,7 +11,7 @@ import json
 import random
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
 
@@ -21,7 +21,7 @@ from hotconf.keypath import touches
 from hotconf.redact import shown
 from hotconf.web.pin import release_snapshot
 from hotconf.web.problem import Problem
-from hotconf.web.server import draining_of
+from hotconf.web.server import draining_of, limit_goodbye
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,17 +36,36 @@ LOOK = 1.0
 _BACKLOG = 64 * 1024  # bytes that may wait for a slow reader before it gets only the newest state
 
 
+class _Frame(NamedTuple):
+    """One event as it goes to every transport: as a chunk, and plain for clients of HTTP/1.0, which knows no chunks."""
+
+    chunk: bytes
+    plain: bytes
+
+    @classmethod
+    def of(cls, event: bytes) -> _Frame:
+        return cls(b"%x\r\n%b\r\n" % (len(event), event), event)
+
+
 @dataclass(slots=True, eq=False)
 class _Stream:
     transport: asyncio.Transport
+    chunked: bool
     gone: asyncio.Event
     lags: bool = False
 
-    def send(self, frame: bytes) -> None:
-        if self.transport.get_write_buffer_size() > _BACKLOG:
+    def send(self, frame: _Frame) -> None:
+        if self.transport.is_closing():
+            return  # asked for what it holds, a closed one may raise, and the other streams would go without
+        # One that lags gets nothing more until `catch_up`: a frame in between would show no gap.
+        if self.lags or self.transport.get_write_buffer_size() > _BACKLOG:
             self.lags = True
         else:
-            self.transport.write(frame)
+            self.transport.write(frame.chunk if self.chunked else frame.plain)
+
+    def catch_up(self, frame: _Frame) -> None:
+        self.lags = False
+        self.send(frame)
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +84,9 @@ class _Parked:
     wake: asyncio.Event
 
 
+_BEAT = _Frame.of(b": here\n\n")
+
+
 class Feed:
     """Parks requests and feeds streams of one configuration, in one event loop. `heartbeat` is in seconds."""
 
@@ -76,6 +98,7 @@ class Feed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._groups: dict[str, _Group] = {}
         self._parked: set[_Parked] = set()
+        self._admissions = 0
         self._tending: asyncio.Task[None] | None = None
         conf.on_change(self._changed)
 
@@ -103,7 +126,10 @@ class Feed:
                 self._parked.discard(parked)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Answer with server-sent events until the client leaves or the server drains."""
+        """Answer with server-sent events until the client leaves or the server drains.
+
+        A client that reads too slowly misses events; then it gets the newest state, which says so: `"gap": true`.
+        """
         dotted = request.query.get("path", "")
         path = self._resolve(dotted)
         release_snapshot(request)  # a stream may live for days
@@ -119,16 +145,16 @@ class Feed:
 
     async def _feed(self, request: web.Request, response: web.StreamResponse, dotted: str, path: KeyPath) -> None:
         transport = request.transport
-        if not isinstance(transport, asyncio.Transport):
+        if transport is None:
             return
-        stream = _Stream(transport, asyncio.Event())
+        stream = _Stream(transport, response.chunked, asyncio.Event())
+        retry = random.randint(1000, 3000)  # noqa: S311 - milliseconds, so that clients do not come back in step
+        await response.write(b"retry: %d\n\n" % retry)
+        # Nothing is awaited from here until it is one of its group, or a change in between would pass it by.
         snapshot = self._conf.snapshot
-        await response.write(self._greeting(request, snapshot, dotted, path))
-        current = self._conf.snapshot
-        group = self._groups.setdefault(dotted, _Group(dotted, path, current.changed_in(path)))
+        stream.send(_Frame.of(self._greeting(request, snapshot, dotted, path)))
+        group = self._groups.setdefault(dotted, _Group(dotted, path, snapshot.changed_in(path)))
         group.streams.add(stream)
-        if current.changed_in(path) > snapshot.changed_in(path):  # it changed while the greeting was written
-            stream.send(_chunk(self._event(current, dotted, path, since=snapshot.generation)))
         try:
             await _first(draining_of(request), stream.gone)
         finally:
@@ -136,15 +162,15 @@ class Feed:
             if not group.streams:
                 self._groups.pop(dotted, None)
         if not stream.gone.is_set():
+            limit_goodbye(request)
             await response.write(b"event: shutdown\ndata: {}\n\n")
 
     def _greeting(self, request: web.Request, snapshot: Snapshot[Any], dotted: str, path: KeyPath) -> bytes:
         """Return the full state, or nothing new for a client that has it already."""
-        retry = f"retry: {random.randint(1000, 3000)}\n".encode()  # noqa: S311 - so that clients do not come back in step
         since = self._generation_of(request.headers.get("Last-Event-ID", ""), snapshot)
         if since is not None and since >= snapshot.changed_in(path):
-            return retry + b": nothing new\n\n"
-        return retry + b"\n" + self._event(snapshot, dotted, path, since=since)
+            return b": nothing new\n\n"
+        return self._event(snapshot, dotted, path, since=since)
 
     def _generation_of(self, token: str, snapshot: Snapshot[Any]) -> int | None:
         store, _, generation = token.partition(".")
@@ -189,7 +215,7 @@ class Feed:
         for group in self._groups.values():
             generation = snapshot.changed_in(group.path)
             if generation > group.generation:
-                frame = _chunk(self._event(snapshot, group.dotted, group.path, since=group.generation))
+                frame = _Frame.of(self._event(snapshot, group.dotted, group.path, since=group.generation))
                 group.generation = generation
                 for stream in group.streams:
                     stream.send(frame)
@@ -198,13 +224,18 @@ class Feed:
 
     @contextlib.contextmanager
     def _admitted(self) -> Iterator[None]:
-        if sum(self.watchers.values()) >= self._max_watchers:
+        # Counted from here on, and not from when they wait: one that does not read its greeting is there, too.
+        if self._admissions >= self._max_watchers:
             headers = {"Retry-After": "5"}
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients wait for changes already", headers=headers)
         self._loop = asyncio.get_running_loop()
         if self._tending is None or self._tending.done():
             self._tending = asyncio.create_task(self._tend(), name="hotconf-feed")
-        yield
+        self._admissions += 1
+        try:
+            yield
+        finally:
+            self._admissions -= 1
 
     async def _tend(self) -> None:
         """Look for clients that have gone, and let the others hear that we are here. Ends when nobody waits."""
@@ -212,7 +243,7 @@ class Feed:
         beat = loop.time() + self._heartbeat
         while True:
             await asyncio.sleep(min(LOOK, self._heartbeat))
-            if not any(self.watchers.values()):
+            if not self._admissions:
                 return
             for parked in self._parked:
                 if not _is_open(parked):
@@ -227,19 +258,14 @@ class Feed:
             if stream.transport.is_closing():
                 stream.gone.set()
             elif stream.lags and stream.transport.get_write_buffer_size() == 0:
-                stream.lags = False
-                stream.send(_chunk(self._event(self._conf.snapshot, group.dotted, group.path, since=None, gap=True)))
-            elif beat and not stream.lags:
-                stream.send(_chunk(b": here\n\n"))
+                event = self._event(self._conf.snapshot, group.dotted, group.path, since=None, gap=True)
+                stream.catch_up(_Frame.of(event))
+            elif beat:
+                stream.send(_BEAT)
 
 
 def _is_open(parked: _Parked) -> bool:
     return parked.transport is not None and not parked.transport.is_closing()
-
-
-def _chunk(frame: bytes) -> bytes:
-    """Return a frame as one chunk of a chunked body, so that the same bytes can go to every transport."""
-    return b"%x\r\n%b\r\n" % (len(frame), frame)
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, hdrs, web
 from aiohttp.log import access_logger
 
+from hotconf.drain import step
 from hotconf.web.connection import Connection, connection_of, expect_close, unread, unsent
 from hotconf.web.limits import (
     BodyTimeout,
@@ -42,8 +43,8 @@ _CHECK_INTERVAL = 0.02
 _CALM_CHECKS = 3
 _REPORT_INTERVAL = 5.0
 _FLUSH_TIMEOUT = 1.0
-_CLOSE_TIMEOUT = 1.0
 _CLEANUP_TIMEOUT = 0.5
+_DEFAULT_CLOSE_TIMEOUT = 1.0
 
 _DEFAULT_LIMITS = Limits()
 _WS_ENDS = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
@@ -54,8 +55,9 @@ class Server:
 
     Life: start, begin_drain, drain, stop; all on the event loop's thread. A stopped server may start again. `name` is
     for logs. With port 0 the kernel chooses: `port`, `addresses`, `url` and `name` tell what was bound once start
-    returns. `idle_linger` is how long, in seconds, an idle connection is still answered in a drain. Off by default:
-    the access log (`aiohttp.access`) and `handler_cancellation`, so that a client that leaves cancels no handler.
+    returns. In seconds: `idle_linger` is how long an idle connection is still answered in a drain, `close_timeout` how
+    long the client of a stream or WebSocket, or of TLS, may take to hear a goodbye and answer it. Off by default: the
+    access log (`aiohttp.access`) and `handler_cancellation`, so that a client that leaves cancels no handler.
     `limits` may be a function, which is asked for each connection and each request: what it returns then is obeyed.
     """
 
@@ -70,6 +72,7 @@ class Server:
         reuse_port: bool = False,
         backlog: int = 128,
         idle_linger: float = 0.3,
+        close_timeout: float = _DEFAULT_CLOSE_TIMEOUT,
         access_log: bool = False,
         handler_cancellation: bool = False,
         limits: Limits | Callable[[], Limits] = _DEFAULT_LIMITS,
@@ -83,6 +86,7 @@ class Server:
         self._reuse_port = reuse_port
         self._backlog = backlog
         self._idle_linger = idle_linger
+        self.close_timeout = close_timeout
         self._access_log = access_log
         self._handler_cancellation = handler_cancellation
         self._door = Door(limits if callable(limits) else lambda: limits)
@@ -150,13 +154,20 @@ class Server:
         Returns within a second of the deadline the names of what it cut, `GET /slow (12.3 s)`; empty: nothing.
         """
         self.begin_drain()
-        loop = asyncio.get_running_loop()
-        lingers_until = min(loop.time() + self._idle_linger, deadline)
-        await self._stop_accepting(until=lingers_until)
+        lingers_until = min(asyncio.get_running_loop().time() + self._idle_linger, deadline)
+        with step(f"{self.name}: backlog"):
+            await self._stop_accepting(until=lingers_until)
         self._draining.set()
-        if await self._come_to_rest(lingers_until=lingers_until, deadline=deadline):
+        with step(f"{self.name}: idle linger"):
+            at_rest = await self._come_to_rest(until=lingers_until)
+        if at_rest:
             return ()
-        return await self._cut()
+        with step(f"{self.name}: requests in flight"):
+            at_rest = await self._come_to_rest(until=deadline, tidy=self._close_idle)
+        if at_rest:
+            return ()
+        with step(f"{self.name}: cutting"):
+            return await self._cut()
 
     async def stop(self) -> None:
         """Close whatever is left and run the application's clean-up hooks. May be called at any time, and again."""
@@ -233,7 +244,7 @@ class Server:
                 ssl=self._ssl_context,
                 ssl_handshake_timeout=patience,
                 # The default is 30 s, in which a client that never answers the goodbye would hold a drain.
-                ssl_shutdown_timeout=_CLOSE_TIMEOUT,
+                ssl_shutdown_timeout=self.close_timeout,
             )
         except ConnectionAbortedError:
             if loop.time() >= gives_up_at:
@@ -329,17 +340,16 @@ class Server:
                 if not unread(arrival.sock):
                     task.cancel()
 
-    async def _come_to_rest(self, *, lingers_until: float, deadline: float) -> bool:
-        """Wait until nothing is open or running. False: the deadline came first."""
+    async def _come_to_rest(self, *, until: float, tidy: Callable[[], None] = lambda: None) -> bool:
+        """Wait until nothing is open or running, tidying up now and then. False: that time came first."""
         time = asyncio.get_running_loop().time
         report_at = time() + _REPORT_INTERVAL
         calm = 0
         while calm < _CALM_CHECKS:
-            if time() >= deadline:
+            if time() >= until:
                 return False
-            await asyncio.sleep(min(_CHECK_INTERVAL, deadline - time()))
-            if time() >= lingers_until:
-                self._close_idle()
+            await asyncio.sleep(min(_CHECK_INTERVAL, until - time()))
+            tidy()
             if time() >= report_at:
                 report_at += _REPORT_INTERVAL
                 self._report()
@@ -370,7 +380,7 @@ class Server:
         for task in tuple(self._in_flight):
             task.cancel()
         flushed_by = asyncio.get_running_loop().time() + _FLUSH_TIMEOUT
-        await self._come_to_rest(lingers_until=flushed_by, deadline=flushed_by)
+        await self._come_to_rest(until=flushed_by)
         _abort(transports)
         return names
 
@@ -413,6 +423,7 @@ async def messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> Async
     another one aiohttp closes the transport without waiting for the client's reply, which then meets a reset.
     """
     draining = asyncio.ensure_future(draining_of(request).wait())
+    draining.add_done_callback(lambda ended: None if ended.cancelled() else limit_goodbye(request))
     receiving: asyncio.Task[WSMessage] | None = None
     try:
         while not draining.done():
@@ -426,7 +437,29 @@ async def messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> Async
             yield message
     finally:
         await _settle(draining, receiving)
-    await _go_away(ws)
+    await _go_away(ws, timeout=_close_timeout_of(request))
+
+
+def limit_goodbye(request: web.BaseRequest) -> None:
+    """Tear the connection of a long-lived handler down where, after the server's `close_timeout`, bytes wait for it.
+
+    To be called when the drain has begun: a client that does not read what it is sent would hold it to its deadline,
+    and its handler perhaps in the middle of a message.
+    """
+    if request.transport is not None:
+        later = asyncio.get_running_loop().call_later
+        later(_close_timeout_of(request), _abort_unsent, request.transport)
+
+
+def _abort_unsent(transport: asyncio.Transport) -> None:
+    if unsent(transport):
+        log.info("a client did not read our last words: %s", _host_of(transport.get_extra_info("peername")))
+        transport.abort()
+
+
+def _close_timeout_of(request: web.BaseRequest) -> float:
+    server = request.get(_SERVER)
+    return _DEFAULT_CLOSE_TIMEOUT if server is None else server.close_timeout
 
 
 async def _settle(*tasks: asyncio.Future[Any] | None) -> None:
@@ -436,9 +469,9 @@ async def _settle(*tasks: asyncio.Future[Any] | None) -> None:
     await asyncio.gather(*started, return_exceptions=True)
 
 
-async def _go_away(ws: web.WebSocketResponse) -> None:
+async def _go_away(ws: web.WebSocketResponse, *, timeout: float) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_CLOSE_TIMEOUT):
+        async with asyncio.timeout(timeout):
             await ws.close(code=WSCloseCode.GOING_AWAY)
 
 

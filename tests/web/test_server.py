@@ -20,7 +20,7 @@ import uvloop
 from aiohttp import web
 
 from hotconf.web import connection as connection_module, listener as listener_module, server as server_module
-from hotconf.web.server import Server, draining_of
+from hotconf.web.server import Server, draining_of, messages
 from tests.web.clients import GET, Client, Gates, client_of, draining, serving, until
 
 
@@ -549,18 +549,47 @@ async def test_websocket_client_may_leave_first(gates):
         assert gates.seen == ["closed 1000"]
 
 
-async def test_websocket_client_that_never_replies_does_not_hold_the_drain(gates, monkeypatch):
-    monkeypatch.setattr(server_module, "_CLOSE_TIMEOUT", 0.2)
+async def test_websocket_client_that_never_replies_does_not_hold_the_drain(gates):
     handshake = (
         b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
-    async with serving(gates.app()) as server, client_of(server) as client:
+    async with serving(gates.app(), close_timeout=0.2) as server, client_of(server) as client:
         client.send(handshake)
         assert (await client.head())[0] == 101
         async with asyncio.timeout(8):
             assert await draining(server, within=20) == ()
         assert await client.reader.read() == b"\x88\x02" + struct.pack("!H", 1001)
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_websocket_client_that_reads_nothing_does_not_hold_the_drain(loop_factory):
+    """Its handler is in the middle of a message, and would be for ever."""
+
+    async def flood(request):
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            async for _ in messages(ws, request):
+                while True:
+                    await ws.send_bytes(b"x" * 65536)
+        return ws
+
+    async def scenario():
+        app = web.Application()
+        app.router.add_get("/flood", flood)
+        async with serving(app, close_timeout=0.2) as server, aiohttp.ClientSession() as session:
+            ws = await session.ws_connect(f"{server.url}/flood")
+            ws._conn.transport.pause_reading()
+            await ws.send_str("go")
+            (connection,) = server._connections()
+            await until(lambda: connection.transport.get_write_buffer_size() > 65536)
+            async with asyncio.timeout(8):
+                assert await draining(server, within=20) == ()
+            ws._conn.transport.abort()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(scenario())
 
 
 async def test_draining_of_under_another_server_never_comes():
@@ -695,6 +724,22 @@ async def test_tls_drains_kept_alive_connections_and_unfinished_handshakes(gates
             async with asyncio.timeout(8):
                 assert await draining(server, within=20) == ()
             assert await client.ended()
+
+
+async def test_tls_websocket_is_closed_as_going_away(gates, tls, certificate, caplog):
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    async with serving(gates.app(), ssl_context=tls, close_timeout=0.1) as server, aiohttp.ClientSession() as session:
+        async with client_of(server, ssl=trusting) as slow:
+            slow.send(GET % b"/slow")
+            await gates.entered.wait()
+            async with session.ws_connect(f"{server.url}/ws", ssl=trusting) as ws:
+                drained = draining(server)
+                assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
+            await asyncio.sleep(0.2)  # beyond the time in which the client must have read it
+            gates.release.set()
+            assert (await slow.reply()).status == 200
+        assert await drained == ()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_tls_client_that_says_no_goodbye_does_not_hold_the_drain(gates, tls, certificate):

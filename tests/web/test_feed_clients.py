@@ -1,0 +1,215 @@
+"""Clients that are hard on the feed: who leave without a word, read slowly or not at all, or speak HTTP/1.0."""
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import ssl
+
+import pytest
+import uvloop
+from aiohttp import web
+
+from hotconf import HotConf, Options, Section
+from hotconf.sources import Memory
+from hotconf.web.feed import _BACKLOG, LOOK, Feed
+from hotconf.web.problem import problems
+from tests.web.clients import GET, client_of, draining, serving, until
+
+LARGE = 20_000
+PATIENCE = LOOK + 5
+
+
+class App(Section):
+    message: str = "hello"
+    other: int = 1
+
+
+class Site:
+    """A feed alone, without the endpoints around it."""
+
+    def __init__(self, conf, memory, feed, server):
+        self.conf, self.memory, self.feed, self.server = conf, memory, feed, server
+
+    async def change(self, message):
+        self.memory.set({"message": message})
+        assert (await self.conf.reload()).outcome == "applied"
+
+    @contextlib.asynccontextmanager
+    async def reader(self, request=GET % b"/events", **options):
+        """A client that has read the configuration that a stream begins with."""
+        async with client_of(self.server, **options) as client:
+            client.send(request)
+            await client.head()
+            await until(lambda: self.feed.watchers["stream"])
+            yield client
+
+    @contextlib.asynccontextmanager
+    async def slow_reader(self):
+        """A client that lets the server's kernel hold but little, and has not read."""
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(sock, ("127.0.0.1", self.server.port))
+            await loop.sock_sendall(sock, GET % b"/events")
+            await until(lambda: self.feed.watchers["stream"])
+            (connection,) = self.server._connections()
+            transport = connection.transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            yield sock, transport
+
+
+@contextlib.asynccontextmanager
+async def site(max_watchers=100, **options):
+    memory = Memory({"message": "hello"})
+    conf = HotConf(App, sources=[memory], options=Options(watch=False))
+    async with conf.running(signals=()):
+        feed = Feed(conf, "store", heartbeat=60, max_watchers=max_watchers)
+
+        async def park(request):
+            await feed.park(request, (), conf.snapshot.generation, seconds=60)
+            return web.Response(text=conf.current.message)
+
+        app = web.Application(middlewares=[problems])
+        app.add_routes([web.get("/events", feed.stream, allow_head=False), web.get("/park", park)])
+        async with serving(app, **options) as server:
+            yield Site(conf, memory, feed, server)
+
+
+def events(text):
+    """The data of every event of a body."""
+    return [json.loads(data) for data in re.findall(r"^event: config\ndata: (.*)$", text, re.MULTILINE)]
+
+
+# Clients that leave
+
+
+async def test_who_leaves_without_a_word_is_no_watcher_any_more():
+    async with site() as here, contextlib.AsyncExitStack() as clients:
+        for number in range(10):
+            client = await clients.enter_async_context(client_of(here.server))
+            client.send(GET % (b"/events" if number < 3 else b"/park"))
+        await until(lambda: here.feed.watchers == {"poll": 7, "stream": 3})
+        await clients.aclose()
+        async with asyncio.timeout(PATIENCE):
+            await until(lambda: here.feed.watchers == {"poll": 0, "stream": 0})
+            await until(lambda: not here.server._in_flight)
+            await until(here.feed._tending.done)
+
+
+async def test_who_resets_the_connection_makes_room_for_the_next():
+    async with site(max_watchers=1) as here:
+        async with client_of(here.server) as first, client_of(here.server) as second:
+            first.send(GET % b"/park")
+            await until(lambda: here.feed.watchers["poll"])
+            assert (await second.get("/events")).status == 503
+            first.writer.transport.abort()
+            async with asyncio.timeout(PATIENCE):
+                await until(lambda: not here.feed.watchers["poll"])
+            second.send(GET % b"/park")
+            await until(lambda: here.feed.watchers["poll"])
+
+
+async def test_who_says_that_nothing_more_comes_has_left():
+    """aiohttp closes where a client ends its side: a stream or a parked request would never learn of its end."""
+    async with site() as here, client_of(here.server) as client:
+        client.send(GET % b"/park")
+        await until(lambda: here.feed.watchers["poll"])
+        client.writer.write_eof()
+        async with asyncio.timeout(PATIENCE):
+            await until(lambda: not here.feed.watchers["poll"])
+            assert await client.ended()
+
+
+async def test_tls_client_that_leaves_keeps_no_change_from_the_others(tls, certificate):
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    async with site(ssl_context=tls) as here, here.reader(ssl=trusting) as stays:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(8):
+                await stack.enter_async_context(here.reader(ssl=trusting))
+            await until(lambda: here.feed.watchers["stream"] == 9)
+        transports = [stream.transport for group in here.feed._groups.values() for stream in group.streams]
+        await until(lambda: sum(transport.is_closing() for transport in transports) == 8)
+        await here.change("two")
+        while "two" not in (await stays.chunk()).decode():
+            pass
+
+
+# Clients that do not read
+
+
+async def test_slow_reader_gets_the_newest_state_and_sees_the_gap():
+    async with site() as here, here.slow_reader() as (sock, transport):
+        loop = asyncio.get_running_loop()
+        for number in range(100):
+            await here.change(f"{number} " + "x" * LARGE)
+            assert transport.get_write_buffer_size() <= _BACKLOG + 2 * LARGE
+        raw = b""
+        while transport.get_write_buffer_size() > _BACKLOG - LARGE:
+            raw += await loop.sock_recv(sock, 4096)
+        await here.change("there is room again")
+        async with asyncio.timeout(PATIENCE + 10):
+            while b'"gap": true' not in raw:
+                raw += await loop.sock_recv(sock, 4096)
+            await here.change("after")
+            while b"after" not in raw:
+                raw += await loop.sock_recv(sock, 4096)
+        *before, newest, after = events(raw.decode())
+        assert [event["generation"] for event in before] == list(range(1, len(before) + 1)), "complete up to the gap"
+        assert len(before) < 50
+        assert (newest["value"]["message"], newest["gap"]) == ("there is room again", True)
+        assert (after["value"]["message"], "gap" in after) == ("after", False)
+
+
+@pytest.mark.parametrize("changes", [3, 20], ids=["below the backlog", "beyond it"])
+async def test_who_does_not_read_does_not_hold_the_drain(changes):
+    async with site(close_timeout=0.2) as here, here.slow_reader() as (_, transport):
+        for number in range(changes):
+            await here.change(f"{number} " + "x" * LARGE)
+        assert transport.get_write_buffer_size()
+        async with asyncio.timeout(8):
+            assert await draining(here.server, within=20) == ()
+
+
+# HTTP/1.0, which has no chunks
+
+
+async def test_stream_of_http_1_0_is_plain():
+    async with site() as here, here.reader(b"GET /events HTTP/1.0\r\nHost: test\r\n\r\n") as client:
+        await here.change("two")
+        drained = draining(here.server)
+        text = (await client.reader.read()).decode()
+        assert [event["value"]["message"] for event in events(text)] == ["hello", "two"]
+        assert text.endswith("event: shutdown\ndata: {}\n\n")
+        fields = {line.partition(":")[0] for line in text.splitlines() if line}
+        assert fields == {"retry", "id", "event", "data"}
+        assert await drained == ()
+
+
+async def test_both_kinds_share_a_change():
+    old = b"GET /events HTTP/1.0\r\nHost: test\r\n\r\n"
+    async with site() as here, here.reader() as chunked, here.reader(old) as plain:
+        await until(lambda: here.feed.watchers["stream"] == 2)
+        await here.change("two")
+        assert '"message": "two"' in (await plain.reader.readuntil(b'"two"')).decode() + '"'
+        while "two" not in (await chunked.chunk()).decode():
+            pass
+
+
+# Another loop
+
+
+def test_uvloop_streams_and_ends():
+    async def scenario():
+        async with site() as here, here.reader() as client:
+            await here.change("two")
+            drained = draining(here.server)
+            text = (await client.chunks()).decode()
+            assert [event["value"]["message"] for event in events(text)] == ["hello", "two"]
+            assert text.endswith("event: shutdown\ndata: {}\n\n")
+            assert await drained == ()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
