@@ -21,8 +21,8 @@ from pydantic import BaseModel, RootModel
 
 from hotconf.keypath import key_text
 from hotconf.merge import ATOMS, are_atoms
-from hotconf.schema import fields
-from hotconf.shape import SECRET_TYPES
+from hotconf.schema import fields, holds_secret, up_to_secret
+from hotconf.shape import SECRET_TYPES, shape_of
 
 if TYPE_CHECKING:
     from hotconf.keypath import KeyPath
@@ -95,7 +95,11 @@ class _Comparison:
                 parts[name] = own
             else:
                 self._share_field(parts, field, (own, item), path if isinstance(new, RootModel) else (*path, name))
+        before = len(self.changed)
         extra = self.share(old.__pydantic_extra__, new.__pydantic_extra__, path)
+        if len(self.changed) > before and holds_secret(shape_of(kind)):
+            cut = (up_to_secret(kind, changed, start=len(path)) for changed in self.changed[before:])
+            self.changed[before:] = dict.fromkeys(cut)
         if extra is not new.__pydantic_extra__:
             parts["__pydantic_extra__"] = extra
         return parts

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Mapping, Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
-from pydantic import RootModel
+from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from hotconf.keypath import key_text
@@ -61,7 +61,8 @@ def document(value: Any, shape: Shape = PLAIN) -> Any:  # noqa: PLR0911 - a tabl
     if is_list(value):
         inside = _inside(shape_of(owner) if fields(owner) else shape)
         return [_document_item(item, inside, index) for index, item in children(value).items()]
-    return _document_fields(value, owner) if fields(owner) else _document_scalar(value)
+    has_fields = fields(owner) or isinstance(value, BaseModel)  # a model may have nothing but extra keys
+    return _document_fields(value, owner) if has_fields else _document_scalar(value)
 
 
 def shown(model: type, path: KeyPath, value: Any) -> Any:
@@ -167,9 +168,9 @@ def _items(value: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 def _is_misfit(shape: Shape, value: Any) -> bool:
     """Whether a value of a shape that holds secrets is built in another way, so that nobody can tell where they are."""
     own: type = type(value)
-    if not holds_secret(shape) or fields(own):
-        return False
     shape = opened(shape)
+    if not holds_secret(shape) or shape.secret_words or fields(own):
+        return False
     if isinstance(value, Mapping):
         return not (shape.models or shape.values)
     return not is_list(value) or not (shape.items or shape.positions or any(issubclass(m, tuple) for m in shape.models))

@@ -22,7 +22,7 @@ from typing_extensions import is_typeddict
 
 import hotconf.keypath as keypath
 from hotconf.errors import SchemaError
-from hotconf.shape import Shape, is_named_tuple, shape_of, type_hints, union, with_marks
+from hotconf.shape import Shape, is_named_tuple, says_secret, shape_of, type_hints, union, with_marks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -212,8 +212,9 @@ def step(shape: Shape, key: str | int) -> tuple[Shape, str | int] | None:
         below = [extra for model in shape.models if (extra := _extra(model)) is not None]
     if not below and not shape.opaque:
         return None
-    found = union(below) if below else Shape(opaque=True)
-    return (dataclasses.replace(found, secret=True) if shape.secret else found), name
+    found = union(below) if below else Shape(opaque=True, secret_words=shape.secret_words)
+    hidden = shape.secret or says_secret(key, found.secret_words)
+    return (dataclasses.replace(found, secret=True) if hidden else found), name
 
 
 def below(shape: Shape, key: str | int) -> Shape:
@@ -230,6 +231,16 @@ def shape_at(model: type, path: KeyPath) -> Shape:
     return shape
 
 
+def up_to_secret(model: type, path: KeyPath, *, start: int = 0) -> KeyPath:
+    """Return a path that leads through a model at `start`, without the keys below the first secret on the way."""
+    shape = Shape(models=(model,))
+    for index, key in enumerate(path[start:], start + 1):
+        shape = below(shape, key)
+        if shape.secret:
+            return path[:index]
+    return path
+
+
 @functools.lru_cache(maxsize=4096)
 def opened(shape: Shape) -> Shape:
     """Return a shape with what its root models wrap in their place: a root model has no key of its own."""
@@ -242,8 +253,8 @@ def opened(shape: Shape) -> Shape:
 
 @functools.lru_cache(maxsize=4096)
 def holds_secret(shape: Shape) -> bool:
-    """Whether a secret lies at or anywhere below a shape."""
-    return any(found.secret for found in _reachable(shape))
+    """Whether a secret lies, or may lie, at or anywhere below a shape."""
+    return any(found.secret or found.secret_words for found in _reachable(shape))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -286,7 +297,7 @@ def _extra(model: type) -> Shape | None:
     for owner in model.__mro__:
         if owner is not BaseModel and "__pydantic_extra__" in inspect.get_annotations(owner):
             return shape_of(type_hints(owner)["__pydantic_extra__"]).values
-    return Shape(opaque=True)
+    return Shape(opaque=True, secret_words=getattr(model, "__secret_words__", frozenset()))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 import types
 from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 SECRET_TYPES = (SecretStr, SecretBytes, Secret)
 
+_SEPARATORS = re.compile(r"[\W_]+")
+
 
 @dataclass(frozen=True, slots=True)
 class RestartRequired:
@@ -46,7 +49,8 @@ class Shape:
 
     `models` are classes with fields: pydantic's, dataclasses, typed dictionaries, named tuples. `positions` are the
     items of a tuple of fixed length. `secret` hides the value and all that lies below it; `restart_required` keeps it
-    and all that lies below it until a restart. Anything at all may lie below an `opaque` one.
+    and all that lies below it until a restart. Anything at all may lie below an `opaque` one. A value of a shape with
+    `secret_words` is a secret where its key holds one of them.
     """
 
     models: tuple[type, ...] = ()
@@ -56,6 +60,7 @@ class Shape:
     secret: bool = False
     restart_required: bool = False
     opaque: bool = False
+    secret_words: frozenset[str] = frozenset()
 
     @property
     def nested(self) -> bool:
@@ -163,6 +168,7 @@ def union(shapes: Iterable[Shape]) -> Shape:
         secret=any(shape.secret for shape in members),
         restart_required=any(shape.restart_required for shape in members),
         opaque=any(shape.opaque for shape in members),
+        secret_words=frozenset().union(*(shape.secret_words for shape in members)),
     )
 
 
@@ -191,3 +197,13 @@ def type_hints(model: type) -> Mapping[str, Any]:
     except NameError:
         # A name local to a function: pydantic could see it where the class was made, nobody can now.
         return dict.fromkeys(inspect.get_annotations(model), Any)
+
+
+def folded(key: str | int) -> str:
+    """Return a key without case and separators: `API-Key` and `apiKey` say the same."""
+    return _SEPARATORS.sub("", str(key)).lower()
+
+
+def says_secret(key: str | int, words: Iterable[str]) -> bool:
+    """Whether a key's name holds one of some folded words."""
+    return any(word in folded(key) for word in words) if words else False
