@@ -85,14 +85,9 @@ class HotConf(Holder[S]):
         _check(schema)
         self.schema = schema
         self.options = options or Options()
-        composed = _compose(schema, [*_several(files), *_several(sources)], init, self.options)
-        self._overlay = composed[-1] if composed and isinstance(composed[-1], Overlay) else None
-        self._stack = Stack.of(composed)
+        self._given = [*_several(files), *_several(sources)], init
         self._subscribers = Subscribers()
-        self._reloader = self._make_reloader()
-        self.audit = AuditLog(self.options.audit_log) if self.options.audit_log is not None else None
-        if self.audit is not None:
-            self.observe(self.audit)
+        self._put_together()
         self._engine: Engine | None = None
         self._state: State = "new"
         self._started = time.monotonic()
@@ -103,6 +98,29 @@ class HotConf(Holder[S]):
     def __repr__(self) -> str:
         generation = self.snapshot.generation if self.loaded else 0
         return f"<HotConf {self.schema.__name__} {self._state} generation={generation}>"
+
+    def amend(self, files: Iterable[str | os.PathLike[str]] = (), **options: Any) -> None:
+        """Put further files above those and the sources that were given, and change options by name.
+
+        For a program that learns of them after this was made, from its own command line. Raises RuntimeError once the
+        configuration was loaded or is running.
+        """
+        if self.loaded or self._state != "new":
+            raise RuntimeError("files and options can be amended only before the first load")
+        self.options = Options(**{**dict(self.options), **options})
+        self._given[0].extend(_several(files))
+        observers = tuple(observer for observer in self._reloader.observers if observer is not self.audit)
+        self._put_together()
+        self._reloader.observers += observers
+
+    def _put_together(self) -> None:
+        composed = _compose(self.schema, *self._given, self.options)
+        self._overlay = composed[-1] if composed and isinstance(composed[-1], Overlay) else None
+        self._stack = Stack.of(composed)
+        self._reloader = self._make_reloader()
+        self.audit = AuditLog(self.options.audit_log) if self.options.audit_log is not None else None
+        if self.audit is not None:
+            self.observe(self.audit)
 
     def _make_reloader(self) -> Reloader[S]:
         options = self.options

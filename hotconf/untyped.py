@@ -18,7 +18,7 @@ SECRET_WORDS = frozenset(
 
 
 class Untyped(BaseModel):
-    """Settings with any keys at all. A key that holds one of `__secret_words__` is masked with all that lies below it."""
+    """Settings with any keys at all. One that holds one of `__secret_words__` is masked with all that lies below it."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -28,4 +28,5 @@ class Untyped(BaseModel):
 def untyped(secret_keys: Iterable[str] = ()) -> type[Untyped]:
     """Return a class for files without a class; `secret_keys` are further names to be masked."""
     words = {word for key in secret_keys if (word := folded(key))}
-    return type("Untyped", (Untyped,), {"__secret_words__": SECRET_WORDS | words, "__module__": __name__}) if words else Untyped
+    members = {"__secret_words__": SECRET_WORDS | words, "__module__": __name__}
+    return type("Untyped", (Untyped,), members) if words else Untyped

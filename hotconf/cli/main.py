@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +17,12 @@ if TYPE_CHECKING:
 
 VERBS = {
     "demo": "Start the demo service and say what to try.",
+    "check": "Print every fault of a configuration.",
+    "show": "Print the effective configuration.",
+    "explain": "Say where a value comes from, and what it shadows.",
+    "diff": "Print what differs between two configurations.",
+    "schema": "Print the JSON Schema of a settings class.",
+    "init": "Print a commented sample file for a settings class.",
 }
 
 
@@ -36,8 +45,14 @@ class _Verbs(click.Group):
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(hotconf.__version__, prog_name="hotconf")
-def command() -> None:
+@click.pass_context
+def command(context: click.Context) -> None:
     """Typed, hot-reloadable configuration: `kill -HUP` reloads, SIGTERM drains."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        context.color = False
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a value may hold what the terminal's encoding does not
 
 
 def run(router: SignalRouter) -> int:
@@ -49,4 +64,6 @@ def run(router: SignalRouter) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except BrokenPipeError:  # whoever read this has gone
+        return 1
     return code if isinstance(code, int) else 0

@@ -1,0 +1,59 @@
+"""`hotconf explain`: where a value comes from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hotconf.cli.output import literal, print_json, progress
+from hotconf.cli.target import Inputs, loaded, takes_inputs
+
+if TYPE_CHECKING:
+    from hotconf.conf import HotConf
+    from hotconf.explain import Explanation
+
+
+@click.command(options_metavar="[TARGET] [FILE]... KEY [OPTIONS]")
+@takes_inputs
+@click.option("--key", help="The value to explain, as a dotted path.  [default: the last argument]")
+@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def explain(inputs: Inputs, key: str | None, style: str) -> None:
+    """Say which source supplied the value at KEY, and which values it shadows. Secrets are masked.
+
+    TARGET is module:attr, a settings class or a HotConf; files are merged, later above earlier.
+    """
+    if key is None:
+        *words, key = inputs.words or ("",)
+        inputs = replace(inputs, words=tuple(words))
+    if not key:
+        raise click.UsageError("name the KEY to explain, such as database.pool_size")
+    conf = inputs.configuration()
+    with progress("reading"):
+        loaded(conf)
+    explanation = _explained(conf, key)
+    if style == "json":
+        print_json(explanation.as_dict())
+    else:
+        _print(explanation)
+
+
+def _explained(conf: HotConf[Any], key: str) -> Explanation:
+    from hotconf.errors import SchemaError
+    from hotconf.schema import resolve
+
+    try:
+        resolve(conf.schema, key)
+        return conf.explain(key)
+    except SchemaError as error:
+        raise click.UsageError(str(error)) from None
+    except KeyError:
+        raise click.UsageError(f"the configuration has no {key!r}") from None
+
+
+def _print(explanation: Explanation) -> None:
+    head = click.style(explanation.path, bold=True)
+    click.echo(f"{head} = {literal(explanation.value)}  from {explanation.origin}")
+    for entry in explanation.shadowed:
+        click.echo(f"  shadows {literal(entry.value)}  from {entry.origin}")

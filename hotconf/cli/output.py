@@ -1,0 +1,98 @@
+"""What verbs print: documents, faults, and a sign of life where something takes its time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from hotconf.report import Fault
+
+PATIENCE = 1.0
+"""Seconds after which somebody who waits is told what for."""
+
+
+class Refused(click.ClickException):
+    """A configuration that was refused: every fault on stderr, one a line, and exit code 1."""
+
+    exit_code = 1
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("refused")
+        self.faults = faults
+
+    def show(self, file: Any = None) -> None:  # noqa: ARG002 - click's signature
+        """Print the faults."""
+        for fault in self.faults:
+            click.echo(fault_line(fault), err=True)
+
+
+def fault_line(fault: Fault) -> str:
+    """Return a fault as `file:line:col: path: message`."""
+    text = str(fault)
+    where = str(fault.origin) if fault.origin else ""
+    if not where or not text.startswith(where):
+        return text
+    return click.style(where, bold=True) + click.style(text[len(where) :], fg="red")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def literal(value: Any) -> str:
+    """Return a value of a document on one line, as JSON."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def print_document(document: Mapping[str, Any], text_format: str) -> None:
+    """Print a document as TOML, JSON or YAML. What TOML has no word for, null, is left out of it."""
+    import hotconf.formats as formats
+    from hotconf.errors import FormatError
+
+    values = without_null(document) if text_format == "toml" else document
+    try:
+        click.echo(formats.dump(text_format, values), nl=False)
+    except FormatError as error:
+        raise click.ClickException(f"{error}; try --format json") from None
+
+
+def without_null(value: Any) -> Any:
+    """Return a document without what is null."""
+    if isinstance(value, dict):
+        return {key: without_null(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_null(item) for item in value if item is not None]
+    return value
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[None]:
+    """Say on stderr what is being waited for, if it takes longer than a second."""
+    timer = threading.Timer(PATIENCE, lambda: click.echo(f"{what} ...", err=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def write_text(text: str, path: str | None) -> None:
+    """Print a text, or write it to a file. Raises UsageError where that cannot be written."""
+    if path is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - the name as it was given
+            file.write(text)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "this is no file name"
+        raise click.UsageError(f"cannot write {path}: {reason}") from None

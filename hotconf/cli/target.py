@@ -1,0 +1,185 @@
+"""What a verb works on: a settings class or a HotConf that a TARGET names, and files."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hotconf.cli.output import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import ModuleType
+
+    from pydantic import BaseModel
+
+    from hotconf.conf import HotConf
+    from hotconf.snapshot import Snapshot
+
+R = TypeVar("R")
+
+URLS = ("http://", "https://", "unix:")
+
+_TELLING = (ImportError, SyntaxError, NameError, AttributeError)  # whose text quotes names, and no values
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The arguments that say what to read. `secrets` are names of keys that are masked where there is no class."""
+
+    words: tuple[str, ...]
+    secrets: tuple[str, ...] = ()
+
+    def configuration(self) -> HotConf[Any]:
+        """Return the configuration that a TARGET and files make; untyped without a TARGET. Raises UsageError."""
+        return configuration(self.words, self.secrets)
+
+
+def takes_inputs(function: Callable[..., R]) -> Callable[..., R]:
+    """Give a verb a TARGET and files, and the options that go with them, as its first argument."""
+
+    @functools.wraps(function)
+    def verb(*args: Any, words: tuple[str, ...], config: tuple[str, ...], secret: tuple[str, ...], **options: Any) -> R:
+        return function(Inputs((*words, *config), secret), *args, **options)
+
+    masks = "Without a TARGET: mask keys of this name too. May be repeated."
+    add = (
+        click.argument("words", nargs=-1, metavar="[TARGET] [FILE]..."),
+        click.option("--config", multiple=True, metavar="FILE", help="A further file, above the others."),
+        click.option("--secret", multiple=True, metavar="KEY", help=masks),
+    )
+    return functools.reduce(lambda verb, option: option(verb), reversed(add), verb)
+
+
+def is_url(word: str) -> bool:
+    """Whether a word names a running process."""
+    return word.startswith(URLS)
+
+
+def split(words: Iterable[str]) -> tuple[str | None, list[str]]:
+    """Return the TARGET among some words, and the files. Raises UsageError for two of the former, or for a URL."""
+    words = list(words)
+    targets = [word for word in words if is_target(word)]
+    if len(targets) > 1:
+        raise click.UsageError(f"there can be one TARGET only, not {' and '.join(targets)}")
+    for word in filter(is_url, words):
+        raise click.UsageError(f"{word} is a URL: this verb works on a TARGET and files")
+    return next(iter(targets), None), [word for word in words if word not in targets]
+
+
+def configuration(words: Iterable[str], secrets: Sequence[str] = ()) -> HotConf[Any]:
+    """Return the configuration that a TARGET and files make; untyped without a TARGET. Raises UsageError."""
+    from hotconf.conf import HotConf
+    from hotconf.errors import SchemaError
+
+    target, files = split(words)
+    found = _class_of(files, secrets) if target is None else object_at(target)
+    if target is not None and secrets:
+        raise click.UsageError("--secret is for files without a TARGET: in a class, mark the field as Sensitive")
+    if isinstance(found, HotConf):
+        found.add_files(files)
+        return found
+    try:
+        return HotConf(found, files)
+    except SchemaError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def schema_at(target: str) -> type[BaseModel]:
+    """Return the settings class that a TARGET names, itself or by a HotConf. Raises UsageError."""
+    return configuration([target]).schema
+
+
+def object_at(target: str) -> Any:
+    """Return the settings class or HotConf that `module:attr` names. Raises UsageError."""
+    module_name, _, attribute = target.partition(":")
+    found: Any = _imported(module_name, target)
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise click.UsageError(f"{target}: {module_name} has no {attribute!r}{_near(name, found)}")
+        found = getattr(found, name)
+    if not _is_usable(found):
+        kind = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
+        raise click.UsageError(f"{target} is {kind}: a TARGET is a pydantic settings class or a HotConf")
+    return found
+
+
+def loaded(conf: HotConf[Any]) -> Snapshot[Any]:
+    """Read a configuration once and return what it holds. Raises Refused with every fault."""
+    from hotconf.errors import ConfigError
+
+    quieten()
+    try:
+        conf.load()
+    except ConfigError as error:
+        raise Refused(error.report.faults) from None
+    return conf.snapshot
+
+
+def quieten() -> None:
+    """Keep the log out of what a verb prints: it says itself what came of it."""
+    import logging
+
+    logger = logging.getLogger("hotconf")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+
+
+def _class_of(files: Sequence[str], secrets: Sequence[str]) -> type[BaseModel]:
+    from hotconf.untyped import untyped
+
+    if not files:
+        raise click.UsageError("name a TARGET (module:attr), a file, or both")
+    return untyped(secrets)
+
+
+def is_target(word: str) -> bool:
+    """Whether a word is a TARGET: it has a colon, and is neither a URL nor a file that is there."""
+    return ":" in word and not is_url(word) and not os.path.lexists(word)
+
+
+def _imported(name: str, target: str) -> ModuleType:
+    if not name.replace(".", "").isidentifier():
+        raise click.UsageError(f"{target}: a TARGET is module:attr, such as app.settings:App, and no such file exists")
+    folder = os.getcwd()  # noqa: PTH109 - as text, for the path
+    if folder not in sys.path and not sys.flags.safe_path:
+        sys.path.insert(0, folder)
+    sys.argv[1:] = []  # a settings class may read the command line: this one was not meant for it
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # ours is for what was asked
+            return import_module(name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the user's module may do anything, even call sys.exit()
+        raise click.UsageError(f"cannot import {name}: {_reason(error, name)}") from None
+
+
+def _reason(error: BaseException, name: str) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+        return f"there is no module {error.name!r}, neither in this folder nor where Python looks"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
+    text = f": {error}" if isinstance(error, _TELLING) else ""
+    return f"{type(error).__name__}{text}{'' if isinstance(error, SyntaxError) else where}"
+
+
+def _near(name: str, owner: Any) -> str:
+    from hotconf.schema import suggest
+
+    return suggest(name, [known for known in dir(owner) if not known.startswith("_")])
+
+
+def _is_usable(found: Any) -> bool:
+    from pydantic import BaseModel
+
+    from hotconf.conf import HotConf
+
+    return isinstance(found, HotConf) or (isinstance(found, type) and issubclass(found, BaseModel))

@@ -1,0 +1,190 @@
+"""Placeholders: what a JSON Schema says of a value, in words, and values that may fit it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+Node: TypeAlias = Mapping[str, Any]
+
+TEXT = "change-me"
+
+_BY_FORMAT = {
+    "date-time": "2030-01-31T12:00:00Z",
+    "date": "2030-01-31",
+    "time": "12:00:00",
+    "duration": "PT1M",
+    "email": "someone@example.com",
+    "name-email": "Someone <someone@example.com>",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+    "ipv4": "127.0.0.1",
+    "ipv6": "::1",
+    "ipvanyaddress": "127.0.0.1",
+    "ipv4interface": "127.0.0.1/8",
+    "ipv6interface": "::1/128",
+    "ipvanyinterface": "127.0.0.1/8",
+    "ipv4network": "10.0.0.0/8",
+    "ipv6network": "fe80::/64",
+    "ipvanynetwork": "10.0.0.0/8",
+    "json-string": "{}",
+    "regex": ".*",
+    "file-path": "/dev/null",
+    "directory-path": "/tmp",  # noqa: S108 - any folder that is there
+    "password": "",
+}
+_SCHEMES = ("https", "postgresql", "mysql", "redis", "amqp", "mongodb", "kafka", "nats", "file", "ws", "ftp")
+_GUESSES: tuple[Any, ...] = (
+    TEXT,
+    "",
+    1,
+    0,
+    0.5,
+    False,
+    [],
+    {},
+    "127.0.0.1",
+    "2030-01-31",
+    "https://localhost",
+    "0",
+    "1",
+    "a",
+    "A",
+)
+"""For what the schema does not tell: what a validator of the class, or a pattern, may be content with."""
+
+_LOWER, _UPPER = {"minimum": 0, "exclusiveMinimum": 1}, {"maximum": 0, "exclusiveMaximum": -1}
+_BOUNDS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+    "multipleOf": "a multiple of {}",
+    "minLength": "length at least {}",
+    "maxLength": "length at most {}",
+    "pattern": "matching {}",
+    "minItems": "length at least {}",
+    "maxItems": "length at most {}",
+}
+
+
+def resolved(node: Node, root: Node) -> Node:
+    """Return a node of a schema with what it refers to in its place; its own keys stand above those."""
+    definitions = root.get("$defs", {})
+    while "$ref" in node:
+        target = definitions.get(str(node["$ref"]).rpartition("/")[2], {})
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    return {**node, "$defs": definitions}
+
+
+def described(node: Node) -> str:
+    """Return type and bounds in words: `integer, at least 1`; the empty string for anything at all."""
+    choices = node.get("anyOf") or node.get("oneOf")
+    if choices:
+        words = (described(resolved(choice, node)) for choice in choices)
+        return " or ".join(dict.fromkeys(filter(None, words)))
+    bounds = [text.format(node[key]) for key, text in _BOUNDS.items() if key in node]
+    return ", ".join(filter(None, [_kind(node), *bounds]))
+
+
+def _kind(node: Node) -> str:
+    if "const" in node or "enum" in node:
+        values = node.get("enum", [node.get("const")])
+        return f"one of {', '.join(map(_quoted, values))}" if len(values) > 1 else f"always {_quoted(values[0])}"
+    kind = str(node.get("type", ""))
+    inner = node.get("items") or node.get("additionalProperties")
+    if kind in ("array", "object") and isinstance(inner, Mapping):
+        of = described(resolved(inner, node))
+        return f"{'list' if kind == 'array' else 'table'}{f' of {of}' if of else ''}"
+    kind = {"array": "list", "object": "table", "number": "number", "null": ""}.get(kind, kind)
+    form = node.get("format")
+    return f"{kind} ({form})" if form and form != "password" else kind
+
+
+def _quoted(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def candidates(node: Node) -> Iterator[Any]:
+    """Yield values that may fit, the likeliest first, and at the end guesses that the schema says nothing of."""
+    seen: list[Any] = []
+    for value in itertools.chain(_fitting(node, depth=0), _GUESSES):
+        if not any(value == known and type(value) is type(known) for known in seen):
+            seen.append(value)
+            yield value
+
+
+def _fitting(node: Node, *, depth: int) -> Iterator[Any]:
+    if depth > _DEEPEST:
+        return
+    yield from node.get("examples", ())
+    yield from node.get("enum", ())
+    if "const" in node:
+        yield node["const"]
+    for choice in (*node.get("anyOf", ()), *node.get("oneOf", ()), *node.get("allOf", ())):
+        yield from _fitting(resolved(choice, node), depth=depth + 1)
+    match node.get("type"):
+        case "string":
+            yield from _texts(node)
+        case "integer" | "number" as kind:
+            yield from _numbers(node, whole=kind == "integer")
+        case "boolean":
+            yield from (False, True)
+        case "array":
+            yield from _lists(node, depth)
+        case "object":
+            yield from _tables(node, depth)
+
+
+_DEEPEST = 8
+
+
+def _texts(node: Node) -> Iterator[str]:
+    form = node.get("format", "")
+    if form in _BY_FORMAT:
+        yield _BY_FORMAT[form]
+    if form in ("uri", "multi-host-uri", "url"):
+        yield from (f"{scheme}://localhost/name" for scheme in _SCHEMES)
+    shortest, longest = node.get("minLength", 0), node.get("maxLength", len(TEXT))
+    yield TEXT.ljust(shortest, "-")[: max(longest, shortest)]
+    yield from (letter * max(shortest, 1) for letter in ("a", "A", "0", "1"))
+
+
+def _numbers(node: Node, *, whole: bool) -> Iterator[int | float]:
+    step = node.get("multipleOf", 1)
+    low = [node[key] + step * offset for key, offset in _LOWER.items() if key in node]
+    high = [node[key] + step * offset for key, offset in _UPPER.items() if key in node]
+    found: list[Any] = [0, step, *low, *high]
+    found += [-(-edge // step) * step for edge in low] + [edge // step * step for edge in high]
+    edges = [node[key] for key in (*_LOWER, *_UPPER) if key in node]
+    found += [sum(edges) / 2] if len(edges) == 2 else []
+    if whole:
+        yield from (int(value) for value in found if value == int(value))
+    else:
+        yield from (float(value) for value in found)
+
+
+def _lists(node: Node, depth: int) -> Iterator[list[Any]]:
+    fixed = node.get("prefixItems", ())
+    least = max(node.get("minItems", 0) - len(fixed), 0)
+    head = [next(_any_of(resolved(item, node), depth), TEXT) for item in fixed]
+    kinds = _any_of(resolved(node.get("items") or {}, node), depth)
+    if node.get("uniqueItems"):
+        found = list(itertools.islice(kinds, least))
+        yield [*head, *found]
+    else:
+        yield from ([*head, *[item] * least] for item in itertools.islice(kinds, 8))
+
+
+def _tables(node: Node, depth: int) -> Iterator[dict[str, Any]]:
+    required = node.get("required", ())
+    properties = node.get("properties", {})
+    inner = node.get("additionalProperties")
+    table = {name: next(_any_of(resolved(properties.get(name, {}), node), depth), TEXT) for name in required}
+    yield table
+    if isinstance(inner, Mapping):
+        yield {**table, "name": next(_any_of(resolved(inner, node), depth), TEXT)}
+
+
+def _any_of(node: Node, depth: int) -> Iterator[Any]:
+    return itertools.chain(_fitting(node, depth=depth + 1), _GUESSES)
