@@ -28,7 +28,7 @@ from hotconf.merge import merge
 from hotconf.placeholder import Node, candidates, described, resolved
 from hotconf.redact import document
 from hotconf.report import Fault
-from hotconf.schema import children, fields, holds_secret, is_list, opened
+from hotconf.schema import below, children, fields, holds_secret, is_list, opened
 from hotconf.validate import Invalid, validate
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _tables(entry: Field, place: _Place, default: Any) -> Iterator[_Table]:
     empty = _is_empty(default)
     found = [] if entry.sensitive else list(_sections(opened(entry.shape), _ABSENT if empty else default))
     # A default that holds a secret of its own stays the default: to write it out would be to leave the secret out.
-    example = empty or any(_has_own_secret(item) for _, _, _, item in found)
+    example = empty or any(_has_own_secret(shape, item) for _, _, shape, item in found)
     notes = _section_notes(entry)
     models = [_section(shape, item) for _, _, shape, item in found]
     for (suffix, many, _, item), model in zip(found, models, strict=True):
@@ -134,9 +134,9 @@ def _tables(entry: Field, place: _Place, default: Any) -> Iterator[_Table]:
             return
         # The items of a list share one header, and are told apart by an index; those of a mapping have one each.
         header = _key(entry) if many else (*_key(entry), *suffix)
-        below = place.below(header, (entry.name, *suffix), model)
-        parts = list(_parts(model, below, item))
-        yield _Table(below.header, below.path, many=many, example=example, notes=notes, parts=parts)
+        inside = place.below(header, (entry.name, *suffix), model)
+        parts = list(_parts(model, inside, item))
+        yield _Table(inside.header, inside.path, many=many, example=example, notes=notes, parts=parts)
         notes = []
 
 
@@ -209,15 +209,17 @@ def _is_empty(default: Any) -> bool:
     return default is None or (isinstance(default, (list, tuple, AbstractSet, Mapping)) and not default)
 
 
-def _has_own_secret(section: Any) -> bool:
-    """Whether a default section has a secret that its class would not give it anyway."""
-    kind: type = type(section)
-    known = fields(kind) if section is not _ABSENT else {}
-    return any(
-        differences(item, known[name].info.default) if known[name].sensitive else _has_own_secret(item)
-        for name, item in children(section).items()
-        if name in known
-    )
+def _has_own_secret(shape: Shape, value: Any) -> bool:
+    """Whether a default has a secret, at any depth, that its class would not give it anyway."""
+    model = _section(shape, value)
+    known = fields(model) if model is not None else {}
+    for name, item in children(value).items():
+        inner = below(shape, name)
+        if inner.secret and (name not in known or differences(item, known[name].info.default)):
+            return True
+        if not inner.secret and _has_own_secret(inner, item):
+            return True
+    return False
 
 
 def _raw(value: Any) -> Any:
@@ -329,9 +331,8 @@ def _verdict(
     try:
         layer = Layer("sample", formats.parse("toml", data), {})
         validate(model, merge([canonical(model, layer)]))
-    except FormatError as error:  # two fields that are looked for at the same place
-        value = lines[(error.line or 1) - 1][1]
-        return [Fault("", error.reason)], [] if value is None or value.spent else [value]
+    except FormatError as error:  # a path leads to where another field is
+        return [Fault("", error.reason)], [value for value in values if len(value.key) > 1 and not value.spent]
     except Invalid as invalid:
         blamed = dict.fromkeys(_blamed(values, fault) for fault in invalid.faults)
         return list(invalid.faults), [value for value in blamed if value is not None and not value.spent]
@@ -376,11 +377,8 @@ def _value_lines(header: KeyPath, value: _Value) -> Iterator[str]:
 
 
 def _is_nested(value: _Value) -> bool:
-    """Whether a value is written as a table of its own."""
-    if value.spent:
-        return False
-    chosen = value.choices[value.tried]
-    return isinstance(chosen, dict) or (isinstance(chosen, list) and any(isinstance(item, dict) for item in chosen))
+    """Whether a value is written as a table, or several: their headers have the whole path."""
+    return not value.spent and formats.dump("toml", {"key": value.choices[value.tried]}).startswith("[")
 
 
 def _quoted(key: str | int) -> str:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hotconf.cli.output import literal, print_json, progress
-from hotconf.cli.target import Inputs, loaded, takes_inputs
+from hotconf.cli.target import Inputs, is_target, loaded, takes_inputs
 
 if TYPE_CHECKING:
     from hotconf.conf import HotConf
     from hotconf.explain import Explanation
 
 
-@click.command(options_metavar="[TARGET] [FILE]... KEY [OPTIONS]")
-@takes_inputs
+@click.command
+@functools.partial(takes_inputs, metavar="[TARGET] [FILE]... KEY")
 @click.option("--key", help="The value to explain, as a dotted path.  [default: the last argument]")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def explain(inputs: Inputs, key: str | None, style: str) -> None:
@@ -27,7 +28,7 @@ def explain(inputs: Inputs, key: str | None, style: str) -> None:
     if key is None:
         *words, key = inputs.words or ("",)
         inputs = replace(inputs, words=tuple(words))
-    if not key:
+    if not key or is_target(key):
         raise click.UsageError("name the KEY to explain, such as database.pool_size")
     conf = inputs.configuration()
     with progress("reading"):

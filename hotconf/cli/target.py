@@ -33,26 +33,27 @@ _TELLING = (ImportError, SyntaxError, NameError, AttributeError)  # whose text q
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The arguments that say what to read. `secrets` are names of keys that are masked where there is no class."""
+    """The arguments that say what to read: positional ones, what `--config` names, what `--secret` masks."""
 
     words: tuple[str, ...]
-    secrets: tuple[str, ...] = ()
+    files: tuple[str, ...]
+    secrets: tuple[str, ...]
 
     def configuration(self) -> HotConf[Any]:
         """Return the configuration that a TARGET and files make; untyped without a TARGET. Raises UsageError."""
-        return configuration(self.words, self.secrets)
+        return configuration((*self.words, *self.files), self.secrets)
 
 
-def takes_inputs(function: Callable[..., R]) -> Callable[..., R]:
+def takes_inputs(function: Callable[..., R], *, metavar: str = "[TARGET] [FILE]...") -> Callable[..., R]:
     """Give a verb a TARGET and files, and the options that go with them, as its first argument."""
 
     @functools.wraps(function)
     def verb(*args: Any, words: tuple[str, ...], config: tuple[str, ...], secret: tuple[str, ...], **options: Any) -> R:
-        return function(Inputs((*words, *config), secret), *args, **options)
+        return function(Inputs(words, config, secret), *args, **options)
 
     masks = "Without a TARGET: mask keys of this name too. May be repeated."
     add = (
-        click.argument("words", nargs=-1, metavar="[TARGET] [FILE]..."),
+        click.argument("words", nargs=-1, metavar=metavar),
         click.option("--config", multiple=True, metavar="FILE", help="A further file, above the others."),
         click.option("--secret", multiple=True, metavar="KEY", help=masks),
     )

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import sys
 
 import pytest
 
+from hotconf.cli.main import run
+from hotconf.signals import SignalRouter
+from tests.cli.verbs import APP, Result
 from tests.support import HOTCONF, Demo, Process
 
 
@@ -33,3 +38,34 @@ def demo(tmp_path):
             return process.ready() if ready else process
 
         yield start
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder of a verb, with a settings class in `app.py`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "app.py").write_text(APP)
+    logger = logging.getLogger("hotconf")
+    before = list(logger.handlers), logger.propagate, logger.level
+    known = set(sys.modules)
+    yield tmp_path
+    logger.handlers, logger.propagate, logger.level = before
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "") or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def verb(folder, monkeypatch, capsys):
+    """Run a verb in this process. Signals stay as they are."""
+
+    def run_words(*words):
+        monkeypatch.setattr(sys, "argv", ["hotconf", *map(str, words)])
+        capsys.readouterr()
+        code = run(SignalRouter())
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run_words
