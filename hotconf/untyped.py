@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +28,11 @@ class Untyped(BaseModel):
 
 def untyped(secret_keys: Iterable[str] = ()) -> type[Untyped]:
     """Return a class for files without a class; `secret_keys` are further names to be masked."""
-    words = {word for key in secret_keys if (word := folded(key))}
-    members = {"__secret_words__": SECRET_WORDS | words, "__module__": __name__}
-    return type("Untyped", (Untyped,), members) if words else Untyped
+    words = frozenset(word for key in secret_keys if (word := folded(key)))
+    return _with_words(words) if words else Untyped
+
+
+@functools.lru_cache(maxsize=64)
+def _with_words(words: frozenset[str]) -> type[Untyped]:
+    # The same class for the same words: settings of two classes have nothing in common.
+    return type("Untyped", (Untyped,), {"__secret_words__": SECRET_WORDS | words, "__module__": __name__})

@@ -25,12 +25,23 @@ class Refused(click.ClickException):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("refused")
-        self.faults = faults
+        self.faults = in_order(faults)
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002 - click's signature
         """Print the faults."""
         for fault in self.faults:
             click.echo(fault_line(fault), err=True)
+
+
+def in_order(faults: Sequence[Fault]) -> Sequence[Fault]:
+    """Return faults in the order of their places, file by file: validation names unknown keys last."""
+    sources = list(dict.fromkeys(fault.origin.source for fault in faults if fault.origin))
+
+    def place(fault: Fault) -> tuple[int, int, int]:
+        where = fault.origin
+        return (sources.index(where.source), where.line or 0, where.column or 0) if where else (len(sources), 0, 0)
+
+    return sorted(faults, key=place)
 
 
 def fault_line(fault: Fault) -> str:

@@ -78,30 +78,26 @@ def split(words: Iterable[str]) -> tuple[str | None, list[str]]:
 
 def configuration(words: Iterable[str], secrets: Sequence[str] = ()) -> HotConf[Any]:
     """Return the configuration that a TARGET and files make; untyped without a TARGET. Raises UsageError."""
-    from hotconf.conf import HotConf
-    from hotconf.errors import SchemaError
+    from hotconf.untyped import untyped
 
     target, files = split(words)
-    found = _class_of(files, secrets) if target is None else object_at(target)
     if target is not None and secrets:
         raise click.UsageError("--secret is for files without a TARGET: in a class, mark the field as Sensitive")
-    if isinstance(found, HotConf):
-        found.add_files(files)
-        return found
-    try:
-        return HotConf(found, files)
-    except SchemaError as error:
-        raise click.UsageError(str(error)) from None
+    if target is None and not files:
+        raise click.UsageError("name a TARGET (module:attr), a file, or both")
+    return _conf(untyped(secrets) if target is None else object_at(target), files)
 
 
 def schema_at(target: str) -> type[BaseModel]:
     """Return the settings class that a TARGET names, itself or by a HotConf. Raises UsageError."""
-    return configuration([target]).schema
+    return _conf(object_at(target), []).schema
 
 
 def object_at(target: str) -> Any:
     """Return the settings class or HotConf that `module:attr` names. Raises UsageError."""
-    module_name, _, attribute = target.partition(":")
+    module_name, colon, attribute = target.partition(":")
+    if not colon:
+        raise click.UsageError(f"{target} is no TARGET: write module:attr, such as app.settings:App")
     found: Any = _imported(module_name, target)
     for name in attribute.split("."):
         if not hasattr(found, name):
@@ -134,12 +130,17 @@ def quieten() -> None:
     logger.propagate = False
 
 
-def _class_of(files: Sequence[str], secrets: Sequence[str]) -> type[BaseModel]:
-    from hotconf.untyped import untyped
+def _conf(found: Any, files: Sequence[str]) -> HotConf[Any]:
+    from hotconf.conf import HotConf
+    from hotconf.errors import SchemaError
 
-    if not files:
-        raise click.UsageError("name a TARGET (module:attr), a file, or both")
-    return untyped(secrets)
+    try:
+        conf = found if isinstance(found, HotConf) else HotConf(found)
+        if files:
+            conf.add_files(files)
+    except (SchemaError, RuntimeError) as error:
+        raise click.UsageError(str(error)) from None
+    return conf
 
 
 def is_target(word: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import sys
 
@@ -49,12 +50,17 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "app.py").write_text(APP)
     logger = logging.getLogger("hotconf")
     before = list(logger.handlers), logger.propagate, logger.level
-    known = set(sys.modules)
     yield tmp_path
     logger.handlers, logger.propagate, logger.level = before
-    for name in set(sys.modules) - known:
-        if str(getattr(sys.modules[name], "__file__", "") or "").startswith(str(tmp_path)):
+    forget_modules(tmp_path)
+
+
+def forget_modules(folder):
+    """Let the next verb import what is in a folder anew, as a new process does."""
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
             del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 @pytest.fixture
@@ -63,6 +69,7 @@ def verb(folder, monkeypatch, capsys):
 
     def run_words(*words):
         monkeypatch.setattr(sys, "argv", ["hotconf", *map(str, words)])
+        forget_modules(folder)
         capsys.readouterr()
         code = run(SignalRouter())
         captured = capsys.readouterr()

@@ -1,0 +1,83 @@
+"""`hotconf show`: the effective configuration, secrets masked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+import hotconf.formats as formats
+from tests.cli.verbs import GOOD
+from tests.support import environment
+
+DOCUMENT = {
+    "message": "hi",
+    "port": 8080,
+    "database": {"url": "postgres://db", "pool_size": 10, "password": "**********"},
+}
+
+
+@pytest.fixture(autouse=True)
+def files(folder):
+    (folder / "app.toml").write_text(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("style", "read"),
+    [("toml", lambda text: formats.parse("toml", text.encode())), ("json", json.loads), ("yaml", yaml.safe_load)],
+)
+def test_each_format_shows_the_whole(verb, style, read):
+    result = verb("show", "app:conf", "--format", style)
+    assert (result.code, result.err) == (0, "")
+    assert read(result.out) == DOCUMENT
+    assert "canary" not in result.out
+
+
+def test_toml_is_the_default_and_leaves_null_out(verb, folder):
+    (folder / "any.json").write_text('{"a": null, "b": [1, null, {"c": null}], "api_key": "canary"}')
+    assert verb("show", "any.json").lines == ["b = [", "    1,", "    {},", "]", 'api_key = "**********"']
+    assert json.loads(verb("show", "any.json", "--format", "json").out)["a"] is None
+
+
+def test_origins_of_every_leaf(verb, monkeypatch):
+    monkeypatch.setenv("SHOP_PORT", "1")
+    result = verb("show", "app:conf", "--origins")
+    assert [tuple(part.strip() for part in line.split("  #")) for line in result.lines] == [
+        ('message = "hi"', "app.toml:1:1"),
+        ("port = 1", "env SHOP_PORT"),
+        ('database.url = "postgres://db"', "app.toml:4:1"),
+        ("database.pool_size = 10", "default"),
+        ('database.password = "**********"', "app.toml:5:1"),
+    ]
+    assert len({line.index("#") for line in result.lines}) == 1
+
+
+@pytest.mark.parametrize(("style", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_origins_for_programs(verb, style, read):
+    shown = read(verb("show", "app:conf", "--origins", "--format", style).out)
+    assert shown["database.url"] == {"value": "postgres://db", "origin": "app.toml:4:1"}
+
+
+def test_a_refused_configuration_shows_its_faults_and_nothing_else(verb, folder):
+    (folder / "app.toml").write_text("message = 1\n")
+    result = verb("show", "app:conf")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.splitlines() == [
+        "app.toml:1:1: message: input should be a valid string",
+        "app.toml: database: field required: no source sets it",
+    ]
+
+
+def test_a_key_can_be_masked_by_name(verb, folder):
+    (folder / "any.toml").write_text('pin = "canary"\n[deep]\n"Pin" = "canary"\nport = 1\n')
+    result = verb("show", "any.toml", "--secret", "pin")
+    assert "canary" not in result.out
+    assert "port = 1" in result.out
+
+
+def test_what_a_terminal_cannot_write_is_escaped_and_no_traceback(launch, folder):
+    (folder / "any.toml").write_text('a = "a → b"\n', encoding="utf-8")
+    process = launch("show", "any.toml", cwd=folder, env=environment(PYTHONIOENCODING="latin-1"))
+    assert process.end() == 0
+    assert process.stdout.text == 'a = "a \\u2192 b"\n'
