@@ -64,8 +64,8 @@ def test_a_refused_configuration_shows_its_faults_and_nothing_else(verb, folder)
     result = verb("show", "app:conf")
     assert (result.code, result.out) == (1, "")
     assert result.err.splitlines() == [
-        "app.toml:1:1: message: input should be a valid string",
         "app.toml: database: field required: no source sets it",
+        "app.toml:1:1: message: input should be a valid string",
     ]
 
 
