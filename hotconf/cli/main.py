@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "demo": "Start the demo service and say what to try.",
+    "serve": "Serve a configuration over HTTP.",
     "check": "Print every fault of a configuration.",
     "show": "Print the effective configuration.",
     "explain": "Say where a value comes from, and what it shadows.",

@@ -39,9 +39,12 @@ class Inputs:
     files: tuple[str, ...]
     secrets: tuple[str, ...]
 
-    def configuration(self) -> HotConf[Any]:
-        """Return the configuration that a TARGET and files make; untyped without a TARGET. Raises UsageError."""
-        return configuration((*self.words, *self.files), self.secrets)
+    def configuration(self, **options: Any) -> HotConf[Any]:
+        """Return the configuration that a TARGET and files make; untyped without a TARGET. Raises UsageError.
+
+        `options` change those of hotconf, by name.
+        """
+        return configuration((*self.words, *self.files), self.secrets, **options)
 
 
 def takes_inputs(function: Callable[..., R], *, metavar: str = "[TARGET] [FILE]...") -> Callable[..., R]:
@@ -76,8 +79,8 @@ def split(words: Iterable[str]) -> tuple[str | None, list[str]]:
     return next(iter(targets), None), [word for word in words if word not in targets]
 
 
-def configuration(words: Iterable[str], secrets: Sequence[str] = ()) -> HotConf[Any]:
-    """Return the configuration that a TARGET and files make; untyped without a TARGET. Raises UsageError."""
+def configuration(words: Iterable[str], secrets: Sequence[str] = (), **options: Any) -> HotConf[Any]:
+    """Do what `Inputs.configuration` does, for words from elsewhere."""
     from hotconf.untyped import untyped
 
     target, files = split(words)
@@ -85,12 +88,12 @@ def configuration(words: Iterable[str], secrets: Sequence[str] = ()) -> HotConf[
         raise click.UsageError("--secret is for files without a TARGET: in a class, mark the field as Sensitive")
     if target is None and not files:
         raise click.UsageError("name a TARGET (module:attr), a file, or both")
-    return _conf(untyped(secrets) if target is None else object_at(target), files)
+    return _conf(untyped(secrets) if target is None else object_at(target), files, **options)
 
 
 def schema_at(target: str) -> type[BaseModel]:
     """Return the settings class that a TARGET names, itself or by a HotConf. Raises UsageError."""
-    return _conf(object_at(target), []).schema
+    return _conf(object_at(target)).schema
 
 
 def object_at(target: str) -> Any:
@@ -110,11 +113,13 @@ def object_at(target: str) -> Any:
 
 
 def loaded(conf: HotConf[Any]) -> Snapshot[Any]:
-    """Read a configuration once and return what it holds. Raises Refused with every fault."""
+    """Read a configuration once and return what it holds. Raises Refused with every fault, and writes nothing."""
     from hotconf.errors import ConfigError
 
     quieten()
     try:
+        if not conf.loaded:
+            conf.amend(last_good=None, audit_log=None)  # neither to start from nor to write to
         conf.load()
     except ConfigError as error:
         raise Refused(error.report.faults) from None
@@ -130,15 +135,15 @@ def quieten() -> None:
     logger.propagate = False
 
 
-def _conf(found: Any, files: Sequence[str]) -> HotConf[Any]:
+def _conf(found: Any, files: Sequence[str] = (), **options: Any) -> HotConf[Any]:
     from hotconf.conf import HotConf
     from hotconf.errors import SchemaError
 
     try:
         conf = found if isinstance(found, HotConf) else HotConf(found)
-        if files:
-            conf.add_files(files)
-    except (SchemaError, RuntimeError) as error:
+        if files or options:
+            conf.amend(files, **options)
+    except (SchemaError, RuntimeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     return conf
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from hotconf.cli.demo import COPY, SAMPLE, PidFile, _default_config
+from hotconf.cli.demo import COPY, SAMPLE, _default_config
+from hotconf.cli.process import PidFile
 from hotconf.service import Service
 from hotconf.web.demo import demo_conf, demo_server
 from hotconf.web.safety import Safety

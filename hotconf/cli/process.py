@@ -1,0 +1,175 @@
+"""What the verbs that serve share: where they listen, who may ask, how they log and end, and their pid file."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import functools
+import json
+import logging
+import math
+import os
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hotconf.conf import HotConf
+    from hotconf.service import Service
+    from hotconf.signals import SignalRouter
+    from hotconf.web.safety import Safety
+
+R = TypeVar("R")
+
+PATH = click.Path(path_type=Path)
+
+
+def seconds(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    """Refuse what is no number of seconds: a callback of options."""
+    if not 0 <= value < math.inf:
+        raise click.BadParameter("must be a finite number of seconds, not below 0")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How to serve, as the command line says it. Times in seconds."""
+
+    host: str
+    port: int
+    token_file: Path | None
+    allow_host: tuple[str, ...]
+    grace_period: float
+    shutdown_delay: float
+    pid_file: Path | None
+    unix_socket: Path | None = None
+    log_format: str = "text"
+
+    def safety(self) -> Safety:
+        """Return who may ask. Raises UsageError for a token that cannot be read, or an address that needs one."""
+        from hotconf.web.safety import Safety
+
+        try:
+            safety = Safety.read(token_file=self.token_file, hosts=self.allow_host)
+            if self.unix_socket is None:
+                safety.check_bind(self.host)
+        except (OSError, ValueError) as error:
+            raise click.UsageError(str(error)) from None
+        return safety
+
+    def service(self, conf: HotConf[Any], router: SignalRouter) -> Service:
+        """Return the service that a configuration runs in."""
+        from hotconf.service import Service
+
+        return Service(conf, grace_period=self.grace_period, shutdown_delay=self.shutdown_delay, router=router)
+
+
+_OPTIONS = {
+    "host": click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    "port": click.option(
+        "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 lets the kernel choose."
+    ),
+    "unix_socket": click.option("--unix-socket", type=PATH, help="Listen on this socket file, and on no port."),
+    "token_file": click.option("--token-file", type=PATH, help="File with the bearer token that clients must send."),
+    "allow_host": click.option(
+        "--allow-host", multiple=True, help="A further Host name that clients may use. May be repeated."
+    ),
+    "grace_period": click.option(
+        "--grace-period", default=25.0, callback=seconds, show_default=True, help="Seconds for work in flight."
+    ),
+    "shutdown_delay": click.option(
+        "--shutdown-delay", default=0.0, callback=seconds, show_default=True, help="Seconds to go on accepting."
+    ),
+    "pid_file": click.option("--pid-file", type=PATH, help="Keep the process id in this file while running."),
+    "log_format": click.option(
+        "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the log."
+    ),
+}
+
+
+def serves(*left_out: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Give a verb the options of serving, as a Serving, its last positional argument; `left_out` by their names."""
+    names = [field.name for field in fields(Serving) if field.name not in left_out]
+
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+        @functools.wraps(function)
+        def verb(*args: Any, **options: Any) -> R:
+            serving = Serving(**{name: options.pop(name) for name in names})
+            return function(*args, serving, **options)
+
+        chosen = [option for name, option in _OPTIONS.items() if name in names]
+        return functools.reduce(lambda verb, option: option(verb), reversed(chosen), verb)
+
+    return decorate
+
+
+class PidFile:
+    """The process id in a file, from the moment everything before it has started. Keeps the Server protocol.
+
+    Read by an operator's `kill -HUP $(cat FILE)`, so that it must not outlive the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = f"pid file {path}"
+        self._path = path
+        self._text = f"{os.getpid()}\n"
+
+    async def start(self) -> None:
+        """Write it. Raises OSError, its `strerror` naming the file."""
+        try:
+            self._path.write_text(self._text, encoding="utf-8")
+        except OSError as error:
+            raise OSError(error.errno, f"cannot write {self._path}: {error.strerror}") from error
+
+    def begin_drain(self) -> None:
+        """Stay: the process is still there."""
+
+    async def drain(self, *, deadline: float) -> tuple[str, ...]:  # noqa: ARG002 - the protocol's signature
+        """Stay."""
+        return ()
+
+    async def stop(self) -> None:
+        """Remove it, unless a successor has written its own."""
+        with contextlib.suppress(OSError):
+            if self._path.read_text(encoding="utf-8") == self._text:
+                self._path.unlink()
+
+
+class JsonLines(logging.Formatter):
+    """A line of JSON for each record; `hotconf` holds the report that a line is about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        entry: dict[str, Any] = {
+            "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if report := getattr(record, "hotconf", None):
+            entry["hotconf"] = report
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def log_to_stderr(style: str = "text") -> None:
+    """Send hotconf's log to stderr, as text or as lines of JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+    handler.setFormatter(JsonLines() if style == "json" else text)
+    logger = logging.getLogger("hotconf")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def say(text: str) -> None:
+    """Print at once. Nobody may read it: a closed terminal or pipe is no reason to stop serving."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)

@@ -1,0 +1,48 @@
+"""The configuration server: every endpoint of the configuration service, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from hotconf.web.app import config_routes
+from hotconf.web.pin import pin_snapshot
+from hotconf.web.problem import problems
+from hotconf.web.server import Server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hotconf.conf import HotConf
+    from hotconf.service import Service
+    from hotconf.web.safety import Safety
+
+_FRONT_PAGES = ("/dashboard", "/config")
+"""Where `/` leads: to the first of these that there is."""
+
+
+def config_server(
+    service: Service,
+    conf: HotConf[Any],
+    *,
+    safety: Safety,
+    host: str,
+    port: int,
+    unix_socket: Path | None = None,
+    heartbeat: float = 15.0,
+    max_watchers: int = 10_000,
+) -> Server:
+    """Add a server of a configuration to a service, and return it."""
+    app = web.Application(middlewares=[problems, safety.middleware(), pin_snapshot(conf)])
+    app.add_routes(config_routes(conf, state=lambda: service.state, heartbeat=heartbeat, max_watchers=max_watchers))
+    app.router.add_get("/", _front)
+    server = Server(app, host=host, port=port, unix_socket=unix_socket)
+    service.add(server)
+    return server
+
+
+async def _front(request: web.Request) -> web.StreamResponse:
+    known = {resource.canonical for resource in request.app.router.resources()}
+    page = next(page for page in _FRONT_PAGES if page in known)
+    return web.Response(status=302, headers={"Location": page.removeprefix("/")})
