@@ -28,7 +28,8 @@ from hotconf.merge import merge
 from hotconf.placeholder import Node, candidates, described, resolved
 from hotconf.redact import document
 from hotconf.report import Fault
-from hotconf.schema import below, children, fields, holds_secret, is_list, opened
+from hotconf.schema import below, fields, holds_secret, opened
+from hotconf.tree import children, is_list
 from hotconf.validate import Invalid, validate
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from hotconf.keypath import KeyPath
-    from hotconf.schema import Field, Shape
+    from hotconf.schema import Field
+    from hotconf.shape import Shape
 
 _ABSENT: Any = object()
 _WIDTH = 100

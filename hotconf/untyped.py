@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from hotconf.schema import folded
+from hotconf.shape import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
