@@ -34,7 +34,8 @@ import hotconf.formats as formats
 from hotconf.conf import HotConf
 from hotconf.diff import differences
 from hotconf.sample import sample
-from hotconf.schema import RestartRequired, Section, Sensitive, Settings
+from hotconf.schema import Section, Settings
+from hotconf.shape import RestartRequired, Sensitive
 
 CANARY = "canary-secret"
 
