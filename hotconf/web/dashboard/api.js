@@ -34,6 +34,11 @@ export class Refused extends Error {
   }
 }
 
+/** No answer at all. */
+export class Unreachable extends Error {
+  constructor() { super("The server cannot be reached."); }
+}
+
 /** A number whose text would not survive being read as one: a large integer, `1.0`. */
 export class Exact {
   constructor(text) { this.text = text; }
@@ -73,7 +78,9 @@ async function ask(path, { method = "GET", body, type, signal = AbortSignal.time
   const headers = new Headers();
   if (token) headers.set("Authorization", `Bearer ${token}`);
   if (type) headers.set("Content-Type", type);
-  const response = await fetch(path, { method, body, headers, signal, cache: "no-store" });
+  const response = await fetch(path, { method, body, headers, signal, cache: "no-store" }).catch(() => {
+    throw new Unreachable();
+  });
   setClock(response);
   if (response.ok) return response;
   throw new Refused(response.status, await response.json().catch(() => ({})));

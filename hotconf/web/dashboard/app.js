@@ -42,7 +42,7 @@ async function follow(connected) {
   try {
     const stream = await events(life.signal);
     let end = null;
-    wakeOn(stream).catch((error) => error).then((reason) => { end = reason; wake(); });
+    wakeOn(stream).catch(() => new Error("The connection broke.")).then((reason) => { end = reason; wake(); });
     seen = "";
     while (!end) {
       await look();
@@ -114,18 +114,13 @@ function setReachable(reachable) {
 
 async function retry(error, delay) {
   unreached("unreachable");
-  setText(byId("lost"), lostText(error));
+  setText(byId("lost"), error instanceof Refused ? `The server refuses: ${error.message}` : error.message);
   byId("connection").hidden = false;
   const until = Date.now() + delay * (1 + Math.random() / 4); // not in step with the other pages of a restarted server
   for (let left = until - Date.now(); left > 0; left = until - Date.now()) {
     setText(byId("retry"), `${lastSeen()}Next try in ${Math.ceil(left / 1000)} s.`);
     if (await pause(Math.min(left, 1000))) return;
   }
-}
-
-function lostText(error) {
-  if (error instanceof Refused) return `The server refuses: ${error.message}`;
-  return error instanceof TypeError || error instanceof DOMException ? "The server cannot be reached." : error.message;
 }
 
 function lastSeen() {
@@ -166,7 +161,7 @@ async function act(name, ask) {
 }
 
 function refusal(error) {
-  if (!(error instanceof Refused)) return [element("p", {}, "The server cannot be reached; whether it acted is not known.")];
+  if (!(error instanceof Refused)) return [element("p", {}, `${error.message} Whether it acted is not known.`)];
   const { faults = [], report } = error.document;
   if (report) return verdict({ ...report, faults });
   return [element("p", {}, error.message)];
