@@ -24,10 +24,11 @@ from hotconf.web.problem import Problem
 from hotconf.web.server import draining_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from hotconf.conf import HotConf
     from hotconf.keypath import KeyPath
+    from hotconf.report import Report
     from hotconf.snapshot import Snapshot
 
 LOOK = 1.0
@@ -40,6 +41,7 @@ _BACKLOG = 64 * 1024  # bytes that may wait for a slow reader before it gets onl
 class _Stream:
     transport: asyncio.Transport
     gone: asyncio.Event
+    reports: bool = False
     lags: bool = False
 
     def send(self, frame: bytes) -> None:
@@ -78,6 +80,7 @@ class Feed:
         self._parked: set[_Parked] = set()
         self._tending: asyncio.Task[None] | None = None
         conf.on_change(self._changed)
+        conf.observe(self)
 
     @property
     def watchers(self) -> dict[str, int]:
@@ -103,7 +106,10 @@ class Feed:
                 self._parked.discard(parked)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Answer with server-sent events until the client leaves or the server drains."""
+        """Answer with server-sent events until the client leaves or the server drains.
+
+        With `?reports=1` there is one for every reload too, whatever came of it; a slow reader misses some.
+        """
         dotted = request.query.get("path", "")
         path = self._resolve(dotted)
         release_snapshot(request)  # a stream may live for days
@@ -121,7 +127,7 @@ class Feed:
         transport = request.transport
         if not isinstance(transport, asyncio.Transport):
             return
-        stream = _Stream(transport, asyncio.Event())
+        stream = _Stream(transport, asyncio.Event(), reports=request.query.get("reports") == "1")
         snapshot = self._conf.snapshot
         await response.write(self._greeting(request, snapshot, dotted, path))
         current = self._conf.snapshot
@@ -177,10 +183,27 @@ class Feed:
     # Changes
 
     def _changed(self, _change: object) -> None:
+        self._call(self._wake)
+
+    def reload_began(self, triggers: Sequence[str]) -> None:
+        """Nobody is told before something has come of it."""
+
+    def reload_ended(self, report: Report) -> None:
+        """Tell the streams that asked for reports."""
+        self._call(self._report, report)
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
         # The engine may have a loop of its own.
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has closed: nobody waits in it any more
-                self._loop.call_soon_threadsafe(self._wake)
+                self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _report(self, report: Report) -> None:
+        streams = [stream for group in self._groups.values() for stream in group.streams if stream.reports]
+        if streams:
+            frame = _chunk(f"event: report\ndata: {json.dumps(report.as_dict())}\n\n".encode())
+            for stream in streams:
+                stream.send(frame)
 
     def _wake(self) -> None:
         for parked in self._parked:

@@ -70,7 +70,7 @@ export async function post(path, body) {
 
 /** Open the event stream; not as an EventSource, which cannot send a token. Returns an async iterator of event names. */
 export async function events(signal) {
-  const response = await ask("events", { signal });
+  const response = await ask("events?reports=1", { signal });
   return namesOf(response.body.pipeThrough(new TextDecoderStream()).getReader());
 }
 

@@ -7,7 +7,7 @@ import { clock, now, span } from "./time.js";
 import { Tree } from "./tree.js";
 import { leavesOf, valueOf, valueText } from "./values.js";
 
-const LOOK_EVERY = 500; // milliseconds: rejected reloads, leases and stale sources are no events of the stream
+const LOOK_EVERY = 2_000; // milliseconds: leases and stale sources are no events of the stream
 const LOOK_WHEN_HIDDEN = 15_000;
 const FIRST_RETRY = 500;
 const LAST_RETRY = 15_000;
