@@ -71,7 +71,12 @@ function notes(report) {
 
 function faultList(faults) {
   if (!faults?.length) return "";
-  return element("ul", { class: "faults" }, faults.map((fault) => element("li", {}, element("code", {}, fault.text))));
+  return element("ul", { class: "faults" }, faults.map((fault) => element("li", {}, faultLine(fault))));
+}
+
+function faultLine({ text, origin }) {
+  if (!origin || !text.startsWith(origin)) return element("code", {}, text);
+  return element("code", {}, element("strong", {}, origin), text.slice(origin.length));
 }
 
 const tag = (word, tone = TONES[word] ?? "warn") => element("span", { class: `tag ${tone}` }, String(word));
