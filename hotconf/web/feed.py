@@ -41,8 +41,8 @@ _BACKLOG = 64 * 1024  # bytes that may wait for a slow reader before it gets onl
 class _Stream:
     transport: asyncio.Transport
     gone: asyncio.Event
-    reports: bool = False
     lags: bool = False
+    reports: bool = False
 
     def send(self, frame: bytes) -> None:
         if self.transport.get_write_buffer_size() > _BACKLOG:
@@ -127,8 +127,9 @@ class Feed:
         transport = request.transport
         if not isinstance(transport, asyncio.Transport):
             return
-        stream = _Stream(transport, asyncio.Event(), reports=request.query.get("reports") == "1")
+        stream = _Stream(transport, asyncio.Event())
         snapshot = self._conf.snapshot
+        stream.reports = request.query.get("reports") == "1"
         await response.write(self._greeting(request, snapshot, dotted, path))
         current = self._conf.snapshot
         group = self._groups.setdefault(dotted, _Group(dotted, path, current.changed_in(path)))

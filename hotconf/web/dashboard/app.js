@@ -16,6 +16,7 @@ const tree = new Tree(byId("tree"), { count: byId("count"), filter: byId("filter
 let wake = () => {};
 let seen = ""; // what the panels below the status show
 let latest = null; // the time of the last look that succeeded
+let asked = null; // the generation that the open question is about
 
 // Connection
 
@@ -168,13 +169,14 @@ function refusal(error) {
 }
 
 function answer(children, tone = "") {
-  byId("answer-text").replaceChildren(...children.filter(Boolean));
   byId("answer").className = `notice ${tone}`;
-  byId("answer").hidden = false;
+  byId("answer").hidden = false; // first: what changes while it is hidden is not read out
+  byId("answer-text").replaceChildren(...children.filter(Boolean));
 }
 
 async function rollBack(entry) {
   const number = entry.generation;
+  asked = number;
   setText(byId("confirm-title"), `Roll back to generation ${number}?`);
   setText(byId("confirm-text"), "…");
   byId("confirm").showModal();
@@ -182,7 +184,8 @@ async function rollBack(entry) {
     byId("confirm").close();
     act(`Roll back to generation ${number}`, () => post("rollback", { generation: number }));
   };
-  byId("confirm-text").replaceChildren(...(await consequences(number)));
+  const text = await consequences(number);
+  if (number === asked) byId("confirm-text").replaceChildren(...text);
 }
 
 async function consequences(number) {

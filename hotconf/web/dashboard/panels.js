@@ -123,7 +123,7 @@ function showSources({ sources }) {
   const rows = sources.map((source) => [
     element("code", {}, source.name),
     `${source.kind}${source.required ? "" : ", optional"}`,
-    element("span", { class: source.state === "fresh" ? "" : "bad" }, source.state, source.error ? `: ${source.error}` : ""),
+    element("span", { class: source.state === "fresh" ? null : "bad" }, source.state, source.error ? `: ${source.error}` : ""),
     source.protection ?? "none",
   ]);
   byId("sources-list").replaceChildren(table(["Name", "Kind", "State", "Protection"], rows));
