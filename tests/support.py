@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,11 +17,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 20.0
 """Seconds after which what should take milliseconds has failed, on a machine that others use too."""
 
 HOTCONF = (sys.executable, "-m", "hotconf")
+
+
+def require_tool(name):
+    """The path of a program that the machine may lack. Then the test is skipped or, where all must run, fails."""
+    path = shutil.which(name)
+    if path is None and os.environ.get("HOTCONF_REQUIRE_TOOLS") == "1":
+        pytest.fail(f"{name} is not installed, and here every test must run")
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
 
 
 def wait_until(condition, timeout=PATIENCE, what="the condition"):

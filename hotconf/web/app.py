@@ -13,6 +13,7 @@ from aiohttp import web
 import hotconf.keypath as keypath
 from hotconf.explain import part
 from hotconf.redact import shown
+from hotconf.web.dashboard import dashboard_routes
 from hotconf.web.feed import Feed
 from hotconf.web.pin import GENERATION, release_snapshot
 from hotconf.web.problem import Problem, problems
@@ -63,6 +64,7 @@ def config_routes(
         web.get("/status", service.status),
         web.get("/healthz", service.healthz),
         web.get("/readyz", service.readyz),
+        *dashboard_routes(),
     ]
 
 

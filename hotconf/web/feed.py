@@ -24,10 +24,11 @@ from hotconf.web.problem import Problem
 from hotconf.web.server import draining_of, limit_goodbye
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from hotconf.conf import HotConf
     from hotconf.keypath import KeyPath
+    from hotconf.report import Report
     from hotconf.snapshot import Snapshot
 
 LOOK = 1.0
@@ -53,6 +54,7 @@ class _Stream:
     chunked: bool
     gone: asyncio.Event
     lags: bool = False
+    reports: bool = False
 
     def send(self, frame: _Frame) -> None:
         if self.transport.is_closing():
@@ -101,6 +103,7 @@ class Feed:
         self._admissions = 0
         self._tending: asyncio.Task[None] | None = None
         conf.on_change(self._changed)
+        conf.observe(self)
 
     @property
     def watchers(self) -> dict[str, int]:
@@ -128,7 +131,8 @@ class Feed:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Answer with server-sent events until the client leaves or the server drains.
 
-        A client that reads too slowly misses events; then it gets the newest state, which says so: `"gap": true`.
+        A client that reads too slowly misses events; then it gets the newest state, which says so: `"gap": true`. With
+        `?reports=1` there is an event for every reload too, whatever came of it.
         """
         dotted = request.query.get("path", "")
         path = self._resolve(dotted)
@@ -152,6 +156,7 @@ class Feed:
         await response.write(b"retry: %d\n\n" % retry)
         # Nothing is awaited from here until it is one of its group, or a change in between would pass it by.
         snapshot = self._conf.snapshot
+        stream.reports = request.query.get("reports") == "1"
         stream.send(_Frame.of(self._greeting(request, snapshot, dotted, path)))
         group = self._groups.setdefault(dotted, _Group(dotted, path, snapshot.changed_in(path)))
         group.streams.add(stream)
@@ -203,10 +208,27 @@ class Feed:
     # Changes
 
     def _changed(self, _change: object) -> None:
+        self._call(self._wake)
+
+    def reload_began(self, triggers: Sequence[str]) -> None:
+        """Nobody is told before something has come of it."""
+
+    def reload_ended(self, report: Report) -> None:
+        """Tell the streams that asked for reports."""
+        self._call(self._report, report)
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
         # The engine may have a loop of its own.
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has closed: nobody waits in it any more
-                self._loop.call_soon_threadsafe(self._wake)
+                self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _report(self, report: Report) -> None:
+        streams = [stream for group in self._groups.values() for stream in group.streams if stream.reports]
+        if streams:
+            frame = _Frame.of(f"event: report\ndata: {json.dumps(report.as_dict())}\n\n".encode())
+            for stream in streams:
+                stream.send(frame)
 
     def _wake(self) -> None:
         for parked in self._parked:

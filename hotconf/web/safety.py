@@ -57,8 +57,9 @@ class Safety:
                 if not is_ours(request.headers.get("Host", "")) and not _peer_is_socket_file(request):
                     advice = "call it by a loopback name, or allow this one with --allow-host"
                     raise Problem(HTTPStatus.FORBIDDEN, f"the Host of this request is not ours: {advice}")
-                self._check_origin(request)
-                self._check_token(request)
+                if not getattr(request.match_info.handler, "holds_no_data", False):
+                    self._check_origin(request)
+                    self._check_token(request)
             return await handler(request)
 
         return check
@@ -84,6 +85,15 @@ class Safety:
         if scheme.lower() != "bearer" or not same:
             headers = {"WWW-Authenticate": "Bearer"}
             raise Problem(HTTPStatus.UNAUTHORIZED, "send the token as `Authorization: Bearer …`", headers=headers)
+
+
+def holds_no_data(handler: Handler) -> Handler:
+    """Mark a handler whose answer is the same for everybody: a page, which links lead to, and its files.
+
+    Such a handler answers without a token, which a browser cannot send when it opens a page. The Host is still checked.
+    """
+    handler.holds_no_data = True  # type: ignore[attr-defined]
+    return handler
 
 
 def is_loopback(host: str) -> bool:

@@ -123,6 +123,19 @@ async def test_a_token_from_the_future_is_foreign(site):
         assert answer.status == 200
 
 
+async def test_I9_a_stream_tells_of_every_reload_where_it_is_asked_to(site):
+    async with site.get("/events?reports=1") as asked, site.get("/events") as plain:
+        told, silent = events(asked), events(plain)
+        assert [(await anext(told))[1], (await anext(silent))[1]] == ["config", "config"]
+        site.memory.set({"message": ["no text"]})
+        report = await site.conf.reload()
+        assert report.outcome == "rejected"
+        assert await anext(told) == (None, "report", report.as_dict())
+        await site.change(message="two")
+        assert {(await anext(told))[1] for _ in range(2)} == {"config", "report"}
+        assert (await anext(silent))[2]["value"]["message"] == "two", "nothing came before"
+
+
 async def test_a_drain_answers_who_is_parked_and_ends_streams_cleanly(site):
     tag = await site.tag()
     waiting = asyncio.ensure_future(site.get("/config?wait=60", headers={"If-None-Match": tag}).__aenter__())

@@ -1,0 +1,223 @@
+// The page: one connection, one look at a time, and the actions.
+
+import { Refused, events, get, getExact, getOptional, hasToken, post, setToken } from "./api.js";
+import { byId, element, setText } from "./dom.js";
+import { headline, showHistory, showReloads, showState, showStatus, verdict } from "./panels.js";
+import { clock, now, span } from "./time.js";
+import { Tree } from "./tree.js";
+import { leavesOf, valueOf, valueText } from "./values.js";
+
+const LOOK_EVERY = 2_000; // milliseconds: leases and stale sources are no events of the stream
+const LOOK_WHEN_HIDDEN = 15_000;
+const FIRST_RETRY = 500;
+const LAST_RETRY = 15_000;
+
+const tree = new Tree(byId("tree"), { count: byId("count"), filter: byId("filter") });
+let wake = () => {};
+let seen = ""; // what the panels below the status show
+let latest = null; // the time of the last look that succeeded
+let asked = null; // the generation that the open question is about
+
+// Connection
+
+async function live() {
+  let delay = FIRST_RETRY;
+  for (;;) {
+    try {
+      await follow(() => { delay = FIRST_RETRY; });
+    } catch (error) {
+      if (error.status === 401) {
+        await askForToken();
+        delay = FIRST_RETRY;
+      } else {
+        await retry(error, delay);
+        delay = Math.min(delay * 2, LAST_RETRY);
+      }
+    }
+  }
+}
+
+/** Look whenever the stream says that something changed, and now and then. Raises when the connection is lost. */
+async function follow(connected) {
+  const life = new AbortController();
+  try {
+    const stream = await events(life.signal);
+    let end = null;
+    wakeOn(stream).catch(() => new Error("The connection broke.")).then((reason) => { end = reason; wake(); });
+    seen = "";
+    while (!end) {
+      await look();
+      connected();
+      await pause(document.hidden ? LOOK_WHEN_HIDDEN : LOOK_EVERY);
+    }
+    throw end;
+  } finally {
+    life.abort();
+  }
+}
+
+/** Wake whoever pauses, at every event. Returns why the stream ended. */
+async function wakeOn(stream) {
+  let last = "";
+  for await (const name of stream) {
+    last = name;
+    wake();
+  }
+  return new Error(last === "shutdown" ? "The server is shutting down." : "The server closed the connection.");
+}
+
+/** Wait for some milliseconds, or until something calls `wake`: then it is true. */
+function pause(milliseconds) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds, false);
+    wake = () => { clearTimeout(timer); resolve(true); };
+  });
+}
+
+async function look() {
+  const status = await get("status");
+  const { generation, digest, last_reload: report } = status;
+  const key = JSON.stringify([generation, digest, report?.id, report?.started_at]);
+  if (key !== seen) await lookCloser();
+  seen = key;
+  latest = now();
+  showStatus(status);
+  reached(status);
+}
+
+async function lookCloser() {
+  const [values, history, reloads] = await Promise.all([
+    getOptional("explain", getExact), getOptional("history"), getOptional("reloads"),
+  ]);
+  tree.show(values, { compare: latest !== null });
+  showHistory(history, { rollBack });
+  showReloads(reloads);
+}
+
+function reached(status) {
+  document.title = `${headline(status)} - hotconf ${place}`;
+  byId("connection").hidden = true;
+  byId("token-form").hidden = true;
+  setReachable(true);
+}
+
+function unreached(state) {
+  document.title = `${state} - hotconf ${place}`;
+  showState(state);
+  setReachable(false);
+}
+
+function setReachable(reachable) {
+  document.body.classList.toggle("stale", !reachable);
+  byId("forget").hidden = !hasToken();
+  for (const button of document.querySelectorAll("#reload, #dry-run, .act")) button.disabled = !reachable;
+}
+
+async function retry(error, delay) {
+  unreached("unreachable");
+  setText(byId("lost"), error instanceof Refused ? `The server refuses: ${error.message}` : error.message);
+  byId("connection").hidden = false;
+  const until = Date.now() + delay * (1 + Math.random() / 4); // not in step with the other pages of a restarted server
+  for (let left = until - Date.now(); left > 0; left = until - Date.now()) {
+    setText(byId("retry"), `${lastSeen()}Next try in ${Math.ceil(left / 1000)} s.`);
+    if (await pause(Math.min(left, 1000))) return;
+  }
+}
+
+function lastSeen() {
+  if (!latest) return "";
+  return `Below is how it stood ${span((now() - latest) / 1000)} ago, at ${clock(new Date(latest))}. `;
+}
+
+/** Ask for the token, until there is one to try. */
+function askForToken() {
+  const form = byId("token-form");
+  setText(byId("token-label"), hasToken() ? "The token was refused. Token:" : "This server asks for its token:");
+  setToken(null);
+  unreached("token needed");
+  byId("connection").hidden = true;
+  form.hidden = false;
+  byId("token").focus();
+  return new Promise((resolve) => {
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      setToken(byId("token").value.trim());
+      byId("token").value = "";
+      resolve();
+    };
+  });
+}
+
+// Actions
+
+async function act(name, ask) {
+  answer([element("p", {}, `${name} …`)]);
+  try {
+    const report = await ask();
+    answer([element("h2", {}, name), ...verdict(report)]);
+  } catch (error) {
+    answer([element("h2", {}, name), ...refusal(error)], "bad");
+  }
+  wake();
+}
+
+function refusal(error) {
+  if (!(error instanceof Refused)) return [element("p", {}, `${error.message} Whether it acted is not known.`)];
+  const { faults = [], report } = error.document;
+  if (report) return verdict({ ...report, faults });
+  return [element("p", {}, error.message)];
+}
+
+function answer(children, tone = "") {
+  byId("answer").className = `notice ${tone}`;
+  byId("answer").hidden = false; // first: what changes while it is hidden is not read out
+  byId("answer-text").replaceChildren(...children.filter(Boolean));
+}
+
+async function rollBack(entry) {
+  const number = entry.generation;
+  asked = number;
+  setText(byId("confirm-title"), `Roll back to generation ${number}?`);
+  setText(byId("confirm-text"), "…");
+  byId("confirm").showModal();
+  byId("confirm-yes").onclick = () => {
+    byId("confirm").close();
+    act(`Roll back to generation ${number}`, () => post("rollback", { generation: number }));
+  };
+  const text = await consequences(number);
+  if (number === asked) byId("confirm-text").replaceChildren(...text);
+}
+
+async function consequences(number) {
+  const lasting = element("p", {}, "It becomes a new generation, and holds until the content of the sources changes.");
+  const generation = await getOptional(`history/${number}`, getExact).catch(() => ({}));
+  if (generation.config === undefined) return [lasting];
+  const lines = differences(tree.leaves, leavesOf(generation.config));
+  const list = element("ul", { class: "faults" }, lines);
+  return [lines.length ? list : element("p", {}, "No value that can be shown differs from the running ones."), lasting];
+}
+
+function differences(running, wanted) {
+  const paths = new Set([...running.keys(), ...wanted.keys()]);
+  const found = [];
+  for (const path of paths) {
+    const [is, would] = [running.get(path)?.value, wanted.get(path)];
+    if (valueText(is) !== valueText(would)) {
+      found.push(element("li", {}, element("code", {}, path), ": ", valueOf(is), " becomes ", valueOf(would)));
+    }
+  }
+  return found;
+}
+
+// Wiring
+
+const place = location.host + location.pathname.replace(/\/dashboard$/, "");
+setText(byId("place"), place);
+byId("reload").addEventListener("click", () => act("Reload", () => post("reload")));
+byId("dry-run").addEventListener("click", () => act("Dry run", () => post("reload?dry_run=1")));
+byId("dismiss").addEventListener("click", () => { byId("answer").hidden = true; });
+byId("confirm-no").addEventListener("click", () => byId("confirm").close());
+byId("forget").addEventListener("click", () => { setToken(null); location.reload(); });
+byId("try-now").addEventListener("click", () => wake());
+document.addEventListener("visibilitychange", () => wake());
+live();
