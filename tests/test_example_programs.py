@@ -112,6 +112,16 @@ def test_threaded_worker(run):
     assert sorted(done) == list(range(1, len(done) + 1))  # each once, and those in hand were finished
 
 
+def test_two_phase_pool(run):
+    example = run("two_phase_pool")
+    assert example.end() == 0, example.stderr.text
+    seen = {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", example.stdout.text)}
+    assert (seen["applied"], seen["rejected"]) == (24, 6)
+    assert seen["opened"] == seen["closed"] == 25
+    assert seen["right"] > 100
+    assert "wrong" not in seen
+
+
 def test_logging_levels(run):
     example = run("logging_levels")
     example.stderr.find("^INFO shop.orders: an order$")
