@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import hotconf.testing
-from hotconf import HotConf, Service
+from hotconf import HotConf, Options, Service
 from hotconf.jobs import Job
 from hotconf.testing import FakeSource, ManualClock
 from tests.heart import QUIET, App
@@ -153,6 +153,44 @@ def test_a_prepare_that_takes_too_long_is_cut_at_its_limit(clock):
             return reload.result()
 
     assert "not ready within 10 s" in str(clock.run(main()).faults[0])
+
+
+def test_a_resource_that_is_still_held_is_closed_after_its_time(clock):
+    closed = []
+
+    async def main():
+        source = FakeSource()
+        conf = HotConf(App, sources=[source], options=Options(watch=False, retire_after=600))
+
+        @conf.resource("message")
+        @contextlib.contextmanager
+        def greeting(candidate):
+            yield candidate.settings.message
+            closed.append(candidate.settings.message)
+
+        async with conf.running(signals=()):
+            with conf.pin():
+                source.set({"message": "two"})
+                await conf.reload()
+                await clock.advance(599)
+                assert closed == []
+                await clock.advance(1)
+                assert closed == ["hello"]
+
+    clock.run(main())
+
+
+def test_a_patch_that_nobody_confirms_is_taken_back_in_time(clock, tmp_path):
+    async def main():
+        options = Options(watch=False, overlay=tmp_path / "overlay.toml")
+        async with HotConf(App, sources=[FakeSource()], options=options).running(signals=()) as conf:
+            await conf.patch({"message": "risky"}, confirm=60)
+            await clock.advance(59)
+            assert conf.current.message == "risky"
+            await clock.advance(1)
+            assert conf.current.message == "hello"
+
+    clock.run(main())
 
 
 def test_the_kit_names_what_it_has():
