@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -28,6 +28,17 @@ def live() -> Iterator[Callable[[HotConf[S]], HotConf[S]]]:
             return until_the_end.enter_context(conf.running(signals=()))
 
         yield live
+
+
+@pytest.fixture
+def override() -> Iterator[Callable[..., None]]:
+    """Return a function that replaces values of a configuration until the test ends: `override(conf, port=1)`."""
+    with contextlib.ExitStack() as until_the_end:
+
+        def override(conf: HotConf[Any], /, **values: Any) -> None:
+            until_the_end.enter_context(conf.override(**values))
+
+        yield override
 
 
 @pytest.fixture

@@ -32,6 +32,18 @@ def test_not_live_any_more():
     assert not any(thread.name == "hotconf-engine" for thread in threading.enumerate())
 
 
+def test_override(override, live):
+    live(conf)
+    override(conf, message="three")
+    assert conf.current.message == "three"
+    override(conf, message="four")
+    assert conf.current.message == "four"
+
+
+def test_nothing_is_overridden_any_more():
+    assert conf.current.message == "two"
+
+
 def test_clock(manual_clock):
     async def main():
         sleeping = asyncio.create_task(asyncio.sleep(60))
@@ -50,7 +62,7 @@ def test_the_fixtures_last_as_long_as_their_test(tmp_path):
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=50
     )
     assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    assert "5 passed" in done.stdout
 
 
 def test_the_kit_alone_needs_no_pytest():
