@@ -22,10 +22,10 @@ log = logging.getLogger("hotconf")
 class Job:
     """A function that runs every `interval` seconds, first after one interval, never twice at once.
 
-    Times are monotonic. A run that takes longer than the interval makes the job skip the turns it missed. A sync
-    function runs in a thread, so that it may block. What a run raises is logged and ends only that run. `jitter` puts
-    each run off by up to so many seconds. `runs` counts those that ended, whatever came of them; `started` is when the
-    one under way began, None between two.
+    Turns go by the event loop's clock. A run that takes longer than the interval makes the job skip the turns it
+    missed. A sync function runs in a thread, so that it may block. What a run raises is logged and ends only that run.
+    `jitter` puts each run off by up to so many seconds. `runs` counts those that ended, whatever came of them;
+    `started` (monotonic) is when the one under way began, None between two.
     """
 
     function: Callable[[], Any]
@@ -45,16 +45,17 @@ class Job:
 
     async def run(self) -> None:
         """Run until stopped, and until the last run has finished."""
-        origin = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        origin = clock()
         turn = 1
         while not await self._stopped_before(origin + turn * self.interval + random.uniform(0, self.jitter)):  # noqa: S311
             await self._run_once()
-            turn = max(turn, math.floor((time.monotonic() - origin) / self.interval)) + 1
+            turn = max(turn, math.floor((clock() - origin) / self.interval)) + 1
         log.info("job %s: no further run, %d finished", self.name, self.runs)
 
     async def _stopped_before(self, moment: float) -> bool:
         try:
-            async with asyncio.timeout(moment - time.monotonic()):
+            async with asyncio.timeout_at(moment):
                 await self._stopping.wait()
         except TimeoutError:
             return self._stopping.is_set()

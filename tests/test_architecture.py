@@ -41,6 +41,7 @@ FENCED_MODULES = {
     "yaml": {"formats.yaml"},
     "prometheus_client": {"metrics"},
     "click": {"cli"},
+    "pytest": {"testing.conformance", "testing.fixtures"},
 }
 FENCED_NAMES = {
     "signal.signal": {"signals"},

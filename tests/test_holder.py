@@ -399,6 +399,19 @@ async def test_a_lease_that_is_held_too_long_is_named(caplog):
         assert caplog.text.count("still leased by request /slow") == 1
 
 
+async def test_overdue_are_the_leases_of_replaced_snapshots_that_are_held_for_longer():
+    conf, memory = memory_conf()
+    async with conf.running(signals=()):
+        with conf.pin("slow request"):
+            assert conf.overdue(0) == []  # in force
+            memory.set({"message": "two"})
+            await conf.reload()
+            [(generation, lease)] = conf.overdue(0)
+            assert (generation, lease.owner) == (1, "slow request")
+            assert conf.overdue(60) == []
+        assert conf.overdue(0) == []
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_forgets_the_leases_of_threads_that_are_not_there():
     conf, _ = memory_conf()

@@ -1,18 +1,209 @@
-"""The README's library example, run as it stands."""
+"""The README, held to its word: the transcript is played in a shell, the library example is run as it stands."""
 
+import os
 import re
+import shutil
+import signal
+import subprocess
+import tomllib
 from pathlib import Path
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+import pytest
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, TomlConfigSettingsSource
+
+from hotconf import HotConf
+from tests.support import HOTCONF, ROOT, Process, environment, wait_until
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+RELOADING = ("sed", "echo", "kill", "git")
+"""Commands after which the demo's log has a line more."""
+
+
+def block(language, heading):
+    """The first block of a language below a heading."""
+    section = README[README.index(f"\n## {heading}\n") :]
+    return re.search(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)[1]
+
+
+def steps():
+    """Each command of the demo's transcript, without its comment, and what it prints."""
+    for step in re.split(r"^\$ ", block("console", "The demo"), flags=re.MULTILINE)[1:]:
+        command, _, output = step.partition("\n")
+        yield re.sub(r"\s+#.*", "", command), output
+
+
+def normal(log):
+    """A log without what differs from run to run, and without the runs of the jobs."""
+    lines = [re.sub(r"^[\d-]+ [\d:,]+ ", "", line) for line in log.splitlines() if " job " not in line]
+    return [re.sub(r"\d+\.\d+ m?s\b", "… s", line) for line in lines]
+
+
+class Shell:
+    """The other terminal, in a folder with the demo's sample."""
+
+    def __init__(self, folder, port, pid):
+        self._folder, self._port, self._pid = folder, port, pid
+
+    def _real(self, command):
+        command = command.replace("localhost:8080", f"127.0.0.1:{self._port}")
+        command = command.replace("$(pgrep -f 'hotconf demo')", str(self._pid))
+        sample = ROOT / "sample_configs/demo.toml"
+        return command.replace("git checkout sample_configs/demo.toml", f"cp {sample} sample_configs/demo.toml")
+
+    def run(self, command):
+        words = ["bash", "-c", self._real(command)]
+        return subprocess.run(words, cwd=self._folder, capture_output=True, text=True, check=True, timeout=30).stdout
+
+    def start(self, command):
+        return Process(["bash", "-c", self._real(command.removesuffix(" &"))], cwd=self._folder)
+
+
+@pytest.mark.skipif(
+    shutil.which("curl") is None and "HOTCONF_REQUIRE_TOOLS" not in os.environ, reason="curl is not installed"
+)
+def test_the_transcript_is_true(tmp_path):
+    (tmp_path / "sample_configs").mkdir()
+    shutil.copy(ROOT / "sample_configs/demo.toml", tmp_path / "sample_configs")
+    demo = Process([*HOTCONF, "demo", "--port", "0"], cwd=tmp_path, env=environment())
+    try:
+        port = demo.stdout.find(r"http://\S+:(\d+) with")[1]
+        play(demo, Shell(tmp_path, port, demo.pid))
+        assert demo.end() == 0
+    finally:
+        demo.kill()
+    assert normal(demo.stderr.text) == normal(block("text", "The demo"))
+
+
+def play(demo, shell):
+    """Play the transcript up to its last command, which is under way when the demo is interrupted."""
+    reloads = 1
+    for command, output in steps():
+        if command.endswith("&"):
+            finish(demo, shell.start(command), output)
+        elif command.startswith(RELOADING):
+            reloads += 1
+            shell.run(command)
+            demo.stderr.find(rf"reload {reloads} \(")
+        else:
+            assert shell.run(command) + "\n" == output, command
+
+
+def finish(demo, client, output):
+    wait_until(lambda: in_flight(demo.pid), what="a request in flight")
+    demo.send(signal.SIGINT)
+    assert client.end() == 0
+    assert client.stdout.text + "\n" == output
+
+
+def in_flight(pid):
+    """Whether the demo has a connection that somebody has opened."""
+    links = (os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+    inodes = {link[8:-1] for link in links if link.startswith("socket:")}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[3] == "01" and row[9] in inodes for row in rows)
 
 
 async def test_the_library_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("app.toml").write_text('[database]\nurl = "postgres://db"\n', encoding="utf-8")
-    [example] = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names = {"__name__": "example"}
-    exec(compile(example, "README.md", "exec", dont_inherit=True), names)
+    exec(compile(block("python", "In your service"), "README.md", "exec", dont_inherit=True), names)
 
     await names["main"]()
 
     assert capsys.readouterr().out.splitlines() == ["10", "database.url = 'postgres://db'  from app.toml:2:1"]
+
+
+class Database(BaseModel):
+    pool_size: int = 1
+
+
+class App(BaseModel):
+    message: str = "default"
+    other: str = "default"
+    database: Database = Database()
+
+
+class FromFile(App, BaseSettings):
+    model_config = {"toml_file": "app.toml"}
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls, **_sources):
+        return (TomlConfigSettingsSource(settings_cls),)
+
+
+class InPlace:
+    """pydantic-settings, read again as its documentation says."""
+
+    def __init__(self):
+        self.settings = FromFile()
+
+    def reload(self):
+        try:
+            self.settings.__init__()
+        except (ValidationError, tomllib.TOMLDecodeError) as error:
+            return str(error)
+
+
+class Ours:
+    def __init__(self):
+        self._conf = HotConf(App, files=["app.toml"])
+        self._conf.load()
+
+    @property
+    def settings(self):
+        return self._conf.current
+
+    def reload(self):
+        return str(self._conf.reload_blocking())
+
+
+@pytest.mark.parametrize(("kind", "is_ours"), [(Ours, True), (InPlace, False)])
+def test_the_comparison_is_true(kind, is_ours, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = Path("app.toml")
+    good = 'message = "A"\nother = "A"\n[database]\npool_size = 4\n'
+    file.write_text(good)
+    reader = kind()
+
+    held = reader.settings
+    first_half = held.message
+    file.write_text(good.replace('"A"', '"B"'))
+    reader.reload()
+    assert (first_half + held.other == "AA") is is_ours
+    assert reader.settings.other == "B"
+
+    database = reader.settings.database
+    reader.reload()
+    assert (reader.settings.database is database) is is_ours
+
+    file.write_text(good.replace("4", '"x"'))
+    said = reader.reload()
+    assert reader.settings.database.pool_size == 4
+    assert "database.pool_size" in said
+    assert ("app.toml:4:1" in said) is is_ours
+
+    for spoil in (lambda: file.write_text(""), file.unlink):
+        spoil()
+        reader.reload()
+        assert (reader.settings.message == "B") is is_ours
+
+
+def test_the_commands_are_there():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make (\w+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"there is no `make {target}`"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra in re.findall(r"'\.\[(\w+)\]'|hotconf\[(\w+)\]", README):
+        assert set(extra) - {""} <= set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert ((ROOT / document).parent / target).exists(), f"{document} links to {target}"
+    for path in re.findall(r"`((?:examples|tests|hotconf|docs|sample_configs)/[\w./]+\.\w+)`", text):
+        assert (ROOT / path).exists(), f"{document} names {path}"

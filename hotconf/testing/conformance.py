@@ -1,0 +1,283 @@
+"""The tests that every source must pass. For pytest, which this module imports.
+
+Derive a class whose name begins with Test, and say how to make the source and how to change what it reads:
+
+    class TestTable(SourceConformance):
+        @pytest.fixture(autouse=True)
+        def store(self, tmp_path):
+            self.path = tmp_path / "settings.db"
+
+        def make(self, *, required): return Table(self.path, required=required)
+        def write(self, values): ...
+        def corrupt(self): ...
+        def remove(self): ...
+
+No event loop and no further plugin is needed: each test runs loops of its own, since a source must work in several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from hotconf.abc import Hinting, LayeredSource, Source, WatchedFiles
+from hotconf.conf import HotConf
+from hotconf.layer import Layer
+from hotconf.merge import leaves, merge, origin_in
+from hotconf.options import Options
+from hotconf.origin import Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PATIENCE = 10.0
+"""Seconds after which what should take a moment has failed."""
+
+_CUTS = 20
+"""Steps of the event loop into a read at which it is cancelled, one after another."""
+
+
+class Anything(BaseModel):
+    """Settings that accept whatever a source holds."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class SourceConformance:
+    """What hotconf expects of a source, a test for each expectation.
+
+    `first` and `second` are what the source is given to hold. A source that cannot hold such values (numbers, say)
+    replaces them by others: two mappings of which each has keys that the other lacks.
+    """
+
+    first: Mapping[str, Any] = {"name": "one", "port": 1, "tags": ["a", "b"], "database": {"url": "db://one"}}
+    second: Mapping[str, Any] = {"name": "two", "tags": [], "database": {"url": "db://two", "size": 5}}
+
+    def make(self, *, required: bool) -> Any:
+        """Return a new source over the store of this test. Called before `write`, as well as after it."""
+        raise NotImplementedError
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Make the store hold exactly these values."""
+        raise NotImplementedError
+
+    def corrupt(self) -> None:
+        """Make the store hold something that cannot be understood. Skips what needs it where this is impossible."""
+        pytest.skip("this source cannot hold anything malformed")
+
+    def remove(self) -> None:
+        """Take the store away. Skips what needs it where this is impossible."""
+        pytest.skip("what this source reads cannot be absent")
+
+    @pytest.mark.parametrize("required", [True, False])
+    def test_it_is_a_source(self, required: bool) -> None:  # noqa: FBT001 - pytest calls it by name
+        """It has a name for operators and says whether it may be absent."""
+        source = self.make(required=required)
+        assert isinstance(source, (Source, LayeredSource)), "it needs name, required, and read() or read_all()"
+        assert isinstance(source.name, str)
+        assert source.name, "its name is empty"
+        assert source.required is required
+
+    def test_it_returns_what_it_holds(self) -> None:
+        """A read returns layers of mappings that hold exactly what is there."""
+        assert _values(self._read(self.first)) == self.first
+
+    def test_an_edit_is_read(self) -> None:
+        """The next read sees the next values, and nothing of the last ones."""
+        source = self._written(self.first)
+        _read(source)
+        self.write(self.second)
+        assert _values(_read(source)) == self.second
+
+    def test_the_same_content_is_the_same(self) -> None:
+        """Reading again, and writing the same again, gives equal values and equal revisions."""
+        source = self._written(self.first)
+        once, again = _read(source), _read(source)
+        assert _values(once) == _values(again)
+        assert _revisions(once) == _revisions(again), "the revision changed although the content did not"
+        self.write(self.first)
+        assert _values(_read(source)) == _values(once)
+
+    def test_equal_revisions_mean_equal_values(self) -> None:
+        """A revision that is not empty changes with the content."""
+        source = self._written(self.first)
+        before = _read(source)
+        self.write(self.second)
+        after = _read(source)
+        if "" in {*_revisions(before), *_revisions(after)}:
+            pytest.skip("this source has no revisions")
+        assert _revisions(before) != _revisions(after)
+
+    def test_a_layer_stays_what_it_was(self) -> None:
+        """What was read belongs to the reload that read it: later edits and reads do not reach into it."""
+        source = self._written(self.first)
+        layers = _read(source)
+        before = copy.deepcopy([layer.values for layer in layers])
+        self.write(self.second)
+        _read(source)
+        assert [layer.values for layer in layers] == before
+
+    def test_every_value_has_an_origin(self) -> None:
+        """Each value is blamed on a place that is there: a file that exists, a line that it has."""
+        for layer in self._read(self.first):
+            for path, _ in leaves(layer.values):
+                _check_origin(origin_in(layer, path))
+
+    @pytest.mark.parametrize("required", [True, False])
+    def test_what_cannot_be_understood_raises(self, required: bool) -> None:  # noqa: FBT001
+        """Malformed content is an error and never reads as empty, also where the source is optional."""
+        source = self._written(self.first, required=required)
+        _read(source)
+        self.corrupt()
+        _check_raises(source)
+
+    def test_a_required_one_that_is_absent_raises(self) -> None:
+        """What must be there and is not is an error, on the first read and after others."""
+        source = self._written(self.first)
+        _read(source)
+        self.remove()
+        _check_raises(source)
+        _check_raises(self.make(required=True))
+
+    def test_an_optional_one_that_is_absent_is_empty(self) -> None:
+        """What may be absent, and is, holds nothing."""
+        source = self._written(self.first, required=False)
+        _read(source)
+        self.remove()
+        assert _values(_read(source)) == {}
+        assert _values(_read(self.make(required=False))) == {}
+
+    def test_it_recovers(self) -> None:
+        """After a failure the next good content is read as if nothing had been."""
+        source = self._written(self.first)
+        self.corrupt()
+        _check_raises(source)
+        self.write(self.second)
+        assert _values(_read(source)) == self.second
+
+    def test_it_can_be_cancelled_at_any_point(self) -> None:
+        """A read that is cancelled ends as cancelled, and the next one works."""
+        source = self._written(self.first)
+        asyncio.run(_cancel_everywhere(source))
+        assert _values(_read(source)) == self.first
+
+    def test_it_works_in_several_event_loops(self) -> None:
+        """A program loads in one loop and is live in another one; both read the same source."""
+        conf = self._conf(self.first)
+        conf.load()
+        with conf.running(signals=()):
+            assert conf.reload_blocking(PATIENCE).outcome == "unchanged"
+        self.write(self.second)
+        conf.load()
+        assert _document(conf) == self.second
+
+    def test_many_reloads_at_once_end_with_the_last_content(self) -> None:
+        """Reloads that are asked for while the content changes leave what was written last in force."""
+        conf = self._conf(self.first)
+
+        async def storm() -> None:
+            async with conf.running(signals=()):
+                for values in (self.second, self.first, self.second):
+                    self.write(values)
+                    await asyncio.gather(*(conf.reload() for _ in range(5)))
+                    assert _document(conf) == values
+
+        asyncio.run(storm())
+
+    def test_a_failure_leaves_the_running_values_in_force(self) -> None:
+        """A reload that cannot read the source is rejected, with the source or the place named."""
+        conf = self._conf(self.first)
+        with conf.running(signals=()):
+            self.corrupt()
+            report = conf.reload_blocking(PATIENCE)
+            assert (report.outcome, report.stage) == ("rejected", "read"), "what cannot be read was taken for values"
+            assert all(fault.origin is not None for fault in report.faults), "a fault does not say where"
+            assert _document(conf) == self.first
+
+    def test_a_change_is_noticed(self) -> None:
+        """A source that is watched, or hints, causes a reload when its content changes, not only the first time."""
+        source = self._written(self.first)
+        conf = HotConf(Anything, sources=[source])
+        if not isinstance(source, (Hinting, WatchedFiles)):
+            pytest.skip("this source neither hints nor has files to watch")
+
+        async def watch() -> None:
+            changed = asyncio.Event()
+            conf.on_change(lambda _change: changed.set())
+            async with conf.running(signals=()), asyncio.timeout(PATIENCE):
+                for values in (self.second, self.first):
+                    await asyncio.to_thread(self.write, values)
+                    while _document(conf) != values:
+                        await changed.wait()
+                        changed.clear()
+
+        asyncio.run(watch())
+
+    def _written(self, values: Mapping[str, Any], *, required: bool = True) -> Any:
+        self.write(values)
+        return self.make(required=required)
+
+    def _read(self, values: Mapping[str, Any]) -> Sequence[Layer]:
+        return _read(self._written(values))
+
+    def _conf(self, values: Mapping[str, Any]) -> HotConf[Anything]:
+        return HotConf(Anything, sources=[self._written(values)], options=Options(watch=False))
+
+
+async def _layers(source: Any) -> Sequence[Layer]:
+    async with asyncio.timeout(PATIENCE):
+        return await source.read_all() if isinstance(source, LayeredSource) else [await source.read()]
+
+
+def _read(source: Any) -> Sequence[Layer]:
+    layers = asyncio.run(_layers(source))
+    for layer in layers:
+        assert isinstance(layer, Layer), f"a read returned {type(layer).__name__} where a Layer is needed"
+        assert isinstance(layer.values, Mapping), "a layer's values are no mapping"
+    return layers
+
+
+def _values(layers: Sequence[Layer]) -> Mapping[str, Any]:
+    return merge(list(layers)).values
+
+
+def _revisions(layers: Sequence[Layer]) -> list[str]:
+    return [layer.revision for layer in layers]
+
+
+def _document(conf: HotConf[Anything]) -> Mapping[str, Any]:
+    return conf.current.model_dump()
+
+
+def _check_raises(source: Any) -> None:
+    try:
+        layers = asyncio.run(_layers(source))
+    except Exception:  # noqa: BLE001 - any error will do; an exit or a cancellation would not
+        return
+    pytest.fail(f"a read of what is not there, or not well formed, returned {_values(layers)!r} instead of raising")
+
+
+def _check_origin(origin: Origin) -> None:
+    assert isinstance(origin, Origin)
+    assert origin.source, "an origin names no source"
+    if origin.line is None:
+        return
+    text = Path(origin.source).read_text(encoding="utf-8").splitlines()
+    assert 1 <= origin.line <= len(text), f"{origin.source} has no line {origin.line}"
+    assert 1 <= (origin.column or 1) <= len(text[origin.line - 1]) + 1, f"no column {origin.column} in that line"
+
+
+async def _cancel_everywhere(source: Any) -> None:
+    for steps in range(_CUTS):
+        reading = asyncio.create_task(_layers(source))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if reading.cancel():
+            await asyncio.wait([reading])
+            assert reading.cancelled(), f"cancelled after {steps} steps, the read went on as if nothing had been"

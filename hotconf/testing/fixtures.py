@@ -1,0 +1,47 @@
+"""Fixtures for pytest: `pytest_plugins = ["hotconf.testing.fixtures"]` in the conftest.py at the root of the tests."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from hotconf.testing.clock import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pydantic import BaseModel
+
+    from hotconf.conf import HotConf
+
+    S = TypeVar("S", bound=BaseModel)
+
+
+@pytest.fixture
+def live() -> Iterator[Callable[[HotConf[S]], HotConf[S]]]:
+    """Return a function that makes a configuration live, in a thread of its own, until the test ends."""
+    with contextlib.ExitStack() as until_the_end:
+
+        def live(conf: HotConf[S]) -> HotConf[S]:
+            return until_the_end.enter_context(conf.running(signals=()))
+
+        yield live
+
+
+@pytest.fixture
+def override() -> Iterator[Callable[..., None]]:
+    """Return a function that replaces values of a configuration until the test ends: `override(conf, port=1)`."""
+    with contextlib.ExitStack() as until_the_end:
+
+        def override(conf: HotConf[Any], /, **values: Any) -> None:
+            until_the_end.enter_context(conf.override(**values))
+
+        yield override
+
+
+@pytest.fixture
+def manual_clock() -> ManualClock:
+    """Return a clock that stands still until it is moved."""
+    return ManualClock()

@@ -1,0 +1,158 @@
+"""Whatever a user can name is documented and tested: names, options, verbs, endpoints, metrics, exit codes, invariants.
+
+The lists are asked of the code. Something new fails here until the docs and a test speak of it.
+"""
+
+import inspect
+import re
+
+import click
+import pytest
+from pydantic import BaseModel
+
+import hotconf
+import hotconf.abc
+import hotconf.errors
+import hotconf.service
+import hotconf.sources
+import hotconf.testing
+import hotconf.web
+from hotconf import HotConf, Options, Service
+from hotconf.cli.main import command
+from tests.support import ROOT
+
+LISTS = {"test_coverage_of_names.py", "test_public_names.py"}
+"""Tests that only list names: they use nothing."""
+
+DOCS = {path.name: path.read_text("utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+TESTS = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py") if path.name not in LISTS)
+
+
+def speaks_of(text, name):
+    """Whether a text has a name, not as a part of another one."""
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) is not None
+
+
+def own_classes(module):
+    return [
+        name for name, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module.__name__
+    ]
+
+
+def methods(cls):
+    """The public methods and properties that a class has itself, and those of the class it is made of."""
+    for owner in cls.__mro__:
+        if owner.__module__.startswith("hotconf."):
+            yield from (name for name, value in vars(owner).items() if not name.startswith("_") and not is_slot(value))
+
+
+def is_slot(value):
+    return inspect.ismemberdescriptor(value)
+
+
+NAMES = sorted(
+    {
+        *hotconf.__all__,
+        *hotconf.sources.__all__,
+        *hotconf.web.__all__,
+        *hotconf.testing.__all__,
+        *own_classes(hotconf.errors),
+        *own_classes(hotconf.abc),
+        *("SourceConformance", "live", "override", "manual_clock"),
+    }
+    - {"Editable", "Staged"}  # contracts between parts of hotconf
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_in_the_library_and_in_a_test(name):
+    assert speaks_of(DOCS["library.md"], name), f"docs/library.md does not speak of {name}"
+    assert speaks_of(TESTS, name), f"no test uses {name}"
+
+
+@pytest.mark.parametrize("name", sorted({*methods(HotConf), *methods(Service)}))
+def test_a_method_is_in_the_library_and_in_a_test(name):
+    assert re.search(rf"\b(conf|service|\w+)\.{name}\b", DOCS["library.md"]), f"docs/library.md does not show .{name}"
+    assert re.search(rf"\.{name}\b", TESTS), f"no test uses .{name}"
+
+
+UNFINISHED = {"ready_when_degraded"}
+"""Options that do nothing yet, and so are not to be promised."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.xfail] * (name in UNFINISHED)) for name in Options.model_fields]
+)
+def test_an_option_is_documented_and_tested(name):
+    assert re.search(rf"^\| `{name}` \|", DOCS["library.md"], re.MULTILINE), f"docs/library.md does not list {name}"
+    assert speaks_of(inspect.getdoc(Options), name), f"the docstring of Options does not explain {name}"
+    assert re.search(rf"\b{name}=|\"{name}\"", TESTS), f"no test sets {name}"
+
+
+def verbs():
+    context = click.Context(command)
+    return {name: command.get_command(context, name) for name in command.list_commands(context)}
+
+
+def verb_options():
+    for verb, function in verbs().items():
+        for parameter in function.params:
+            if isinstance(parameter, click.Option):
+                yield verb, max(parameter.opts, key=len)
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_a_verb_is_documented_and_tested(verb):
+    assert any(f"hotconf {verb}" in text for text in DOCS.values()), f"no document shows `hotconf {verb}`"
+    assert re.search(rf"[\"'\s]{verb}[\"'\s]", TESTS), f"no test runs {verb}"
+    assert verbs()[verb].help, f"{verb} has no help"
+
+
+@pytest.mark.parametrize(("verb", "option"), sorted(set(verb_options())))
+def test_an_option_of_a_verb_is_documented_and_tested(verb, option):
+    assert any(speaks_of(text, option) for text in DOCS.values()), f"no document speaks of {option} of {verb}"
+    assert speaks_of(TESTS, option), f"no test passes {option} of {verb}"
+
+
+class Nothing(BaseModel):
+    pass
+
+
+def endpoints():
+    return sorted({(route.method, route.path) for route in hotconf.web.config_routes(HotConf(Nothing))})
+
+
+@pytest.mark.parametrize(("method", "path"), endpoints())
+def test_an_endpoint_is_documented_and_tested(method, path):
+    place = re.sub(r"/\{.*", "/", path)  # of /config/{path}: what comes before the variable part
+    shown = DOCS["http-api.md"]
+    assert place in shown, f"docs/http-api.md does not show {path}"
+    if method not in ("GET", "*"):
+        assert re.search(rf"{method}\b.*{re.escape(place)}", shown), f"docs/http-api.md does not show {method} {path}"
+    assert re.search(rf"[\"'/]{re.escape(place.strip('/'))}", TESTS), f"no test asks for {path}"
+
+
+@pytest.mark.parametrize("code", [value for name, value in vars(hotconf.service).items() if name.startswith("EXIT_")])
+def test_an_exit_code_is_documented_and_tested(code):
+    assert re.search(rf"^\| {code} \|", DOCS["operating.md"], re.MULTILINE), f"docs/operating.md does not list {code}"
+    assert re.search(rf"(==|return|code|\() ?{code}\b", TESTS), f"no test expects {code}"
+
+
+@pytest.mark.parametrize("number", range(1, 13))
+def test_an_invariant_names_files_of_which_each_has_a_test_that_bears_its_number(number):
+    stated = re.search(rf"^- \*\*I{number}\*\* .*?(?=^- |^$)", DOCS["design.md"], re.DOTALL | re.MULTILINE)
+    assert stated, f"docs/design.md does not state I{number}"
+    files = re.findall(r"`(tests/\S+\.py)`", stated[0])
+    assert files, f"docs/design.md names no test that holds I{number}"
+    for file in files:
+        assert re.search(rf"\bI{number}\b|test_I{number}_", (ROOT / file).read_text("utf-8")), (
+            f"{file} has no I{number}"
+        )
+
+
+def test_a_name_that_is_new_is_found():
+    assert speaks_of("use `Fence` here", "Fence")
+    assert not speaks_of("use `Fences` or sub-Fence here", "Fence")
+    assert set(methods(HotConf)) > {"current", "pin", "reload", "snapshot"} - {"current"}
+    assert ("demo", "--port") in set(verb_options())
+    assert ("POST", "/reload") in endpoints()
