@@ -141,7 +141,8 @@ class HotConf(Holder[S]):
 
         Subscribers are not asked: they come in when `running` starts. Raises ConfigError with the full report.
         """
-        report = self.reload_blocking() if self._engine else self._ask(Errand(("load",))).result()
+        refuse_reentry(self)
+        report = self.reload_blocking() if self._engine else self._load(Errand(("load",))).result()
         if report.outcome == "rejected":
             raise ConfigError(report)
         return report
