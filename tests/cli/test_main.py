@@ -252,7 +252,7 @@ def test_a_ctrl_c_at_a_random_moment_of_the_exit_is_no_traceback(tmp_path):
         process = Demo(folder)
         try:
             process.ready().send(signal.SIGTERM)
-            process.stderr.find("drain: requests")
+            process.stderr.find("drain: leases")
             time.sleep(dice.uniform(0, 0.03))
             process.send(signal.SIGINT)
             return process.end(), process.stderr.text
