@@ -288,7 +288,7 @@ def cut(stops, signum):
 
 def test_slow_request_in_flight_completes(crowded):
     assert crowded.seen["slow"] == (200, b"Before hot reload", True)
-    assert crowded.at["slow"] >= SLOW / 2
+    assert crowded.at["slow"] > crowded.at["refused"]
 
 
 def test_newcomers_are_refused_at_once(crowded):
