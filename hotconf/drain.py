@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("hotconf")
 
 CLOSING = 3.0
-"""Seconds after the grace period in which resources close, unless chosen otherwise. Together they bound the whole."""
+"""Seconds after the grace period in which resources close, at the least. Together they bound the whole."""
 
 CUT = 1.0
 """Seconds of them that cancelled work has to end, and the last ones for the interpreter to exit by itself."""

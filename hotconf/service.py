@@ -40,11 +40,11 @@ EXIT_DEADLINE = 124
 class Service:
     """Runs a configuration, servers, jobs and tasks as one process, and drains them at SIGINT or SIGTERM.
 
-    `grace_period`, in seconds from the first signal, is what work in flight has; `shutdown_delay`, a part of it, is how
-    long servers go on accepting while balancers notice; `closing_period`, at least 2 s, comes after it: one second for
-    what was cut to end, the rest for servers and resources to close. Together they bound the whole. Exit codes: 0
-    drained; 1 could not start, or something died unasked; 2 the configuration was refused; 124 the deadline cut
-    something; 128+N a second signal.
+    `grace_period`, in seconds from the first signal, is what work in flight has; `shutdown_delay`, a part of it, is
+    how long servers go on accepting while balancers notice; `closing_period`, at least 3 s, comes after it: a second
+    for what was cut to end, then all but the last one for servers and resources to close. Together they bound the
+    whole. Exit codes: 0 drained; 1 could not start, or something died unasked; 2 the configuration was refused; 124
+    the deadline cut something; 128+N a second signal.
 
     It is put together first and runs once.
     """
@@ -63,7 +63,7 @@ class Service:
         self._notifier = notifier or Notifier.from_environ()
         self.grace_period = _seconds("grace_period", grace_period)
         self.shutdown_delay = _seconds("shutdown_delay", shutdown_delay)
-        self.closing_period = _seconds("closing_period", closing_period, least=2 * CUT)
+        self.closing_period = _seconds("closing_period", closing_period, least=CLOSING)
         self.state: ServiceState = "new"
         self._router = router
         self._servers: list[Server] = []

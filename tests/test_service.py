@@ -425,9 +425,18 @@ def test_a_period_must_make_sense(name, value):
         Service(**{name: value})
 
 
-def test_closing_needs_a_second_for_what_was_cut_and_one_for_the_exit():
-    with pytest.raises(ValueError, match="closing_period must be a finite number of seconds, not below 2"):
-        Service(closing_period=1.9)
+def test_closing_needs_a_second_each_for_what_was_cut_for_resources_and_for_the_exit():
+    with pytest.raises(ValueError, match="closing_period must be a finite number of seconds, not below 3"):
+        Service(closing_period=2.9)
+
+
+async def test_closing_may_take_as_long_as_it_was_given():
+    async def stop():
+        await asyncio.sleep(2.2)  # by default a second less than 3
+
+    service = Service(closing_period=5, grace_period=0)
+    service.add(FakeServer(stop=stop))
+    assert await code_of(service) == 0
 
 
 async def test_what_comes_too_late_to_run_is_refused_and_not_forgotten():
