@@ -17,6 +17,7 @@ from hotconf.web.dashboard import dashboard_routes
 from hotconf.web.feed import Feed
 from hotconf.web.pin import GENERATION, release_snapshot
 from hotconf.web.problem import Problem, problems
+from hotconf.web.ready import Ready
 from hotconf.web.safety import Safety
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class _View(NamedTuple):
     path: KeyPath
     changed_in: int
     tag: str
-    headers: Mapping[str, str]
-    body: bytes
+    found: Ready
+    unchanged: Ready
 
 
 class _ConfigService:
@@ -96,11 +97,11 @@ class _ConfigService:
             await self.feed.park(request, view.path, view.changed_in, seconds=seconds)
             seen, view = view, self._view(path)
             if view.changed_in <= seen.changed_in:
-                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=view.headers)
-            return _json(view.body, headers=view.headers)
+                return view.unchanged.response()
+            return view.found.response()
         if seconds is None and _matches(request, view.tag):
-            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=view.headers)
-        return _json(view.body, headers=view.headers)
+            return view.unchanged.response()
+        return view.found.response()
 
     def _view(self, path: str) -> _View:
         """Return a part as clients see it. Built once for each snapshot, and shared by all of them."""
@@ -125,7 +126,13 @@ class _ConfigService:
             "Cache-Control": "no-cache",
             "Vary": "Accept",
         }
-        return _View(at, changed_in, tag, headers, _encoded(shown(self._conf.schema, at, value)))
+        body = _encoded(shown(self._conf.schema, at, value))
+
+        def holds() -> bool:
+            return self._conf.snapshot is snapshot
+
+        found = Ready(HTTPStatus.OK, {**headers, "Content-Type": "application/json"}, body, holds=holds)
+        return _View(at, changed_in, tag, found, Ready(HTTPStatus.NOT_MODIFIED, headers, holds=holds))
 
     def _is_current(self, request: web.Request, view: _View) -> bool:
         """Whether a client that wants to wait has what is in force; a foreign token has nothing of ours."""
@@ -162,6 +169,8 @@ class _ConfigService:
 
 def _wait(request: web.Request) -> float | None:
     """Return how long a client wants to wait, in seconds: `30`, `30s` or `2m`; None where it does not."""
+    if "?" not in request.raw_path:
+        return None  # most do not, and a query is dear to read
     text = request.query.get("wait")
     if text is None:
         return None
@@ -192,6 +201,9 @@ def _flag(request: web.Request, name: str) -> bool:
 
 
 def _matches(request: web.Request, tag: str) -> bool:
+    given = request.headers.get("If-None-Match")
+    if given is None or given == f'"{tag}"':
+        return given is not None
     return any(etag.value in (tag, "*") for etag in request.if_none_match or ())
 
 

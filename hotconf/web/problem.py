@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from hotconf.errors import HotconfError
+from hotconf.web.repeats import by_head_alone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,7 @@ class Problem(Exception):  # noqa: N818 - the standard's word
         )
 
 
+@by_head_alone
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what handlers raise into problem documents: ours, aiohttp's, and an engine that is not there."""

@@ -14,6 +14,7 @@ from aiohttp import web
 from yarl import URL
 
 from hotconf.web.problem import Problem
+from hotconf.web.repeats import by_head_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +52,7 @@ class Safety:
         # Clients send the same few Host headers again and again, and parsing one is dear.
         is_ours = functools.lru_cache(maxsize=256)(self._is_ours)
 
+        @by_head_alone
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
             if not _is_free(request):
