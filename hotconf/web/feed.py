@@ -11,7 +11,7 @@ import json
 import random
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -21,15 +21,15 @@ from hotconf.keypath import touches
 from hotconf.redact import shown
 from hotconf.web.pin import release_snapshot
 from hotconf.web.problem import Problem
-from hotconf.web.server import draining_of, limit_goodbye
+from hotconf.web.server import server_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from hotconf.conf import HotConf
     from hotconf.keypath import KeyPath
-    from hotconf.report import Report
     from hotconf.snapshot import Snapshot
+    from hotconf.web.server import Server
 
 LOOK = 1.0
 """Seconds between two looks for clients that have gone."""
@@ -37,37 +37,18 @@ LOOK = 1.0
 _BACKLOG = 64 * 1024  # bytes that may wait for a slow reader before it gets only the newest state
 
 
-class _Frame(NamedTuple):
-    """One event as it goes to every transport: as a chunk, and plain for clients of HTTP/1.0, which knows no chunks."""
-
-    chunk: bytes
-    plain: bytes
-
-    @classmethod
-    def of(cls, event: bytes) -> _Frame:
-        return cls(b"%x\r\n%b\r\n" % (len(event), event), event)
-
-
 @dataclass(slots=True, eq=False)
 class _Stream:
     transport: asyncio.Transport
-    chunked: bool
-    gone: asyncio.Event
+    server: Server | None
+    ended: asyncio.Future[None]
     lags: bool = False
-    reports: bool = False
 
-    def send(self, frame: _Frame) -> None:
-        if self.transport.is_closing():
-            return  # asked for what it holds, a closed one may raise, and the other streams would go without
-        # One that lags gets nothing more until `catch_up`: a frame in between would show no gap.
-        if self.lags or self.transport.get_write_buffer_size() > _BACKLOG:
+    def send(self, frame: bytes) -> None:
+        if self.transport.get_write_buffer_size() > _BACKLOG:
             self.lags = True
         else:
-            self.transport.write(frame.chunk if self.chunked else frame.plain)
-
-    def catch_up(self, frame: _Frame) -> None:
-        self.lags = False
-        self.send(frame)
+            self.transport.write(frame)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,10 +64,8 @@ class _Group:
 @dataclass(slots=True, eq=False)
 class _Parked:
     transport: asyncio.BaseTransport | None
+    server: Server | None
     wake: asyncio.Event
-
-
-_BEAT = _Frame.of(b": here\n\n")
 
 
 class Feed:
@@ -100,10 +79,10 @@ class Feed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._groups: dict[str, _Group] = {}
         self._parked: set[_Parked] = set()
-        self._admissions = 0
         self._tending: asyncio.Task[None] | None = None
+        self._servers: set[Server] = set()
+        self._joined = asyncio.Event()
         conf.on_change(self._changed)
-        conf.observe(self)
 
     @property
     def watchers(self) -> dict[str, int]:
@@ -112,32 +91,25 @@ class Feed:
 
     async def park(self, request: web.Request, path: KeyPath, seen: int, *, seconds: float) -> None:
         """Return when the values at a path have changed since a generation, after `seconds`, or in a drain."""
-        parked = _Parked(request.transport, asyncio.Event())
-        with self._admitted():
+        parked = _Parked(request.transport, server_of(request), asyncio.Event())
+        with self._admitted(parked.server):
             self._parked.add(parked)
-            draining = asyncio.ensure_future(draining_of(request).wait())
-            draining.add_done_callback(lambda _: parked.wake.set())
             try:
                 async with asyncio.timeout(seconds):
-                    while not draining.done() and self._conf.snapshot.changed_in(path) <= seen and _is_open(parked):
+                    while not _is_over(parked) and self._conf.snapshot.changed_in(path) <= seen:
                         await parked.wake.wait()
                         parked.wake.clear()
             except TimeoutError:
                 pass
             finally:
-                draining.cancel()
                 self._parked.discard(parked)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Answer with server-sent events until the client leaves or the server drains.
-
-        A client that reads too slowly misses events; then it gets the newest state, which says so: `"gap": true`. With
-        `?reports=1` there is an event for every reload too, whatever came of it.
-        """
+        """Answer with server-sent events until the client leaves or the server drains."""
         dotted = request.query.get("path", "")
         path = self._resolve(dotted)
         release_snapshot(request)  # a stream may live for days
-        with self._admitted():
+        with self._admitted(server_of(request)):
             response = web.StreamResponse(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
             response.content_type = "text/event-stream"
             if request.version >= (1, 1):
@@ -149,33 +121,32 @@ class Feed:
 
     async def _feed(self, request: web.Request, response: web.StreamResponse, dotted: str, path: KeyPath) -> None:
         transport = request.transport
-        if transport is None:
+        if not isinstance(transport, asyncio.Transport):
             return
-        stream = _Stream(transport, response.chunked, asyncio.Event())
-        retry = random.randint(1000, 3000)  # noqa: S311 - milliseconds, so that clients do not come back in step
-        await response.write(b"retry: %d\n\n" % retry)
-        # Nothing is awaited from here until it is one of its group, or a change in between would pass it by.
+        stream = _Stream(transport, server_of(request), asyncio.get_running_loop().create_future())
         snapshot = self._conf.snapshot
-        stream.reports = request.query.get("reports") == "1"
-        stream.send(_Frame.of(self._greeting(request, snapshot, dotted, path)))
-        group = self._groups.setdefault(dotted, _Group(dotted, path, snapshot.changed_in(path)))
+        await response.write(self._greeting(request, snapshot, dotted, path))
+        current = self._conf.snapshot
+        group = self._groups.setdefault(dotted, _Group(dotted, path, current.changed_in(path)))
         group.streams.add(stream)
+        if current.changed_in(path) > snapshot.changed_in(path):  # it changed while the greeting was written
+            stream.send(_chunk(self._event(current, dotted, path, since=snapshot.generation)))
         try:
-            await _first(draining_of(request), stream.gone)
+            await stream.ended
         finally:
             group.streams.discard(stream)
             if not group.streams:
                 self._groups.pop(dotted, None)
-        if not stream.gone.is_set():
-            limit_goodbye(request)
+        if not transport.is_closing():
             await response.write(b"event: shutdown\ndata: {}\n\n")
 
     def _greeting(self, request: web.Request, snapshot: Snapshot[Any], dotted: str, path: KeyPath) -> bytes:
         """Return the full state, or nothing new for a client that has it already."""
+        retry = f"retry: {random.randint(1000, 3000)}\n".encode()  # noqa: S311 - so that clients do not come back in step
         since = self._generation_of(request.headers.get("Last-Event-ID", ""), snapshot)
         if since is not None and since >= snapshot.changed_in(path):
-            return b": nothing new\n\n"
-        return self._event(snapshot, dotted, path, since=since)
+            return retry + b": nothing new\n\n"
+        return retry + b"\n" + self._event(snapshot, dotted, path, since=since)
 
     def _generation_of(self, token: str, snapshot: Snapshot[Any]) -> int | None:
         store, _, generation = token.partition(".")
@@ -208,27 +179,10 @@ class Feed:
     # Changes
 
     def _changed(self, _change: object) -> None:
-        self._call(self._wake)
-
-    def reload_began(self, triggers: Sequence[str]) -> None:
-        """Nobody is told before something has come of it."""
-
-    def reload_ended(self, report: Report) -> None:
-        """Tell the streams that asked for reports."""
-        self._call(self._report, report)
-
-    def _call(self, function: Callable[..., object], *arguments: object) -> None:
         # The engine may have a loop of its own.
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has closed: nobody waits in it any more
-                self._loop.call_soon_threadsafe(function, *arguments)
-
-    def _report(self, report: Report) -> None:
-        streams = [stream for group in self._groups.values() for stream in group.streams if stream.reports]
-        if streams:
-            frame = _Frame.of(f"event: report\ndata: {json.dumps(report.as_dict())}\n\n".encode())
-            for stream in streams:
-                stream.send(frame)
+                self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         for parked in self._parked:
@@ -237,7 +191,7 @@ class Feed:
         for group in self._groups.values():
             generation = snapshot.changed_in(group.path)
             if generation > group.generation:
-                frame = _Frame.of(self._event(snapshot, group.dotted, group.path, since=group.generation))
+                frame = _chunk(self._event(snapshot, group.dotted, group.path, since=group.generation))
                 group.generation = generation
                 for stream in group.streams:
                     stream.send(frame)
@@ -245,55 +199,71 @@ class Feed:
     # Clients that come and go
 
     @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
-        # Counted from here on, and not from when they wait: one that does not read its greeting is there, too.
-        if self._admissions >= self._max_watchers:
+    def _admitted(self, server: Server | None) -> Iterator[None]:
+        if sum(self.watchers.values()) >= self._max_watchers:
             headers = {"Retry-After": "5"}
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients wait for changes already", headers=headers)
         self._loop = asyncio.get_running_loop()
         if self._tending is None or self._tending.done():
+            self._servers, self._joined = set(), asyncio.Event()
             self._tending = asyncio.create_task(self._tend(), name="hotconf-feed")
-        self._admissions += 1
-        try:
-            yield
-        finally:
-            self._admissions -= 1
+        if server is not None and server not in self._servers:
+            self._servers.add(server)
+            self._joined.set()
+        yield
 
     async def _tend(self) -> None:
         """Look for clients that have gone, and let the others hear that we are here. Ends when nobody waits."""
         loop = asyncio.get_running_loop()
         beat = loop.time() + self._heartbeat
         while True:
-            await asyncio.sleep(min(LOOK, self._heartbeat))
-            if not self._admissions:
+            await self._pause()
+            if not any(self.watchers.values()):
                 return
             for parked in self._parked:
-                if not _is_open(parked):
+                if _is_over(parked):
                     parked.wake.set()
             due = loop.time() >= beat
             beat = loop.time() + self._heartbeat if due else beat
             for group in self._groups.values():
                 self._tend_group(group, beat=due)
 
+    async def _pause(self) -> None:
+        """Wait until it is time to look again: after a while, at the first drain, or when a server's first client came.
+
+        One look for all, and not a task for each that waits: that would be most of the memory of a client.
+        """
+        drains = [server.draining for server in self._servers if not server.draining.is_set()]
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._joined, *drains)]
+        try:
+            await asyncio.wait(waiting, timeout=min(LOOK, self._heartbeat), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        self._joined.clear()
+
     def _tend_group(self, group: _Group, *, beat: bool) -> None:
         for stream in group.streams:
-            if stream.transport.is_closing():
-                stream.gone.set()
+            if _is_over(stream):
+                _resolve(stream.ended)
             elif stream.lags and stream.transport.get_write_buffer_size() == 0:
-                event = self._event(self._conf.snapshot, group.dotted, group.path, since=None, gap=True)
-                stream.catch_up(_Frame.of(event))
-            elif beat:
-                stream.send(_BEAT)
+                stream.lags = False
+                stream.send(_chunk(self._event(self._conf.snapshot, group.dotted, group.path, since=None, gap=True)))
+            elif beat and not stream.lags:
+                stream.send(_chunk(b": here\n\n"))
 
 
-def _is_open(parked: _Parked) -> bool:
-    return parked.transport is not None and not parked.transport.is_closing()
+def _is_over(waiting: _Parked | _Stream) -> bool:
+    """Whether a client has gone, or its server wants it to go."""
+    drains = waiting.server is not None and waiting.server.draining.is_set()
+    return drains or waiting.transport is None or waiting.transport.is_closing()
 
 
-async def _first(*events: asyncio.Event) -> None:
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _chunk(frame: bytes) -> bytes:
+    """Return a frame as one chunk of a chunked body, so that the same bytes can go to every transport."""
+    return b"%x\r\n%b\r\n" % (len(frame), frame)

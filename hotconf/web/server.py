@@ -422,8 +422,13 @@ def draining_of(request: web.BaseRequest) -> asyncio.Event:
 
     Under another server than ours: an event that is never set.
     """
-    server = request.get(_SERVER)
+    server = server_of(request)
     return asyncio.Event() if server is None else server.draining
+
+
+def server_of(request: web.BaseRequest) -> Server | None:
+    """Return the server that a request came to, None where it is another than ours."""
+    return request.get(_SERVER)
 
 
 async def messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> AsyncGenerator[WSMessage, None]:
