@@ -9,25 +9,30 @@ import asyncio
 import contextlib
 import json
 import random
+import secrets
+from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 import hotconf.keypath as keypath
-from hotconf.explain import part
 from hotconf.keypath import touches
-from hotconf.redact import shown
+from hotconf.web.parameters import flag
+from hotconf.web.parts import keys_in, part_at
 from hotconf.web.pin import release_snapshot
 from hotconf.web.problem import Problem
 from hotconf.web.server import server_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from hotconf.conf import HotConf
     from hotconf.keypath import KeyPath
+    from hotconf.report import Report
     from hotconf.snapshot import Snapshot
     from hotconf.web.server import Server
 
@@ -35,6 +40,17 @@ LOOK = 1.0
 """Seconds between two looks for clients that have gone."""
 
 _BACKLOG = 64 * 1024  # bytes that may wait for a slow reader before it gets only the newest state
+_BATCH = 250  # clients that are served before the event loop may do something else: a few milliseconds
+
+
+class _Frame:
+    """The bytes of one or more events, and the same as a chunk of a chunked body."""
+
+    __slots__ = ("chunk", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.chunk = b"%x\r\n%b\r\n" % (len(text), text)
 
 
 @dataclass(slots=True, eq=False)
@@ -42,20 +58,23 @@ class _Stream:
     transport: asyncio.Transport
     server: Server | None
     ended: asyncio.Future[None]
+    chunked: bool
+    reports: bool
     lags: bool = False
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: _Frame) -> None:
+        if self.ended.done() or self.transport.is_closing():
+            return
         if self.transport.get_write_buffer_size() > _BACKLOG:
             self.lags = True
         else:
-            self.transport.write(frame)
+            self.transport.write(frame.chunk if self.chunked else frame.text)
 
 
 @dataclass(slots=True, eq=False)
 class _Group:
     """The streams of one part, and the generation that they have seen."""
 
-    dotted: str
     path: KeyPath
     generation: int
     streams: set[_Stream] = field(default_factory=set)
@@ -65,152 +84,212 @@ class _Group:
 class _Parked:
     transport: asyncio.BaseTransport | None
     server: Server | None
-    wake: asyncio.Event
+    path: KeyPath
+    seen: int
+    ended: asyncio.Future[None]
 
 
 class Feed:
     """Parks requests and feeds streams of one configuration, in one event loop. `heartbeat` is in seconds."""
 
-    def __init__(self, conf: HotConf[Any], store: str, *, heartbeat: float, max_watchers: int) -> None:
+    def __init__(self, conf: HotConf[Any], *, heartbeat: float, max_watchers: int) -> None:
         self._conf = conf
-        self._store = store
+        # Names this life of this process: a token from another one must never look like one of ours.
+        self._store = secrets.token_hex(4)
         self._heartbeat = heartbeat
         self._max_watchers = max_watchers
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[KeyPath, _Group] = {}
         self._parked: set[_Parked] = set()
+        self._outbox: deque[Iterator[Callable[[], object]]] = deque()
         self._tending: asyncio.Task[None] | None = None
         self._servers: set[Server] = set()
         self._joined = asyncio.Event()
         conf.on_change(self._changed)
+        conf.observe(self)
 
     @property
     def watchers(self) -> dict[str, int]:
         """How many wait, by kind."""
         return {"poll": len(self._parked), "stream": sum(len(group.streams) for group in self._groups.values())}
 
+    def token(self, generation: int) -> str:
+        """Return the token of a part that changed last in a generation."""
+        return f"{self._store}.{generation}"
+
+    # Parked requests
+
     async def park(self, request: web.Request, path: KeyPath, seen: int, *, seconds: float) -> None:
         """Return when the values at a path have changed since a generation, after `seconds`, or in a drain."""
-        parked = _Parked(request.transport, server_of(request), asyncio.Event())
-        with self._admitted(parked.server):
-            self._parked.add(parked)
-            try:
+        server = server_of(request)
+        self._admit(server)
+        ended = asyncio.get_running_loop().create_future()
+        parked = _Parked(request.transport, server, path, seen, ended)
+        self._parked.add(parked)
+        try:
+            # The engine may have a thread of its own, which has swapped before it could know of us.
+            if not _is_over(parked) and self._conf.snapshot.changed_in(path) <= seen:
                 async with asyncio.timeout(seconds):
-                    while not _is_over(parked) and self._conf.snapshot.changed_in(path) <= seen:
-                        await parked.wake.wait()
-                        parked.wake.clear()
-            except TimeoutError:
-                pass
-            finally:
-                self._parked.discard(parked)
+                    await ended
+        except TimeoutError:
+            pass
+        finally:
+            self._parked.discard(parked)
+
+    # Streams
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Answer with server-sent events until the client leaves or the server drains."""
-        dotted = request.query.get("path", "")
-        path = self._resolve(dotted)
+        """Answer with server-sent events until the client leaves or the server drains.
+
+        With `?reports=1` there is one for every reload too, whatever came of it; a slow reader misses some.
+        """
+        path = part_at(self._conf.snapshot.document, keys_in(request.query.get("path", ""))).path
+        reports = flag(request, "reports")
+        self._admit(server_of(request))
         release_snapshot(request)  # a stream may live for days
-        with self._admitted(server_of(request)):
-            response = web.StreamResponse(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
-            response.content_type = "text/event-stream"
-            if request.version >= (1, 1):
-                response.enable_chunked_encoding()
-            await response.prepare(request)
-            with contextlib.suppress(ConnectionError):
-                await self._feed(request, response, dotted, path)
+        response = web.StreamResponse(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        response.content_type = "text/event-stream"
+        if request.version >= (1, 1):
+            response.enable_chunked_encoding()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            await self._follow(request, response, path, reports=reports)
         return response
 
-    async def _feed(self, request: web.Request, response: web.StreamResponse, dotted: str, path: KeyPath) -> None:
+    async def _follow(
+        self, request: web.Request, response: web.StreamResponse, path: KeyPath, *, reports: bool
+    ) -> None:
         transport = request.transport
         if not isinstance(transport, asyncio.Transport):
             return
-        stream = _Stream(transport, server_of(request), asyncio.get_running_loop().create_future())
-        snapshot = self._conf.snapshot
-        await response.write(self._greeting(request, snapshot, dotted, path))
-        current = self._conf.snapshot
-        group = self._groups.setdefault(dotted, _Group(dotted, path, current.changed_in(path)))
-        group.streams.add(stream)
-        if current.changed_in(path) > snapshot.changed_in(path):  # it changed while the greeting was written
-            stream.send(_chunk(self._event(current, dotted, path, since=snapshot.generation)))
-        try:
-            await stream.ended
-        finally:
-            group.streams.discard(stream)
-            if not group.streams:
-                self._groups.pop(dotted, None)
+        ended = asyncio.get_running_loop().create_future()
+        stream = _Stream(transport, server_of(request), ended, chunked=response.chunked, reports=reports)
+        with self._joining(stream, path) as snapshot:
+            # Nothing awaits between the look at the snapshot and this: no change can come before the greeting.
+            stream.send(_Frame(self._greeting(request.headers.get("Last-Event-ID", ""), snapshot, path)))
+            await ended
         if not transport.is_closing():
             await response.write(b"event: shutdown\ndata: {}\n\n")
 
-    def _greeting(self, request: web.Request, snapshot: Snapshot[Any], dotted: str, path: KeyPath) -> bytes:
+    @contextlib.contextmanager
+    def _joining(self, stream: _Stream, path: KeyPath) -> Iterator[Snapshot[Any]]:
+        """Have a stream be told of changes since the snapshot that this yields."""
+        snapshot = self._conf.snapshot
+        group = self._groups.setdefault(path, _Group(path, snapshot.changed_in(path)))
+        if group.generation < snapshot.changed_in(path):
+            self._tell(group, snapshot)  # the others do not know of it yet
+        group.streams.add(stream)
+        try:
+            yield snapshot
+        finally:
+            group.streams.discard(stream)
+            if not group.streams:
+                self._groups.pop(path, None)
+
+    def _greeting(self, token: str, snapshot: Snapshot[Any], path: KeyPath) -> bytes:
         """Return the full state, or nothing new for a client that has it already."""
         retry = f"retry: {random.randint(1000, 3000)}\n".encode()  # noqa: S311 - so that clients do not come back in step
-        since = self._generation_of(request.headers.get("Last-Event-ID", ""), snapshot)
+        since = self._generation_of(token, snapshot)
         if since is not None and since >= snapshot.changed_in(path):
             return retry + b": nothing new\n\n"
-        return retry + b"\n" + self._event(snapshot, dotted, path, since=since)
+        return retry + b"\n" + self._event(snapshot, path, since=since)
 
     def _generation_of(self, token: str, snapshot: Snapshot[Any]) -> int | None:
         store, _, generation = token.partition(".")
-        known = store == self._store and generation.isdecimal() and int(generation) <= snapshot.generation
-        return int(generation) if known else None
+        known = store == self._store and generation.isascii() and generation.isdecimal() and len(generation) < 20
+        return int(generation) if known and int(generation) <= snapshot.generation else None
 
-    def _resolve(self, dotted: str) -> KeyPath:
-        try:
-            return part(self._conf.snapshot, dotted)[0]
-        except (KeyError, ValueError):
-            raise Problem(HTTPStatus.NOT_FOUND, f"the configuration has no {dotted!r}") from None
-
-    def _event(
-        self, snapshot: Snapshot[Any], dotted: str, path: KeyPath, *, since: int | None, gap: bool = False
-    ) -> bytes:
-        generation = snapshot.changed_in(path)
-        data: dict[str, Any] = {"generation": snapshot.generation, "changed": [], "value": None}
+    def _event(self, snapshot: Snapshot[Any], path: KeyPath, *, since: int | None, gap: bool = False) -> bytes:
+        dotted = keypath.render(path)
+        data: dict[str, Any] = {"path": dotted, "generation": snapshot.generation, "changed": [], "value": None}
         if since is not None:
             changed = (at for at, when in snapshot.changes.items() if when > since and touches(at, path))
             data["changed"] = [keypath.render(at) for at in changed]
         try:
-            data["value"] = shown(self._conf.schema, *part(snapshot, dotted))
-        except KeyError:
+            data["value"] = part_at(snapshot.document, map(str, path)).value
+        except Problem:
             data["gone"] = True
         if gap:
             data["gap"] = True
         text = json.dumps(data, ensure_ascii=False)
-        return f"id: {self._store}.{generation}\nevent: config\ndata: {text}\n\n".encode("utf-8", "backslashreplace")
+        token = self.token(snapshot.changed_in(path))
+        return f"id: {token}\nevent: config\ndata: {text}\n\n".encode("utf-8", "backslashreplace")
 
     # Changes
 
     def _changed(self, _change: object) -> None:
+        self._call(self._wake)
+
+    def reload_began(self, triggers: Sequence[str]) -> None:
+        """Nobody is told before something has come of it."""
+
+    def reload_ended(self, report: Report) -> None:
+        """Tell the streams that asked for reports."""
+        self._call(self._report, report)
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
         # The engine may have a loop of its own.
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has closed: nobody waits in it any more
-                self._loop.call_soon_threadsafe(self._wake)
+                self._loop.call_soon_threadsafe(function, *arguments)
 
     def _wake(self) -> None:
-        for parked in self._parked:
-            parked.wake.set()
         snapshot = self._conf.snapshot
+        changed_in = {path: snapshot.changed_in(path) for path in {parked.path for parked in self._parked}}
+        over = [parked.ended for parked in self._parked if changed_in[parked.path] > parked.seen]
+        self._do(partial(_resolve, future) for future in over)
         for group in self._groups.values():
-            generation = snapshot.changed_in(group.path)
-            if generation > group.generation:
-                frame = _chunk(self._event(snapshot, group.dotted, group.path, since=group.generation))
-                group.generation = generation
-                for stream in group.streams:
-                    stream.send(frame)
+            if snapshot.changed_in(group.path) > group.generation:
+                self._tell(group, snapshot)
+
+    def _tell(self, group: _Group, snapshot: Snapshot[Any]) -> None:
+        frame = _Frame(self._event(snapshot, group.path, since=group.generation))
+        group.generation = snapshot.changed_in(group.path)
+        self._send(frame, group.streams)
+
+    def _report(self, report: Report) -> None:
+        streams = [stream for group in self._groups.values() for stream in group.streams if stream.reports]
+        if streams:
+            self._send(_Frame(f"event: report\ndata: {json.dumps(report.as_dict())}\n\n".encode()), streams)
+
+    def _send(self, frame: _Frame, streams: Iterable[_Stream]) -> None:
+        self._do(partial(stream.send, frame) for stream in tuple(streams))
+
+    def _do(self, work: Iterator[Callable[[], object]]) -> None:
+        """Do many small things, behind all that is still to be done: each stream gets its frames in their order.
+
+        In batches, between which the event loop serves others.
+        """
+        self._outbox.append(work)
+        if len(self._outbox) == 1:
+            self._do_batch()
+
+    def _do_batch(self) -> None:
+        done = 0
+        while self._outbox and done < _BATCH:
+            for one in islice(self._outbox[0], _BATCH - done):
+                one()
+                done += 1
+            if done < _BATCH:
+                self._outbox.popleft()
+        if self._outbox:
+            asyncio.get_running_loop().call_soon(self._do_batch)
 
     # Clients that come and go
 
-    @contextlib.contextmanager
-    def _admitted(self, server: Server | None) -> Iterator[None]:
+    def _admit(self, server: Server | None) -> None:
+        """Make room for one more. Raises Problem (503) where there is none."""
         if sum(self.watchers.values()) >= self._max_watchers:
             headers = {"Retry-After": "5"}
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients wait for changes already", headers=headers)
         self._loop = asyncio.get_running_loop()
         if self._tending is None or self._tending.done():
             self._servers, self._joined = set(), asyncio.Event()
+            self._outbox.clear()
             self._tending = asyncio.create_task(self._tend(), name="hotconf-feed")
         if server is not None and server not in self._servers:
             self._servers.add(server)
             self._joined.set()
-        yield
 
     async def _tend(self) -> None:
         """Look for clients that have gone, and let the others hear that we are here. Ends when nobody waits."""
@@ -222,7 +301,7 @@ class Feed:
                 return
             for parked in self._parked:
                 if _is_over(parked):
-                    parked.wake.set()
+                    _resolve(parked.ended)
             due = loop.time() >= beat
             beat = loop.time() + self._heartbeat if due else beat
             for group in self._groups.values():
@@ -231,7 +310,7 @@ class Feed:
     async def _pause(self) -> None:
         """Wait until it is time to look again: after a while, at the first drain, or when a server's first client came.
 
-        One look for all, and not a task for each that waits: that would be most of the memory of a client.
+        One look for all, and not a task for each that waits: that would be a third of the memory of a client.
         """
         drains = [server.draining for server in self._servers if not server.draining.is_set()]
         waiting = [asyncio.ensure_future(event.wait()) for event in (self._joined, *drains)]
@@ -243,14 +322,21 @@ class Feed:
         self._joined.clear()
 
     def _tend_group(self, group: _Group, *, beat: bool) -> None:
+        alive = []
         for stream in group.streams:
             if _is_over(stream):
                 _resolve(stream.ended)
-            elif stream.lags and stream.transport.get_write_buffer_size() == 0:
+            elif not stream.lags:
+                alive.append(stream)
+            elif stream.transport.get_write_buffer_size() == 0 and not self._outbox:
+                # Behind all that is still being sent, it would see something older after the newest.
                 stream.lags = False
-                stream.send(_chunk(self._event(self._conf.snapshot, group.dotted, group.path, since=None, gap=True)))
-            elif beat and not stream.lags:
-                stream.send(_chunk(b": here\n\n"))
+                stream.send(_Frame(self._event(self._conf.snapshot, group.path, since=None, gap=True)))
+        if beat:
+            self._send(_HEARTBEAT, alive)
+
+
+_HEARTBEAT = _Frame(b": here\n\n")
 
 
 def _is_over(waiting: _Parked | _Stream) -> bool:
@@ -262,8 +348,3 @@ def _is_over(waiting: _Parked | _Stream) -> bool:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _chunk(frame: bytes) -> bytes:
-    """Return a frame as one chunk of a chunked body, so that the same bytes can go to every transport."""
-    return b"%x\r\n%b\r\n" % (len(frame), frame)
