@@ -25,7 +25,7 @@ from hotconf.web.parameters import flag
 from hotconf.web.parts import keys_in, part_at
 from hotconf.web.pin import release_snapshot
 from hotconf.web.problem import Problem
-from hotconf.web.server import server_of
+from hotconf.web.server import limit_goodbye, server_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,11 +64,16 @@ class _Stream:
 
     def send(self, frame: _Frame) -> None:
         if self.ended.done() or self.transport.is_closing():
-            return
-        if self.transport.get_write_buffer_size() > _BACKLOG:
+            return  # asked for what it holds, a closed one may raise, and the other streams would go without
+        # One that lags gets nothing more until `catch_up`: a frame in between would show no gap.
+        if self.lags or self.transport.get_write_buffer_size() > _BACKLOG:
             self.lags = True
         else:
             self.transport.write(frame.chunk if self.chunked else frame.text)
+
+    def catch_up(self, frame: _Frame) -> None:
+        self.lags = False
+        self.send(frame)
 
 
 @dataclass(slots=True, eq=False)
@@ -101,6 +106,7 @@ class Feed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._groups: dict[KeyPath, _Group] = {}
         self._parked: set[_Parked] = set()
+        self._admitted = 0
         self._outbox: deque[Iterator[Callable[[], object]]] = deque()
         self._tending: asyncio.Task[None] | None = None
         self._servers: set[Server] = set()
@@ -123,44 +129,48 @@ class Feed:
         """Return when the values at a path have changed since a generation, after `seconds`, or in a drain."""
         server = server_of(request)
         self._admit(server)
-        ended = asyncio.get_running_loop().create_future()
-        parked = _Parked(request.transport, server, path, seen, ended)
+        parked = _Parked(request.transport, server, path, seen, asyncio.get_running_loop().create_future())
         self._parked.add(parked)
         try:
             # The engine may have a thread of its own, which has swapped before it could know of us.
             if not _is_over(parked) and self._conf.snapshot.changed_in(path) <= seen:
                 async with asyncio.timeout(seconds):
-                    await ended
+                    await parked.ended
         except TimeoutError:
             pass
         finally:
             self._parked.discard(parked)
+            self._admitted -= 1
 
     # Streams
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Answer with server-sent events until the client leaves or the server drains.
 
-        With `?reports=1` there is one for every reload too, whatever came of it; a slow reader misses some.
+        A client that reads too slowly misses events; then it gets the newest state, which says so: `"gap": true`. With
+        `?reports=1` there is an event for every reload too, whatever came of it.
         """
         path = part_at(self._conf.snapshot.document, keys_in(request.query.get("path", ""))).path
         reports = flag(request, "reports")
         self._admit(server_of(request))
-        release_snapshot(request)  # a stream may live for days
-        response = web.StreamResponse(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
-        response.content_type = "text/event-stream"
-        if request.version >= (1, 1):
-            response.enable_chunked_encoding()
-        await response.prepare(request)
-        with contextlib.suppress(ConnectionError):
-            await self._follow(request, response, path, reports=reports)
+        try:
+            release_snapshot(request)  # a stream may live for days
+            response = web.StreamResponse(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+            response.content_type = "text/event-stream"
+            if request.version >= (1, 1):
+                response.enable_chunked_encoding()
+            await response.prepare(request)
+            with contextlib.suppress(ConnectionError):
+                await self._follow(request, response, path, reports=reports)
+        finally:
+            self._admitted -= 1
         return response
 
     async def _follow(
         self, request: web.Request, response: web.StreamResponse, path: KeyPath, *, reports: bool
     ) -> None:
         transport = request.transport
-        if not isinstance(transport, asyncio.Transport):
+        if transport is None:
             return
         ended = asyncio.get_running_loop().create_future()
         stream = _Stream(transport, server_of(request), ended, chunked=response.chunked, reports=reports)
@@ -169,6 +179,7 @@ class Feed:
             stream.send(_Frame(self._greeting(request.headers.get("Last-Event-ID", ""), snapshot, path)))
             await ended
         if not transport.is_closing():
+            limit_goodbye(request)
             await response.write(b"event: shutdown\ndata: {}\n\n")
 
     @contextlib.contextmanager
@@ -278,8 +289,11 @@ class Feed:
     # Clients that come and go
 
     def _admit(self, server: Server | None) -> None:
-        """Make room for one more. Raises Problem (503) where there is none."""
-        if sum(self.watchers.values()) >= self._max_watchers:
+        """Count one more, who is to be counted off in the end. Raises Problem (503) where there is no room.
+
+        Counted from here on, and not from when they wait: one that does not read its greeting is there, too.
+        """
+        if self._admitted >= self._max_watchers:
             headers = {"Retry-After": "5"}
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients wait for changes already", headers=headers)
         self._loop = asyncio.get_running_loop()
@@ -287,6 +301,7 @@ class Feed:
             self._servers, self._joined = set(), asyncio.Event()
             self._outbox.clear()
             self._tending = asyncio.create_task(self._tend(), name="hotconf-feed")
+        self._admitted += 1
         if server is not None and server not in self._servers:
             self._servers.add(server)
             self._joined.set()
@@ -297,7 +312,7 @@ class Feed:
         beat = loop.time() + self._heartbeat
         while True:
             await self._pause()
-            if not any(self.watchers.values()):
+            if not self._admitted:
                 return
             for parked in self._parked:
                 if _is_over(parked):
@@ -330,8 +345,7 @@ class Feed:
                 alive.append(stream)
             elif stream.transport.get_write_buffer_size() == 0 and not self._outbox:
                 # Behind all that is still being sent, it would see something older after the newest.
-                stream.lags = False
-                stream.send(_Frame(self._event(self._conf.snapshot, group.path, since=None, gap=True)))
+                stream.catch_up(_Frame(self._event(self._conf.snapshot, group.path, since=None, gap=True)))
         if beat:
             self._send(_HEARTBEAT, alive)
 

@@ -411,7 +411,9 @@ async def test_a_service_that_starts_more_than_the_configuration_says_how_far_it
 # Problems, and being mounted
 
 
-@pytest.mark.parametrize(("method", "path", "allow"), [("POST", "/config", "GET, HEAD, PATCH"), ("GET", "/reload", "POST")])
+@pytest.mark.parametrize(
+    ("method", "path", "allow"), [("POST", "/config", "GET, HEAD, PATCH"), ("GET", "/reload", "POST")]
+)
 async def test_a_wrong_method_is_405_and_says_what_is_allowed(site, method, path, allow):
     reply = await site.ask(path, method)
     assert (reply.status, reply.content_type, reply.headers["Allow"]) == (405, PROBLEM, allow)
