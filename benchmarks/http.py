@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import select
 import socket
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from benchmarks.processes import companion, cpu_time
-from benchmarks.rows import Row, Target, compared, in_turns
+from benchmarks.rows import Row, Samples, Target, compared, in_turns
 from benchmarks.services import Parts, toml_of
 from benchmarks.topics import quiet
 from hotconf import HotConf, Options
@@ -38,12 +40,17 @@ _BUFFER = 1 << 18
 
 
 class Load:
-    """Keep-alive connections that ask the same again and again: the least that a client can do, on bare sockets."""
+    """Keep-alive connections that ask again and again: the least that a client can do, on bare sockets.
 
-    def __init__(self, pid: int, port: int, tag: str = "") -> None:
+    With `numbered` no two requests are the same: each has a number of its own in its head.
+    """
+
+    def __init__(self, pid: int, port: int, *, tag: str = "", numbered: bool = False) -> None:
         self._pid = pid
         condition = f"If-None-Match: {tag}\r\n" if tag else ""
-        self._request = f"GET /config HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{condition}\r\n".encode()
+        head = f"GET /config HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{condition}"
+        numbers = map("X-Request-Id: {:08}\r\n".format, itertools.count())
+        self._requests = (f"{head}{number}\r\n".encode() for number in (numbers if numbered else itertools.repeat("")))
         self._sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(_CONNECTIONS)]
         self.first = self._ask_once()
 
@@ -55,7 +62,7 @@ class Load:
             missing = {sock.fileno(): (sock, len(self.first)) for sock in self._sockets}
             for sock in self._sockets:
                 ready.register(sock, select.EPOLLIN)
-                sock.sendall(self._request)
+                sock.sendall(next(self._requests))
             while missing:
                 for descriptor, _ in ready.poll(_PATIENCE):
                     sock, rest = missing[descriptor]
@@ -65,7 +72,7 @@ class Load:
                         if time.perf_counter() >= until:
                             del missing[descriptor]
                             continue
-                        sock.sendall(self._request)
+                        sock.sendall(next(self._requests))
                         rest = len(self.first)
                     missing[descriptor] = sock, rest
         return answered / (cpu_time(self._pid) - used)
@@ -84,7 +91,7 @@ class Load:
     def _ask_once(self) -> bytes:
         """Return one answer. All later ones are of its length: their headers differ in the time at most."""
         sock = self._sockets[0]
-        sock.sendall(self._request)
+        sock.sendall(next(self._requests))
         data = sock.recv(_BUFFER)
         head, _, body = data.partition(b"\r\n\r\n")
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
@@ -101,34 +108,36 @@ def rows(*, quick: bool) -> list[Row]:
         path.write_text(toml_of(KEYS, 0), encoding="utf-8")
         processes = {name: stack.enter_context(companion(serve, name, path)) for name in ("hotconf", BARE, DUMPED)}
         ports = {name: _port(connection) for name, (_, connection) in processes.items()}
+
+        def load(name: str, **options: Any) -> Load:
+            return stack.enter_context(contextlib.closing(Load(processes[name][0], ports[name], **options)))
+
+        same = {name: load(name) for name in processes}
+        tag = _header(same["hotconf"].first, b"etag")
         loads = {
-            name: stack.enter_context(contextlib.closing(Load(processes[name][0], port)))
-            for name, port in ports.items()
+            **same,
+            "304": load("hotconf", tag=tag),
+            **{f"{name}, numbered": load(name, numbered=True) for name in ("hotconf", BARE)},
+            "304, numbered": load("hotconf", tag=tag, numbered=True),
         }
-        tag = _header(loads["hotconf"].first, b"etag")
-        unchanged = stack.enter_context(contextlib.closing(Load(processes["hotconf"][0], ports["hotconf"], tag)))
-        rounds, seconds = (5, 0.2) if quick else (12, 0.6)
-        samples = in_turns(
-            {
-                **{name: (lambda load=load: load.throughput(seconds)) for name, load in loads.items()},
-                "304": lambda: unchanged.throughput(seconds),
-            },
-            rounds,
-        )
-        body = len(loads["hotconf"].first.partition(b"\r\n\r\n")[2])
+        rounds, seconds = (5, 0.1) if quick else (12, 0.5)
+        samples = in_turns({name: partial(load.throughput, seconds) for name, load in loads.items()}, rounds)
+        body = len(same["hotconf"].first.partition(b"\r\n\r\n")[2])
+    full, unchanged = (Target("ratio", bound, at_least=True) for bound in (0.95, 1.1))
     note = f"{body:,} bytes of body, {_CONNECTIONS} connections"
-    target = Target("ratio", 0.95, at_least=True)
+    again = "; every request is unlike all before"
+    numbered = {BARE: samples[f"{BARE}, numbered"]}
     return [
-        compared("GET /config", samples, BARE, unit=UNIT, target=target, note=note),
-        compared("GET /config", samples, DUMPED, unit=UNIT),
-        compared(
-            "GET /config, answered 304",
-            {**samples, "hotconf": samples["304"]},
-            BARE,
-            unit=UNIT,
-            target=Target("ratio", 1.1, at_least=True),
-        ),
+        _row("GET /config", samples, "hotconf", target=full, note=note),
+        _row("GET /config", samples, "hotconf", peer=DUMPED),
+        _row("GET /config, answered 304", samples, "304", target=unchanged),
+        _row(f"GET /config{again}", {**samples, **numbered}, "hotconf, numbered"),
+        _row(f"GET /config, answered 304{again}", {**samples, **numbered}, "304, numbered"),
     ]
+
+
+def _row(work: str, samples: Samples, ours: str, *, peer: str = BARE, **options: Any) -> Row:
+    return compared(work, {**samples, "hotconf": samples[ours]}, peer, unit=UNIT, **options)
 
 
 def _port(connection: Connection) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.rows import Row
 
-TOPICS = ("read", "watch", "idle", "sighup", "reload", "http", "memory")
+TOPICS = ("read", "watch", "idle", "sighup", "reload", "http", "fanout", "memory")
 
 
 def measure(topic: str, quick: bool) -> list[Row]:  # noqa: FBT001 - called across processes

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import json
-import re
-import secrets
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-import hotconf.keypath as keypath
-from hotconf.explain import part
-from hotconf.redact import shown
 from hotconf.web.dashboard import dashboard_routes
 from hotconf.web.feed import Feed
-from hotconf.web.pin import GENERATION, release_snapshot
-from hotconf.web.problem import Problem, problems
+from hotconf.web.probes import Probes
+from hotconf.web.reading import Reading
+from hotconf.web.records import Records
 from hotconf.web.safety import Safety
+from hotconf.web.writing import Writing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from hotconf.conf import HotConf
-    from hotconf.keypath import KeyPath
-    from hotconf.snapshot import Snapshot
 
-_TOKEN = re.compile(r"[0-9a-f]+\.[0-9]+(\.[a-z]+)?")
-_DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(s|m)?")
-_LONGEST_WAIT = 300.0
-_MOST_VIEWS = 1000
-_FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
+BODY_LIMIT = 1024 * 1024
+"""Bytes that a patch may have."""
 
 
 def config_app(
-    conf: HotConf[Any], *, safety: Safety | None = None, state: Callable[[], str] | None = None
+    conf: HotConf[Any],
+    *,
+    safety: Safety | None = None,
+    state: Callable[[], str] | None = None,
+    heartbeat: float = 15.0,
+    max_watchers: int = 10_000,
 ) -> web.Application:
-    """Return an application with every endpoint, to run alone or to mount with `add_subapp` under any prefix."""
-    app = web.Application(middlewares=[problems, (safety or Safety()).middleware()])
-    app.add_routes(config_routes(conf, state=state))
+    """Return an application with every endpoint, to run alone or to mount with `add_subapp` under any prefix.
+
+    Without `safety` it answers to loopback names alone, and asks for no token. The other options are those of
+    `config_routes`.
+    """
+    app = web.Application(middlewares=[(safety or Safety()).middleware()], client_max_size=BODY_LIMIT)
+    app.add_routes(config_routes(conf, state=state, heartbeat=heartbeat, max_watchers=max_watchers))
     return app
 
 
@@ -51,154 +50,33 @@ def config_routes(
 ) -> list[web.RouteDef]:
     """Return the endpoints as routes, for an application that has middlewares of its own.
 
-    `state` says how far the process is, for `/readyz` and `/status`: `lambda: service.state` where a service starts
-    more than the configuration. Without it they tell the configuration's own state. Streams carry a sign of life every
-    `heartbeat` seconds; beyond `max_watchers` parked requests and streams a client is told to come back.
+    Among those must be `Safety.middleware`, or the application answers whoever reaches it. `state` says how far the
+    process is, for `/readyz` and `/status`: `lambda: service.state` where a service starts more than the configuration.
+    Without it they tell the configuration's own state. Streams carry a sign of life every `heartbeat` seconds; beyond
+    `max_watchers` parked requests and streams a client is told to come back.
     """
-    service = _ConfigService(conf, state or (lambda: conf.status.state), heartbeat=heartbeat, max_watchers=max_watchers)
+    feed = Feed(conf, heartbeat=heartbeat, max_watchers=max_watchers)
+    reading, records, probes = Reading(conf, feed), Records(conf), Probes(conf, feed, state)
+    writing = Writing(conf, reading)
     return [
-        web.get("/config", service.config),
-        web.get("/config/{path:.*}", service.config),
-        web.get("/events", service.feed.stream, allow_head=False),
-        web.post("/reload", service.reload),
-        web.get("/status", service.status),
-        web.get("/healthz", service.healthz),
-        web.get("/readyz", service.readyz),
+        web.get("/config", reading.config),
+        web.get("/config/{path:.*}", reading.config),
+        web.patch("/config", writing.patch),
+        web.get("/events", feed.stream, allow_head=False),
+        web.post("/reload", writing.reload),
+        web.post("/confirm", writing.confirm),
+        web.post("/rollback", writing.rollback),
+        web.get("/history", records.history),
+        web.get("/history/{number}", records.generation),
+        web.get("/reloads", records.reloads),
+        web.get("/reloads/{number}", records.report),
+        web.get("/explain", records.origins),
+        web.get("/explain/{path:.*}", records.explain),
+        web.get("/schema", records.schema),
+        web.get("/openapi.json", records.openapi),
+        web.get("/status", probes.status),
+        web.get("/healthz", probes.healthz),
+        web.get("/readyz", probes.readyz),
+        web.get("/metrics", probes.metrics),
         *dashboard_routes(),
     ]
-
-
-class _View(NamedTuple):
-    """One part of one snapshot, as clients see it. `changed_in` is the generation in which its values last changed."""
-
-    path: KeyPath
-    changed_in: int
-    tag: str
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class _ConfigService:
-    def __init__(self, conf: HotConf[Any], state: Callable[[], str], *, heartbeat: float, max_watchers: int) -> None:
-        self._conf = conf
-        self._state = state
-        # Names this life of this process: a token from another one must never look like one of ours.
-        self._store = secrets.token_hex(4)
-        self._views: tuple[Snapshot[Any], dict[str, _View]] | None = None
-        self.feed = Feed(conf, self._store, heartbeat=heartbeat, max_watchers=max_watchers)
-
-    async def config(self, request: web.Request) -> web.Response:
-        path = request.match_info.get("path", "").strip("/")
-        seconds = _wait(request)
-        view = self._view(path)
-        if seconds is not None and self._is_current(request, view):
-            release_snapshot(request)  # a parked request must not keep an old snapshot's resources open
-            await self.feed.park(request, view.path, view.changed_in, seconds=seconds)
-            seen, view = view, self._view(path)
-            if view.changed_in <= seen.changed_in:
-                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=view.headers)
-            return _json(view.body, headers=view.headers)
-        if seconds is None and _matches(request, view.tag):
-            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=view.headers)
-        return _json(view.body, headers=view.headers)
-
-    def _view(self, path: str) -> _View:
-        """Return a part as clients see it. Built once for each snapshot, and shared by all of them."""
-        snapshot = self._conf.snapshot  # read once: tag, generation and body must be of the same one
-        if self._views is None or self._views[0] is not snapshot or len(self._views[1]) > _MOST_VIEWS:
-            self._views = snapshot, {}
-        views = self._views[1]
-        if path not in views:
-            views[path] = self._build_view(snapshot, path)
-        return views[path]
-
-    def _build_view(self, snapshot: Snapshot[Any], path: str) -> _View:
-        try:
-            at, value = part(snapshot, keypath.render(tuple(path.split("/")) if path else ()))
-        except (KeyError, ValueError):
-            raise Problem(HTTPStatus.NOT_FOUND, f"the configuration has no {path!r}") from None
-        changed_in = snapshot.changed_in(at)
-        tag = f"{self._store}.{changed_in}"
-        headers = {
-            GENERATION: str(snapshot.generation),
-            "ETag": f'"{tag}"',
-            "Cache-Control": "no-cache",
-            "Vary": "Accept",
-        }
-        return _View(at, changed_in, tag, headers, _encoded(shown(self._conf.schema, at, value)))
-
-    def _is_current(self, request: web.Request, view: _View) -> bool:
-        """Whether a client that wants to wait has what is in force; a foreign token has nothing of ours."""
-        tags = [etag.value for etag in request.if_none_match or ()]
-        unreadable = "If-None-Match" in request.headers and not tags
-        if unreadable or any(tag != "*" and not _TOKEN.fullmatch(tag) for tag in tags):
-            raise Problem(HTTPStatus.BAD_REQUEST, "If-None-Match holds no token of this service: leave it out once")
-        return any(tag in ("*", view.tag) for tag in tags)
-
-    async def reload(self, request: web.Request) -> web.Response:
-        await _require_json(request)
-        if _flag(request, "dry_run"):
-            raise Problem(HTTPStatus.NOT_IMPLEMENTED, "a dry run is not offered yet; nothing was reloaded")
-        report = await self._conf.reload(force=_flag(request, "force"), trigger="http")
-        if report.outcome == "rejected":
-            members = {key: value for key, value in report.as_dict().items() if key != "faults"}
-            detail = "the reload was rejected; what was running stays in force: mend the faults and reload again"
-            faults = [fault.as_dict() for fault in report.faults]
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, faults=faults, report=members)
-        return _json(_encoded(report.as_dict()))
-
-    async def status(self, _request: web.Request) -> web.Response:
-        return _json(_encoded({**self._conf.status.as_dict(), "state": self._state()}))
-
-    async def healthz(self, _request: web.Request) -> web.Response:
-        return _json(_encoded({"status": "ok"}))
-
-    async def readyz(self, _request: web.Request) -> web.Response:
-        state = self._state()
-        ready = state == "ready"
-        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return _json(_encoded({"ready": ready, "state": state}), status=status)
-
-
-def _wait(request: web.Request) -> float | None:
-    """Return how long a client wants to wait, in seconds: `30`, `30s` or `2m`; None where it does not."""
-    text = request.query.get("wait")
-    if text is None:
-        return None
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise Problem(HTTPStatus.BAD_REQUEST, "wait must be a time such as 30, 30s or 2m")
-    return min(float(found[1]) * (60 if found[2] == "m" else 1), _LONGEST_WAIT)
-
-
-async def _require_json(request: web.Request) -> None:
-    """Refuse a body that is no JSON: what a form on another site can send never is."""
-    body = await request.read()
-    if not body:
-        return
-    if request.content_type != "application/json":
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send no body, or one with `Content-Type: application/json`")
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        raise Problem(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    try:
-        return _FLAGS[request.query.get(name, "").lower()]
-    except KeyError:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be 1 or 0") from None
-
-
-def _matches(request: web.Request, tag: str) -> bool:
-    return any(etag.value in (tag, "*") for etag in request.if_none_match or ())
-
-
-def _encoded(value: Any) -> bytes:
-    # A lone surrogate, from an environment variable that is no UTF-8, comes out as JSON's own escape for it.
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
-
-
-def _json(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=body, content_type="application/json", headers=headers)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
 
     from hotconf.web.limits import Door, Seat
+    from hotconf.web.ready import ReadyResponse
+    from hotconf.web.repeats import Repeats
 
 # aiohttp's own keep-alive timer closes a connection also in the middle of a head. Ours stands in for it.
 _NEVER = 365 * 86400.0
@@ -51,9 +53,9 @@ class Connection(web.RequestHandler):
     that was in force when the client connected.
     """
 
-    __slots__ = ("_alarm", "_door", "_due", "_phase", "_received", "_running", "_seat", "_time")
+    __slots__ = ("_alarm", "_asked", "_door", "_due", "_phase", "_received", "_repeats", "_running", "_seat", "_time")
 
-    def __init__(self, server: web.Server, *, door: Door, seat: Seat) -> None:
+    def __init__(self, server: web.Server, *, door: Door, seat: Seat, repeats: Repeats) -> None:
         loop = asyncio.get_running_loop()
         size = door.limits().header_size
         # As the server itself would build it: with what the application and the runner chose.
@@ -61,6 +63,8 @@ class Connection(web.RequestHandler):
         super().__init__(server, loop=loop, **{**options, "keepalive_timeout": _NEVER})
         self._door = door
         self._seat = seat
+        self._repeats = repeats
+        self._asked = b""
         self._time = loop.time
         self._phase = _Phase.OPENED
         self._running: web.BaseRequest | None = None
@@ -82,7 +86,10 @@ class Connection(web.RequestHandler):
         """
         if self._phase is _Phase.LEAVING:
             return
+        self._asked = b""  # what runs is not all that came
         if data and self._awaits_head():
+            if self._repeat(data):
+                return
             data = self._read_head(data)
             if not data:
                 return
@@ -162,6 +169,27 @@ class Connection(web.RequestHandler):
         if isinstance(exc, LineTooLong):
             return self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
         return super().handle_error(request, status, exc, message)
+
+    # Repeating
+
+    def _repeat(self, data: bytes) -> bool:
+        """Answer at once what was asked before, byte for byte. False: this has to be read."""
+        transport = self.transport
+        # While an earlier answer waits to be sent, a handler has to wait with it.
+        if self._received or transport is None or unsent(transport) or not self._is_waiting():
+            return False
+        self._asked = data
+        limits = self._door.limits()
+        ready = self._repeats.find(data) if len(data) <= limits.header_size else None
+        if ready is None:
+            return False
+        transport.write(ready.encoded())
+        self._enter(_Phase.IDLE, limits.idle_timeout)
+        return True
+
+    def learn(self, request: web.BaseRequest, response: ReadyResponse) -> None:
+        """Note what answers the request that runs, for all who will ask the same."""
+        self._repeats.note(self._asked, request, response)
 
     # Growing
 

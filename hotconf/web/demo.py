@@ -20,7 +20,7 @@ from hotconf.schema import Section, Settings
 from hotconf.web.app import config_routes
 from hotconf.web.limits import Limits
 from hotconf.web.pin import pin_snapshot, request_snapshot
-from hotconf.web.problem import Problem, problems
+from hotconf.web.problem import Problem
 from hotconf.web.server import Server, messages
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def demo_conf(path: Path) -> HotConf[Demo]:
 
 def demo_server(service: Service, conf: HotConf[Demo], *, host: str, port: int, safety: Safety) -> Server:
     """Add the demo's server and jobs to a service, and return the server."""
-    app = web.Application(middlewares=[problems, safety.middleware(), pin_snapshot(conf)])
+    app = web.Application(middlewares=[safety.middleware(), pin_snapshot(conf)])
     app.add_routes([web.get("/", _message), web.get("/slow", _slow), web.get("/ws", _echo)])
     app.add_routes(config_routes(conf, state=lambda: service.state))
     server = Server(app, host=host, port=port, limits=lambda: conf.current.limits.limits)

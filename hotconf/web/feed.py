@@ -9,61 +9,67 @@ import asyncio
 import contextlib
 import json
 import random
+import secrets
+from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 import hotconf.keypath as keypath
-from hotconf.explain import part
 from hotconf.keypath import touches
-from hotconf.redact import shown
+from hotconf.web.parameters import flag
+from hotconf.web.parts import keys_in, part_at
 from hotconf.web.pin import release_snapshot
 from hotconf.web.problem import Problem
-from hotconf.web.server import draining_of, limit_goodbye
+from hotconf.web.server import limit_goodbye, server_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from hotconf.conf import HotConf
     from hotconf.keypath import KeyPath
     from hotconf.report import Report
     from hotconf.snapshot import Snapshot
+    from hotconf.web.server import Server
 
 LOOK = 1.0
 """Seconds between two looks for clients that have gone."""
 
 _BACKLOG = 64 * 1024  # bytes that may wait for a slow reader before it gets only the newest state
+_BATCH = 250  # clients that are served before the event loop may do something else: a few milliseconds
 
 
-class _Frame(NamedTuple):
-    """One event as it goes to every transport: as a chunk, and plain for clients of HTTP/1.0, which knows no chunks."""
+class _Frame:
+    """The bytes of one or more events, and the same as a chunk of a chunked body."""
 
-    chunk: bytes
-    plain: bytes
+    __slots__ = ("chunk", "text")
 
-    @classmethod
-    def of(cls, event: bytes) -> _Frame:
-        return cls(b"%x\r\n%b\r\n" % (len(event), event), event)
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.chunk = b"%x\r\n%b\r\n" % (len(text), text)
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
     transport: asyncio.Transport
+    server: Server | None
+    ended: asyncio.Future[None]
     chunked: bool
-    gone: asyncio.Event
+    reports: bool
     lags: bool = False
-    reports: bool = False
 
     def send(self, frame: _Frame) -> None:
-        if self.transport.is_closing():
+        if self.ended.done() or self.transport.is_closing():
             return  # asked for what it holds, a closed one may raise, and the other streams would go without
         # One that lags gets nothing more until `catch_up`: a frame in between would show no gap.
         if self.lags or self.transport.get_write_buffer_size() > _BACKLOG:
             self.lags = True
         else:
-            self.transport.write(frame.chunk if self.chunked else frame.plain)
+            self.transport.write(frame.chunk if self.chunked else frame.text)
 
     def catch_up(self, frame: _Frame) -> None:
         self.lags = False
@@ -74,7 +80,6 @@ class _Stream:
 class _Group:
     """The streams of one part, and the generation that they have seen."""
 
-    dotted: str
     path: KeyPath
     generation: int
     streams: set[_Stream] = field(default_factory=set)
@@ -83,25 +88,29 @@ class _Group:
 @dataclass(slots=True, eq=False)
 class _Parked:
     transport: asyncio.BaseTransport | None
-    wake: asyncio.Event
-
-
-_BEAT = _Frame.of(b": here\n\n")
+    server: Server | None
+    path: KeyPath
+    seen: int
+    ended: asyncio.Future[None]
 
 
 class Feed:
     """Parks requests and feeds streams of one configuration, in one event loop. `heartbeat` is in seconds."""
 
-    def __init__(self, conf: HotConf[Any], store: str, *, heartbeat: float, max_watchers: int) -> None:
+    def __init__(self, conf: HotConf[Any], *, heartbeat: float, max_watchers: int) -> None:
         self._conf = conf
-        self._store = store
+        # Names this life of this process: a token from another one must never look like one of ours.
+        self._store = secrets.token_hex(4)
         self._heartbeat = heartbeat
         self._max_watchers = max_watchers
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[KeyPath, _Group] = {}
         self._parked: set[_Parked] = set()
-        self._admissions = 0
+        self._admitted = 0
+        self._outbox: deque[Iterator[Callable[[], object]]] = deque()
         self._tending: asyncio.Task[None] | None = None
+        self._servers: set[Server] = set()
+        self._joined = asyncio.Event()
         conf.on_change(self._changed)
         conf.observe(self)
 
@@ -110,23 +119,30 @@ class Feed:
         """How many wait, by kind."""
         return {"poll": len(self._parked), "stream": sum(len(group.streams) for group in self._groups.values())}
 
+    def token(self, generation: int) -> str:
+        """Return the token of a part that changed last in a generation."""
+        return f"{self._store}.{generation}"
+
+    # Parked requests
+
     async def park(self, request: web.Request, path: KeyPath, seen: int, *, seconds: float) -> None:
         """Return when the values at a path have changed since a generation, after `seconds`, or in a drain."""
-        parked = _Parked(request.transport, asyncio.Event())
-        with self._admitted():
-            self._parked.add(parked)
-            draining = asyncio.ensure_future(draining_of(request).wait())
-            draining.add_done_callback(lambda _: parked.wake.set())
-            try:
+        server = server_of(request)
+        self._admit(server)
+        parked = _Parked(request.transport, server, path, seen, asyncio.get_running_loop().create_future())
+        self._parked.add(parked)
+        try:
+            # The engine may have a thread of its own, which has swapped before it could know of us.
+            if not _is_over(parked) and self._conf.snapshot.changed_in(path) <= seen:
                 async with asyncio.timeout(seconds):
-                    while not draining.done() and self._conf.snapshot.changed_in(path) <= seen and _is_open(parked):
-                        await parked.wake.wait()
-                        parked.wake.clear()
-            except TimeoutError:
-                pass
-            finally:
-                draining.cancel()
-                self._parked.discard(parked)
+                    await parked.ended
+        except TimeoutError:
+            pass
+        finally:
+            self._parked.discard(parked)
+            self._admitted -= 1
+
+    # Streams
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Answer with server-sent events until the client leaves or the server drains.
@@ -134,76 +150,81 @@ class Feed:
         A client that reads too slowly misses events; then it gets the newest state, which says so: `"gap": true`. With
         `?reports=1` there is an event for every reload too, whatever came of it.
         """
-        dotted = request.query.get("path", "")
-        path = self._resolve(dotted)
-        release_snapshot(request)  # a stream may live for days
-        with self._admitted():
+        path = part_at(self._conf.snapshot.document, keys_in(request.query.get("path", ""))).path
+        reports = flag(request, "reports")
+        self._admit(server_of(request))
+        try:
+            release_snapshot(request)  # a stream may live for days
             response = web.StreamResponse(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
             response.content_type = "text/event-stream"
             if request.version >= (1, 1):
                 response.enable_chunked_encoding()
             await response.prepare(request)
             with contextlib.suppress(ConnectionError):
-                await self._feed(request, response, dotted, path)
+                await self._follow(request, response, path, reports=reports)
+        finally:
+            self._admitted -= 1
         return response
 
-    async def _feed(self, request: web.Request, response: web.StreamResponse, dotted: str, path: KeyPath) -> None:
+    async def _follow(
+        self, request: web.Request, response: web.StreamResponse, path: KeyPath, *, reports: bool
+    ) -> None:
         transport = request.transport
         if transport is None:
             return
-        stream = _Stream(transport, response.chunked, asyncio.Event())
-        retry = random.randint(1000, 3000)  # noqa: S311 - milliseconds, so that clients do not come back in step
-        await response.write(b"retry: %d\n\n" % retry)
-        # Nothing is awaited from here until it is one of its group, or a change in between would pass it by.
-        snapshot = self._conf.snapshot
-        stream.reports = request.query.get("reports") == "1"
-        stream.send(_Frame.of(self._greeting(request, snapshot, dotted, path)))
-        group = self._groups.setdefault(dotted, _Group(dotted, path, snapshot.changed_in(path)))
-        group.streams.add(stream)
-        try:
-            await _first(draining_of(request), stream.gone)
-        finally:
-            group.streams.discard(stream)
-            if not group.streams:
-                self._groups.pop(dotted, None)
-        if not stream.gone.is_set():
+        ended = asyncio.get_running_loop().create_future()
+        stream = _Stream(transport, server_of(request), ended, chunked=response.chunked, reports=reports)
+        with self._joining(stream, path) as snapshot:
+            # Nothing awaits between the look at the snapshot and this: no change can come before the greeting.
+            stream.send(_Frame(self._greeting(request.headers.get("Last-Event-ID", ""), snapshot, path)))
+            await ended
+        if not transport.is_closing():
             limit_goodbye(request)
             await response.write(b"event: shutdown\ndata: {}\n\n")
 
-    def _greeting(self, request: web.Request, snapshot: Snapshot[Any], dotted: str, path: KeyPath) -> bytes:
+    @contextlib.contextmanager
+    def _joining(self, stream: _Stream, path: KeyPath) -> Iterator[Snapshot[Any]]:
+        """Have a stream be told of changes since the snapshot that this yields."""
+        snapshot = self._conf.snapshot
+        group = self._groups.setdefault(path, _Group(path, snapshot.changed_in(path)))
+        if group.generation < snapshot.changed_in(path):
+            self._tell(group, snapshot)  # the others do not know of it yet
+        group.streams.add(stream)
+        try:
+            yield snapshot
+        finally:
+            group.streams.discard(stream)
+            if not group.streams:
+                self._groups.pop(path, None)
+
+    def _greeting(self, token: str, snapshot: Snapshot[Any], path: KeyPath) -> bytes:
         """Return the full state, or nothing new for a client that has it already."""
-        since = self._generation_of(request.headers.get("Last-Event-ID", ""), snapshot)
+        retry = f"retry: {random.randint(1000, 3000)}\n".encode()  # noqa: S311 - so that clients do not come back in step
+        since = self._generation_of(token, snapshot)
         if since is not None and since >= snapshot.changed_in(path):
-            return b": nothing new\n\n"
-        return self._event(snapshot, dotted, path, since=since)
+            return retry + b": nothing new\n\n"
+        return retry + b"\n" + self._event(snapshot, path, since=since)
 
     def _generation_of(self, token: str, snapshot: Snapshot[Any]) -> int | None:
         store, _, generation = token.partition(".")
-        known = store == self._store and generation.isdecimal() and int(generation) <= snapshot.generation
-        return int(generation) if known else None
+        known = store == self._store and generation.isascii() and generation.isdecimal() and len(generation) < 20
+        return int(generation) if known and int(generation) <= snapshot.generation else None
 
-    def _resolve(self, dotted: str) -> KeyPath:
-        try:
-            return part(self._conf.snapshot, dotted)[0]
-        except (KeyError, ValueError):
-            raise Problem(HTTPStatus.NOT_FOUND, f"the configuration has no {dotted!r}") from None
-
-    def _event(
-        self, snapshot: Snapshot[Any], dotted: str, path: KeyPath, *, since: int | None, gap: bool = False
-    ) -> bytes:
-        generation = snapshot.changed_in(path)
-        data: dict[str, Any] = {"generation": snapshot.generation, "changed": [], "value": None}
+    def _event(self, snapshot: Snapshot[Any], path: KeyPath, *, since: int | None, gap: bool = False) -> bytes:
+        dotted = keypath.render(path)
+        data: dict[str, Any] = {"path": dotted, "generation": snapshot.generation, "changed": [], "value": None}
         if since is not None:
             changed = (at for at, when in snapshot.changes.items() if when > since and touches(at, path))
             data["changed"] = [keypath.render(at) for at in changed]
         try:
-            data["value"] = shown(self._conf.schema, *part(snapshot, dotted))
-        except KeyError:
+            data["value"] = part_at(snapshot.document, map(str, path)).value
+        except Problem:
             data["gone"] = True
         if gap:
             data["gap"] = True
         text = json.dumps(data, ensure_ascii=False)
-        return f"id: {self._store}.{generation}\nevent: config\ndata: {text}\n\n".encode("utf-8", "backslashreplace")
+        token = self.token(snapshot.changed_in(path))
+        return f"id: {token}\nevent: config\ndata: {text}\n\n".encode("utf-8", "backslashreplace")
 
     # Changes
 
@@ -223,77 +244,121 @@ class Feed:
             with contextlib.suppress(RuntimeError):  # it has closed: nobody waits in it any more
                 self._loop.call_soon_threadsafe(function, *arguments)
 
+    def _wake(self) -> None:
+        snapshot = self._conf.snapshot
+        changed_in = {path: snapshot.changed_in(path) for path in {parked.path for parked in self._parked}}
+        over = [parked.ended for parked in self._parked if changed_in[parked.path] > parked.seen]
+        self._do(partial(_resolve, future) for future in over)
+        for group in self._groups.values():
+            if snapshot.changed_in(group.path) > group.generation:
+                self._tell(group, snapshot)
+
+    def _tell(self, group: _Group, snapshot: Snapshot[Any]) -> None:
+        frame = _Frame(self._event(snapshot, group.path, since=group.generation))
+        group.generation = snapshot.changed_in(group.path)
+        self._send(frame, group.streams)
+
     def _report(self, report: Report) -> None:
         streams = [stream for group in self._groups.values() for stream in group.streams if stream.reports]
         if streams:
-            frame = _Frame.of(f"event: report\ndata: {json.dumps(report.as_dict())}\n\n".encode())
-            for stream in streams:
-                stream.send(frame)
+            self._send(_Frame(f"event: report\ndata: {json.dumps(report.as_dict())}\n\n".encode()), streams)
 
-    def _wake(self) -> None:
-        for parked in self._parked:
-            parked.wake.set()
-        snapshot = self._conf.snapshot
-        for group in self._groups.values():
-            generation = snapshot.changed_in(group.path)
-            if generation > group.generation:
-                frame = _Frame.of(self._event(snapshot, group.dotted, group.path, since=group.generation))
-                group.generation = generation
-                for stream in group.streams:
-                    stream.send(frame)
+    def _send(self, frame: _Frame, streams: Iterable[_Stream]) -> None:
+        self._do(partial(stream.send, frame) for stream in tuple(streams))
+
+    def _do(self, work: Iterator[Callable[[], object]]) -> None:
+        """Do many small things, behind all that is still to be done: each stream gets its frames in their order.
+
+        In batches, between which the event loop serves others.
+        """
+        self._outbox.append(work)
+        if len(self._outbox) == 1:
+            self._do_batch()
+
+    def _do_batch(self) -> None:
+        done = 0
+        while self._outbox and done < _BATCH:
+            for one in islice(self._outbox[0], _BATCH - done):
+                one()
+                done += 1
+            if done < _BATCH:
+                self._outbox.popleft()
+        if self._outbox:
+            asyncio.get_running_loop().call_soon(self._do_batch)
 
     # Clients that come and go
 
-    @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
-        # Counted from here on, and not from when they wait: one that does not read its greeting is there, too.
-        if self._admissions >= self._max_watchers:
+    def _admit(self, server: Server | None) -> None:
+        """Count one more, who is to be counted off in the end. Raises Problem (503) where there is no room.
+
+        Counted from here on, and not from when they wait: one that does not read its greeting is there, too.
+        """
+        if self._admitted >= self._max_watchers:
             headers = {"Retry-After": "5"}
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients wait for changes already", headers=headers)
         self._loop = asyncio.get_running_loop()
         if self._tending is None or self._tending.done():
+            self._servers, self._joined = set(), asyncio.Event()
+            self._outbox.clear()
             self._tending = asyncio.create_task(self._tend(), name="hotconf-feed")
-        self._admissions += 1
-        try:
-            yield
-        finally:
-            self._admissions -= 1
+        self._admitted += 1
+        if server is not None and server not in self._servers:
+            self._servers.add(server)
+            self._joined.set()
 
     async def _tend(self) -> None:
         """Look for clients that have gone, and let the others hear that we are here. Ends when nobody waits."""
         loop = asyncio.get_running_loop()
         beat = loop.time() + self._heartbeat
         while True:
-            await asyncio.sleep(min(LOOK, self._heartbeat))
-            if not self._admissions:
+            await self._pause()
+            if not self._admitted:
                 return
             for parked in self._parked:
-                if not _is_open(parked):
-                    parked.wake.set()
+                if _is_over(parked):
+                    _resolve(parked.ended)
             due = loop.time() >= beat
             beat = loop.time() + self._heartbeat if due else beat
             for group in self._groups.values():
                 self._tend_group(group, beat=due)
 
+    async def _pause(self) -> None:
+        """Wait until it is time to look again: after a while, at the first drain, or when a server's first client came.
+
+        One look for all, and not a task for each that waits: that would be a third of the memory of a client.
+        """
+        drains = [server.draining for server in self._servers if not server.draining.is_set()]
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._joined, *drains)]
+        try:
+            await asyncio.wait(waiting, timeout=min(LOOK, self._heartbeat), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        self._joined.clear()
+
     def _tend_group(self, group: _Group, *, beat: bool) -> None:
+        alive = []
         for stream in group.streams:
-            if stream.transport.is_closing():
-                stream.gone.set()
-            elif stream.lags and stream.transport.get_write_buffer_size() == 0:
-                event = self._event(self._conf.snapshot, group.dotted, group.path, since=None, gap=True)
-                stream.catch_up(_Frame.of(event))
-            elif beat:
-                stream.send(_BEAT)
+            if _is_over(stream):
+                _resolve(stream.ended)
+            elif not stream.lags:
+                alive.append(stream)
+            elif stream.transport.get_write_buffer_size() == 0 and not self._outbox:
+                # Behind all that is still being sent, it would see something older after the newest.
+                stream.catch_up(_Frame(self._event(self._conf.snapshot, group.path, since=None, gap=True)))
+        if beat:
+            self._send(_HEARTBEAT, alive)
 
 
-def _is_open(parked: _Parked) -> bool:
-    return parked.transport is not None and not parked.transport.is_closing()
+_HEARTBEAT = _Frame(b": here\n\n")
 
 
-async def _first(*events: asyncio.Event) -> None:
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
+def _is_over(waiting: _Parked | _Stream) -> bool:
+    """Whether a client has gone, or its server wants it to go."""
+    drains = waiting.server is not None and waiting.server.draining.is_set()
+    return drains or waiting.transport is None or waiting.transport.is_closing()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from hotconf.snapshot import Snapshot
+from hotconf.web.ready import ReadyResponse
+from hotconf.web.repeats import by_head_alone
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
@@ -26,13 +28,15 @@ def pin_snapshot(conf: HotConf[Any]) -> Middleware:
     An answer that names a generation itself keeps it; one that its handler has begun to send goes out without.
     """
 
+    @by_head_alone  # an answer that is repeated needs no snapshot any more
     @web.middleware
     async def pin(request: web.Request, handler: Handler) -> web.StreamResponse:
         with contextlib.ExitStack() as leases:
             request[_SNAPSHOT] = snapshot = leases.enter_context(conf.pin())
             request[_LEASES] = leases
             response = await handler(request)
-            if not response.prepared:
+            # A ready one names it, and being asked for its headers would make it an answer like any other.
+            if not response.prepared and not isinstance(response, ReadyResponse):
                 response.headers.setdefault(GENERATION, str(snapshot.generation))
             return response
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from hotconf.errors import HotconfError
+from hotconf.errors import HotconfError, OperationRefused, Stale, UnknownGeneration
+from hotconf.web.repeats import by_head_alone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,18 +47,46 @@ class Problem(Exception):  # noqa: N818 - the standard's word
         )
 
 
+def refusal(error: Exception) -> web.Response:
+    """Return the answer to what a handler raised: a Problem, an error of ours or of aiohttp. Raises any other again."""
+    if isinstance(error, Problem):
+        return error.response()
+    if isinstance(error, HotconfError):
+        return _unavailable(error).response()
+    if not isinstance(error, web.HTTPException) or error.status < 400:
+        raise error
+    allowed = ", ".join(sorted(getattr(error, "allowed_methods", ())))
+    headers = {"Allow": allowed} if allowed else {}
+    return Problem(HTTPStatus(error.status), _advice(error, allowed), headers=headers).response()
+
+
+@by_head_alone
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what handlers raise into problem documents: ours, aiohttp's, and an engine that is not there."""
     try:
         return await handler(request)
-    except Problem as problem:
-        return problem.response()
-    except HotconfError as error:
-        retry = {"Retry-After": "1"}
-        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=retry).response()
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        headers = {name: value for name, value in error.headers.items() if name == "Allow"}
-        return Problem(HTTPStatus(error.status), error.text or error.reason, headers=headers).response()
+    except Exception as error:  # noqa: BLE001 - what is none of these is raised again
+        return refusal(error)
+
+
+def _unavailable(error: HotconfError) -> Problem:
+    status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), None)
+    if status is None:
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"Retry-After": "1"})
+    return Problem(status, str(error))
+
+
+_STATUSES = {
+    UnknownGeneration: HTTPStatus.NOT_FOUND,
+    Stale: HTTPStatus.PRECONDITION_FAILED,
+    OperationRefused: HTTPStatus.CONFLICT,
+}
+
+
+def _advice(error: web.HTTPException, allowed: str) -> str:
+    if allowed:
+        return f"allowed here: {allowed}"
+    if error.status == HTTPStatus.NOT_FOUND:
+        return "nothing is served at this path: /openapi.json lists what is"
+    return error.text or error.reason

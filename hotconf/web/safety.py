@@ -13,33 +13,44 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from yarl import URL
 
-from hotconf.web.problem import Problem
+from hotconf.web.problem import Problem, refusal
+from hotconf.web.repeats import by_head_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from aiohttp.typedefs import Handler, Middleware
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _FREE = ("/healthz", "/readyz")  # under any prefix
+_FREE_WITH_METRICS = (*_FREE, "/metrics")
+_FOREIGN_HOST = "the Host of this request is not ours: call it by a loopback name, or allow this one with --allow-host"
 
 
 @dataclass(frozen=True, slots=True)
 class Safety:
     """What a request must show: a Host that is ours, and a bearer token where there is one.
 
-    `hosts` are names beyond loopback that clients may use for us. `/healthz` and `/readyz` are free of both, since a
-    kubelet knows neither.
+    `hosts` are names beyond loopback that clients may use for us. `known_as` is what the audit log calls the token.
+    `/healthz` and `/readyz` are free of both, since a kubelet knows neither; with `open_metrics`, `/metrics` is too.
     """
 
     hosts: frozenset[str] = frozenset()
     token: str | None = field(default=None, repr=False)
+    known_as: str = "bearer"
+    open_metrics: bool = False
 
     @classmethod
-    def read(cls, *, token_file: str | Path | None, hosts: Iterable[str] = ()) -> Safety:
-        """Build it with the token that a file holds. Raises OSError, and ValueError for an empty token."""
-        token = _read_token(Path(token_file)) if token_file else None
-        return cls(frozenset(_allowed(host) for host in hosts), token)
+    def read(cls, *, token_file: str | Path | None, hosts: Iterable[str] = (), open_metrics: bool = False) -> Safety:
+        """Build it with the token that a file holds, which is named as the file is.
+
+        Raises OSError, and ValueError for an empty token or for a name that no host can have.
+        """
+        allowed = frozenset(_allowed(host) for host in hosts)
+        if not token_file:
+            return cls(allowed, open_metrics=open_metrics)
+        path = Path(token_file)
+        return cls(allowed, _read_token(path), path.name, open_metrics)
 
     def check_bind(self, host: str) -> None:
         """Raise ValueError where an address is bound that others can reach and no token protects it."""
@@ -47,22 +58,34 @@ class Safety:
             raise ValueError(f"{host} can be reached from other machines: that needs --token-file")
 
     def middleware(self) -> Middleware:
-        """Return the middleware that refuses what must not pass."""
+        """Return the middleware that refuses what must not pass, with a problem document, as `problems` has them."""
         # Clients send the same few Host headers again and again, and parsing one is dear.
         is_ours = functools.lru_cache(maxsize=256)(self._is_ours)
 
+        @by_head_alone
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if not _is_free(request):
-                if not is_ours(request.headers.get("Host", "")) and not _peer_is_socket_file(request):
-                    advice = "call it by a loopback name, or allow this one with --allow-host"
-                    raise Problem(HTTPStatus.FORBIDDEN, f"the Host of this request is not ours: {advice}")
-                if not getattr(request.match_info.handler, "holds_no_data", False):
-                    self._check_origin(request)
-                    self._check_token(request)
-            return await handler(request)
+            try:
+                if not self._is_free(request):
+                    self._check(request, is_ours)
+                return await handler(request)
+            except Exception as error:  # noqa: BLE001 - what is no refusal is raised again
+                return refusal(error)
 
         return check
+
+    def _check(self, request: web.Request, is_ours: Callable[[str], bool]) -> None:
+        if not is_ours(request.headers.get("Host", "")) and not _peer_is_socket_file(request):
+            raise Problem(HTTPStatus.FORBIDDEN, _FOREIGN_HOST)
+        if not getattr(request.match_info.handler, "holds_no_data", False):
+            self._check_origin(request)
+            self._check_token(request)
+
+    def _is_free(self, request: web.Request) -> bool:
+        # By the route and not by the path: below /config there may be a key of that name.
+        resource = request.match_info.route.resource
+        free = _FREE_WITH_METRICS if self.open_metrics else _FREE
+        return resource is not None and resource.canonical.endswith(free)
 
     def _is_ours(self, header: str) -> bool:
         host = _host_name(header)
@@ -85,6 +108,15 @@ class Safety:
         if scheme.lower() != "bearer" or not same:
             headers = {"WWW-Authenticate": "Bearer"}
             raise Problem(HTTPStatus.UNAUTHORIZED, "send the token as `Authorization: Bearer …`", headers=headers)
+        request[_TOKEN] = self.known_as
+
+
+_TOKEN = web.RequestKey("token", str)
+
+
+def token_of(request: web.Request) -> str | None:
+    """Return the name of the token that a request showed, None where none was asked for."""
+    return request.get(_TOKEN)
 
 
 def holds_no_data(handler: Handler) -> Handler:
@@ -142,12 +174,6 @@ def _place(url: str) -> tuple[str, int | None] | None:
         return (parsed.host.lower(), parsed.port) if parsed.host else None
     except ValueError:
         return None
-
-
-def _is_free(request: web.Request) -> bool:
-    # By the route and not by the path: below /config there may be a key of that name.
-    resource = request.match_info.route.resource
-    return resource is not None and resource.canonical.endswith(_FREE)
 
 
 def _peer_is_socket_file(request: web.Request) -> bool:

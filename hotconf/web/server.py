@@ -29,6 +29,8 @@ from hotconf.web.limits import (
     answer,
 )
 from hotconf.web.listener import Listener, bind_tcp, bind_unix, place_of
+from hotconf.web.ready import ReadyResponse
+from hotconf.web.repeats import Repeats, can_repeat
 
 if TYPE_CHECKING:
     import socket
@@ -90,6 +92,8 @@ class Server:
         self._access_log = access_log
         self._handler_cancellation = handler_cancellation
         self._door = Door(limits if callable(limits) else lambda: limits)
+        self._repeats = Repeats()
+        self._repeating = False
         self._requested_port = port
         self._runner: web.AppRunner | None = None
         self._listeners: list[Listener] = []
@@ -145,6 +149,7 @@ class Server:
     def begin_drain(self) -> None:
         """Say `Connection: close` in every answer from now on. Still accepts and serves."""
         self._last_words = True
+        self._repeats.clear()
         for request, _ in self._in_flight.values():
             self._announce_end(request)
 
@@ -210,6 +215,7 @@ class Server:
         # frozen already and may be served again by someone else.
         factory = _serving(self._runner)
         factory.request_handler = functools.partial(self._answer, factory.request_handler)
+        self._repeating = can_repeat(self._app) and not self._access_log
 
     def _accepted(self, sock: socket.socket, peer: object) -> None:
         host = _host_of(peer)
@@ -231,7 +237,9 @@ class Server:
 
     async def _adopt(self, sock: socket.socket, seat: Seat) -> None:
         loop = asyncio.get_running_loop()
-        factory = functools.partial(Connection, _serving(self._runner), door=self._door, seat=seat)
+        factory = functools.partial(
+            Connection, _serving(self._runner), door=self._door, seat=seat, repeats=self._repeats
+        )
         if self._ssl_context is None:
             await loop.connect_accepted_socket(factory, sock)
             return
@@ -283,6 +291,8 @@ class Server:
             task.uncancel()
             response = _unavailable()
         self._end_after(request, response)
+        if self._repeating and isinstance(response, ReadyResponse) and not self._last_words and _is_direct(request):
+            connection_of(request).learn(request, response)
         return response
 
     def _refusal(self, request: web.BaseRequest) -> web.StreamResponse | None:
@@ -412,8 +422,13 @@ def draining_of(request: web.BaseRequest) -> asyncio.Event:
 
     Under another server than ours: an event that is never set.
     """
-    server = request.get(_SERVER)
+    server = server_of(request)
     return asyncio.Event() if server is None else server.draining
+
+
+def server_of(request: web.BaseRequest) -> Server | None:
+    """Return the server that a request came to, None where it is another than ours."""
+    return request.get(_SERVER)
 
 
 async def messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> AsyncGenerator[WSMessage, None]:
@@ -480,6 +495,11 @@ class _Arrival(NamedTuple):
 
     sock: socket.socket
     seat: Seat
+
+
+def _is_direct(request: web.BaseRequest) -> bool:
+    """Whether the application itself answered, and none that is mounted in it with middlewares of its own."""
+    return isinstance(request, web.Request) and len(request.match_info.apps) == 1
 
 
 def _describe(request: web.BaseRequest, age: float) -> str:

@@ -216,7 +216,7 @@ async def test_text_that_is_no_utf8_is_served_as_json_escapes_it(site):
 
 async def test_the_body_of_a_snapshot_is_built_once(site, monkeypatch):
     await site.ask("/config")
-    monkeypatch.setattr("hotconf.web.app.json.dumps", None)
+    monkeypatch.setattr("hotconf.web.representations.json.dumps", None)
     assert (await site.json("/config"))["message"] == "hello"
 
 
@@ -277,10 +277,11 @@ async def test_a_body_is_not_needed_and_if_there_is_one_it_must_be_json(site, bo
         assert len(site.conf.reports) == 1  # nothing was reloaded
 
 
-async def test_a_dry_run_is_refused_and_reloads_nothing(site):
-    site.source.set({"message": "changed"})
-    assert (await site.ask("/reload?dry_run=1", "POST")).status == 501
-    assert site.conf.current.message == "hello"
+async def test_a_dry_run_says_what_a_reload_would_do_and_does_nothing(site):
+    site.source.set({**VALUES, "message": "changed"})
+    report = await site.json("/reload?dry_run=1", method="POST")
+    assert (report["outcome"], report["changed"], report["dry_run"]) == ("applied", ["message"], True)
+    assert (site.conf.current.message, site.conf.snapshot.generation) == ("hello", 1)
 
 
 @pytest.mark.parametrize(
@@ -410,7 +411,9 @@ async def test_a_service_that_starts_more_than_the_configuration_says_how_far_it
 # Problems, and being mounted
 
 
-@pytest.mark.parametrize(("method", "path", "allow"), [("POST", "/config", "GET,HEAD"), ("GET", "/reload", "POST")])
+@pytest.mark.parametrize(
+    ("method", "path", "allow"), [("POST", "/config", "GET, HEAD, PATCH"), ("GET", "/reload", "POST")]
+)
 async def test_a_wrong_method_is_405_and_says_what_is_allowed(site, method, path, allow):
     reply = await site.ask(path, method)
     assert (reply.status, reply.content_type, reply.headers["Allow"]) == (405, PROBLEM, allow)

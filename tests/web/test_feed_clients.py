@@ -66,7 +66,7 @@ async def site(max_watchers=100, **options):
     memory = Memory({"message": "hello"})
     conf = HotConf(App, sources=[memory], options=Options(watch=False))
     async with conf.running(signals=()):
-        feed = Feed(conf, "store", heartbeat=60, max_watchers=max_watchers)
+        feed = Feed(conf, heartbeat=60, max_watchers=max_watchers)
 
         async def park(request):
             await feed.park(request, (), conf.snapshot.generation, seconds=60)

@@ -1,0 +1,41 @@
+"""Answers: JSON documents that are built for one request."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from hotconf.web.problem import Problem
+from hotconf.web.representations import encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hotconf.report import Report
+
+
+def json_answer(
+    value: Any, *, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return a JSON document. It is as it is now: nobody is to keep it."""
+    return web.Response(
+        status=status,
+        body=encoded(value),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def report_answer(report: Report, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return a report. Raises Problem (422) with every fault for a rejected one."""
+    if report.outcome != "rejected":
+        return json_answer(report.as_dict(), headers=headers)
+    members = report.as_dict()
+    raise Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "rejected; what was running stays in force: mend the faults and ask again",
+        faults=members.pop("faults"),
+        report=members,
+    )

@@ -1,0 +1,68 @@
+"""Parameters: what requests say beside their path, read strictly. Each of these raises Problem for nonsense."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import hotconf.formats as formats
+from hotconf.errors import FormatError
+from hotconf.web.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp import web
+
+LONGEST_WAIT = 300.0
+
+_DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(s|m)?", re.ASCII)
+_FLAGS = {"0": False, "false": False, "1": True, "true": True}
+_JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+
+
+def duration(request: web.Request, name: str) -> float | None:
+    """Return the seconds that a parameter names, `30`, `30s` or `2m`; None without it."""
+    if "?" not in request.raw_path:
+        return None  # most requests have none, and a query is dear to read
+    text = request.query.get(name)
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be a time such as 30, 30s or 2m")
+    return float(found[1]) * (60 if found[2] == "m" else 1)
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """Return whether a parameter is 1 or true, and not 0, false or missing."""
+    try:
+        return _FLAGS[request.query.get(name, "0").lower()]
+    except KeyError:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be 1 or 0") from None
+
+
+async def json_body(request: web.Request) -> Mapping[str, Any]:
+    """Return the JSON object of a body, an empty one where there is no body.
+
+    Refused is any other content type (415): what a form on another site can send is never JSON.
+    """
+    return await _object(request, _JSON) if await request.read() else {}
+
+
+async def merge_patch(request: web.Request) -> Mapping[str, Any]:
+    """Return the merge patch that a body holds. It must be there."""
+    return await _object(request, MERGE_PATCH, _JSON)
+
+
+async def _object(request: web.Request, *content_types: str) -> Mapping[str, Any]:
+    if request.content_type not in content_types:
+        advice = f"send the body with `Content-Type: {content_types[0]}`"
+        header = "Accept-Patch" if request.method == "PATCH" else "Accept"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={header: ", ".join(content_types)})
+    try:
+        return formats.parse("json", await request.read())
+    except FormatError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"the body must be a JSON object: {error}") from None

@@ -1,0 +1,70 @@
+"""Parts: the places of a configuration that URLs name, as JSON values with every secret masked."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
+
+import hotconf.keypath as keypath
+from hotconf.schema import suggest
+from hotconf.web.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hotconf.keypath import KeyPath
+
+
+class Part(NamedTuple):
+    """One place and what is there. `path` has the indices of lists as numbers."""
+
+    path: KeyPath
+    value: Any
+
+
+def keys_of(tail: str) -> tuple[str, ...]:
+    """Return the keys that the tail of a URL's path names, as it was sent: `%2F` is a slash within a key.
+
+    One slash at the end means nothing.
+    """
+    tail = tail.removesuffix("/")
+    return tuple(unquote(segment) for segment in tail.split("/")) if tail else ()
+
+
+def keys_in(dotted: str) -> tuple[str, ...]:
+    """Return the keys that a dotted text names. Raises Problem where it is none."""
+    try:
+        return tuple(map(str, keypath.parse(dotted)))
+    except ValueError:
+        raise Problem(HTTPStatus.BAD_REQUEST, "path is not a dotted path, such as database.pool_size") from None
+
+
+def part_at(document: Any, keys: Iterable[str]) -> Part:
+    """Return the part of a document that keys name. Raises Problem (404), which names what is near."""
+    path: list[str | int] = []
+    for key in keys:
+        inner = _children(document)
+        found = int(key) if isinstance(document, list) and key.isascii() and key.isdecimal() and len(key) < 10 else key
+        if found not in inner:
+            raise Problem(HTTPStatus.NOT_FOUND, _missing(path, key, document))
+        document = inner[found]
+        path.append(found)
+    return Part(tuple(path), document)
+
+
+def _children(document: Any) -> dict[Any, Any]:
+    if isinstance(document, dict):
+        return document
+    return dict(enumerate(document)) if isinstance(document, list) else {}
+
+
+def _missing(path: list[str | int], key: str, document: Any) -> str:
+    owner = keypath.render(tuple(path)) or "the configuration"
+    if isinstance(document, list):
+        return f"{owner} is a list of {len(document)}: it has no item {key!r}"
+    if not isinstance(document, dict):
+        return f"{owner} is a single value: nothing lies below it"
+    near = suggest(key, document) or suggest(key.partition(".")[0], document)
+    slashes = "; write a/b, not a.b" if "." in key else ""
+    return f"{owner} has no {key!r}{near}{slashes}"

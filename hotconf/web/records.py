@@ -1,0 +1,98 @@
+"""Records: what was, what is and why. History, reports, explanations, and the schemas of both sides."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from hotconf.errors import UnknownGeneration
+from hotconf.jsonschema import json_schema
+from hotconf.keypath import parse, render
+from hotconf.web.answers import json_answer
+from hotconf.web.openapi import openapi
+from hotconf.web.parts import keys_in, keys_of, part_at
+from hotconf.web.problem import Problem
+from hotconf.web.reading import tail_of
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from hotconf.conf import HotConf
+    from hotconf.snapshot import Snapshot
+
+
+class Records:
+    """Answers questions about one configuration that change nothing."""
+
+    def __init__(self, conf: HotConf[Any]) -> None:
+        self._conf = conf
+        self._explained: tuple[Snapshot[Any], dict[str, Any]] | None = None
+
+    async def history(self, _request: web.Request) -> web.Response:
+        """Answer with the generations that are kept, the running one last."""
+        generations = [generation.as_dict() for generation in self._conf.history]
+        return json_answer({"running": self._conf.snapshot.generation, "generations": generations})
+
+    async def generation(self, request: web.Request) -> web.Response:
+        """Answer with one generation and its whole configuration, masked."""
+        number = _number(request)
+        for generation in self._conf.history:
+            if generation.generation == number:
+                return json_answer({**generation.as_dict(), "config": generation.document})
+        raise UnknownGeneration(number)
+
+    async def reloads(self, _request: web.Request) -> web.Response:
+        """Answer with the reports of the last reloads, the newest last."""
+        return json_answer({"reloads": [report.as_dict() for report in self._conf.reports]})
+
+    async def report(self, request: web.Request) -> web.Response:
+        """Answer with one report."""
+        number = _number(request)
+        for report in self._conf.reports:
+            if report.id == number:
+                return json_answer(report.as_dict())
+        raise Problem(HTTPStatus.NOT_FOUND, f"no report {number} is kept: /reloads lists those that are")
+
+    async def origins(self, _request: web.Request) -> web.Response:
+        """Answer with every value and the place that it came from."""
+        snapshot = self._conf.snapshot
+        if self._explained is None or self._explained[0] is not snapshot:
+            # For thousands of keys this takes a while, in which the event loop has others to serve.
+            self._explained = snapshot, await asyncio.to_thread(_explained, snapshot)
+        return json_answer(self._explained[1])
+
+    async def explain(self, request: web.Request) -> web.Response:
+        """Answer with one value, its origin, and what it shadows. The path may be dotted."""
+        document, keys = self._conf.snapshot.document, keys_of(tail_of(request))
+        if len(keys) == 1 and not (isinstance(document, dict) and keys[0] in document):
+            keys = keys_in(keys[0])
+        path = render(part_at(document, keys).path)
+        try:
+            return json_answer(self._conf.explain(path).as_dict())
+        except KeyError:
+            raise Problem(HTTPStatus.NOT_FOUND, f"{path} has no origin of its own: ask for what it is in") from None
+
+    async def schema(self, _request: web.Request) -> web.Response:
+        """Answer with the JSON Schema of the configuration."""
+        return json_answer(json_schema(self._conf.schema))
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """Answer with the description of these endpoints, as they are mounted here."""
+        return json_answer(openapi(prefix=request.rel_url.raw_path.removesuffix("/openapi.json")))
+
+
+def _explained(snapshot: Snapshot[Any]) -> dict[str, Any]:
+    values = (
+        {"path": path, "value": part_at(snapshot.document, map(str, parse(path))).value, "origin": str(origin)}
+        for path, origin in snapshot.origins.items()
+        if path
+    )
+    return {"values": list(values)}
+
+
+def _number(request: web.Request) -> int:
+    text = request.match_info["number"]
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise Problem(HTTPStatus.NOT_FOUND, "what is asked for here has a number")
+    return int(text)

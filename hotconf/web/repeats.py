@@ -1,0 +1,70 @@
+"""Repeats: what was asked before, byte for byte, and is answered the same until something changes.
+
+A client that polls sends the same head again and again. Who may ask, what was meant and which answer is due were found
+out the first time; all of that hangs on the head alone, so that the second time the answer can leave as soon as the
+bytes are in. Only `Ready` answers that say until when they hold are repeated, and only where nobody else takes part.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from hotconf.web.ready import Ready, ReadyResponse
+
+M = TypeVar("M")
+
+_MOST = 1024
+_LONGEST = 2048  # bytes of a head that is kept
+_END = b"\r\n\r\n"
+
+_by_head: WeakSet[object] = WeakSet()
+
+
+def by_head_alone(middleware: M) -> M:
+    """Declare that what a middleware does to a request hangs on nothing but its head: it need not be asked again."""
+    _by_head.add(middleware)
+    return middleware
+
+
+def can_repeat(app: web.Application) -> bool:
+    """Whether no middleware and no signal of an application would miss a request that is answered without it."""
+    return not app.on_response_prepare and all(middleware in _by_head for middleware in app.middlewares)
+
+
+class Repeats:
+    """The answers of one server, by the head that asked for them. All its clients must come the same way."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Ready] = {}
+
+    def find(self, head: bytes) -> Ready | None:
+        """Return the answer to a head, None where it has to be found out."""
+        ready = self._known.get(head)
+        return ready if ready is not None and ready.holds() else None
+
+    def note(self, head: bytes, request: web.BaseRequest, response: ReadyResponse) -> None:
+        """Have an answer repeated once it has left as it is. `head` is what came in one piece with the request."""
+        if response.ready.repeats and _is_whole(head, request):
+            response.when_sent(lambda ready: self._keep(head, ready))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._known.clear()
+
+    def _keep(self, head: bytes, ready: Ready) -> None:
+        # What was in force before goes as soon as anything newer is known: it would keep a whole snapshot alive.
+        if len(self._known) >= _MOST or any(not known.holds() for known in islice(self._known.values(), 1)):
+            self._known.clear()
+        self._known[head] = ready
+
+
+def _is_whole(head: bytes, request: web.BaseRequest) -> bool:
+    """Whether these bytes are one request to its end: no second one, no body and no other protocol behind it."""
+    if len(head) > _LONGEST or head.find(_END) != len(head) - len(_END):
+        return False
+    return not request.body_exists and "Upgrade" not in request.headers

@@ -1,0 +1,134 @@
+"""Representations: the same document as JSON, TOML or YAML, whichever a client accepts most."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import hotconf.formats as formats
+from hotconf.errors import FormatError
+from hotconf.web.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """One notation. `suffix` ends the ETags of what is written in it; `also` are further names of the media type."""
+
+    name: str
+    media_type: str
+    suffix: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        """Every name by which it may be asked for."""
+        return self.media_type, *self.also
+
+
+JSON = Representation("json", "application/json", "", ("text/json",))
+TOML = Representation("toml", "application/toml", ".toml", ("text/toml", "text/x-toml"))
+YAML = Representation("yaml", "application/yaml", ".yaml", ("text/yaml", "application/x-yaml", "text/x-yaml"))
+ALL = (JSON, TOML, YAML)
+
+
+@functools.lru_cache(maxsize=256)
+def accepted(header: str | None) -> tuple[Representation, ...]:
+    """Return what an Accept header allows, what it likes most first; JSON first where it does not care.
+
+    Parts of the header that cannot be read are passed over; None and an empty header allow everything.
+    """
+    if not (header or "").strip(" \t,"):
+        return ALL
+    ranges = tuple(_ranges(header or ""))
+    likes = [(max(_quality(ranges, name) for name in one.media_types), one) for one in ALL]
+    return tuple(one for quality, one in sorted(likes, key=lambda like: -like[0]) if quality > 0)
+
+
+def best(header: str | None) -> Representation:
+    """Return what to answer with. Raises Problem (406) where there is nothing that both sides know."""
+    allowed = accepted(header)
+    if not allowed:
+        known = ", ".join(one.media_type for one in ALL)
+        raise Problem(HTTPStatus.NOT_ACCEPTABLE, f"nothing that Accept allows is served here: ask for one of {known}")
+    if allowed[0] is not YAML or _has_yaml():
+        return allowed[0]
+    if len(allowed) > 1:
+        return allowed[1]
+    raise Problem(
+        HTTPStatus.NOT_ACCEPTABLE,
+        "YAML needs the extra on the server: pip install 'hotconf[yaml]'; ask for JSON or TOML otherwise",
+    )
+
+
+def encoded(value: Any) -> bytes:
+    """Return JSON, ended by a line feed, as terminals like it."""
+    # A lone surrogate, from an environment variable that is no UTF-8, comes out as JSON's own escape for it.
+    return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def written(representation: Representation, value: Any) -> bytes:
+    """Return a document, or a part of one, in a notation. Raises Problem (406) for what it cannot hold.
+
+    TOML has tables at its root and no null: a null is left out of a table.
+    """
+    if representation is JSON:
+        return encoded(value)
+    if not isinstance(value, dict):
+        raise Problem(
+            HTTPStatus.NOT_ACCEPTABLE,
+            f"this part is no table, and {representation.name.upper()} is served for tables only: ask for JSON",
+        )
+    try:
+        shown = _without_null(value) if representation is TOML else value
+        return formats.dump(representation.name, shown).encode()
+    except (FormatError, UnicodeEncodeError):
+        detail = f"{representation.name.upper()} cannot hold all of these values: ask for JSON, or for a smaller part"
+        raise Problem(HTTPStatus.NOT_ACCEPTABLE, detail) from None
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_null(item) for key, item in value.items() if item is not None}
+    return [_without_null(item) for item in value] if isinstance(value, list) else value
+
+
+@functools.cache
+def _has_yaml() -> bool:
+    try:
+        formats.dump("yaml", {})
+    except FormatError:
+        return False
+    return True
+
+
+def _ranges(header: str) -> Iterator[tuple[str, float]]:
+    """Yield each media range of an Accept header with its quality."""
+    for entry in header.lower().split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        qualities = [part[2:] for part in parameters if part.startswith("q=")]
+        quality = _number(qualities[0]) if qualities else 1.0
+        if name.count("/") == 1 and quality is not None:
+            yield name, quality
+
+
+def _number(text: str) -> float | None:
+    try:
+        quality = float(text)
+    except ValueError:
+        return None
+    return quality if 0 <= quality <= 1 else None
+
+
+def _quality(ranges: tuple[tuple[str, float], ...], media_type: str) -> float:
+    """Return the quality of a media type: what the most specific range says that holds it."""
+    for pattern in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
+        found = [quality for name, quality in ranges if name == pattern]
+        if found:
+            return max(found)
+    return 0.0
