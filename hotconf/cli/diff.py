@@ -87,7 +87,7 @@ def _read(words: Sequence[str], secrets: Sequence[str], token_file: Path | None)
     remote = Remote(words[0], token_file)
     if len(words) == 1:
         return _Side(remote.ask(lambda client: client.get("config")).document)
-    return _Side(remote.ask(lambda client: client.get(f"history/{words[1]}")).document["config"])
+    return _Side(remote.ask(lambda client: client.get(f"history/{words[1]}", "config")).document["config"])
 
 
 def _differences(old: _Side, new: _Side) -> Iterator[_Difference]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @format_option
 def history(remote: Remote, style: str) -> None:
     """List the generations of the process at URL, the newest last: when, why, and what changed."""
-    reply = remote.ask(lambda client: client.get("history"))
+    reply = remote.ask(lambda client: client.get("history", "running", "generations"))
     if style == "json":
         print_json(reply.document)
         return

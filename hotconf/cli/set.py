@@ -76,12 +76,12 @@ async def _schema(client: Client) -> Mapping[str, Any]:
     from hotconf.web.client import Declined
 
     try:
-        document = (await client.get("schema")).document
+        schema: Mapping[str, Any] = (await client.get("schema")).document
     except Declined as declined:
         if declined.status != 404:
             raise
         return {}
-    return document if isinstance(document, dict) else {}
+    return schema
 
 
 # What was meant

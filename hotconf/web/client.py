@@ -27,6 +27,8 @@ _ANSWER = 30.0
 _SILENCE = 120.0
 """Seconds: to connect, to answer a question, and without a sign of life in a stream."""
 
+_VERDICTS = (HTTPStatus.OK, HTTPStatus.UNPROCESSABLE_ENTITY)
+
 _RETRIES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries to come back to a stream, the last one for ever."""
 
@@ -99,11 +101,11 @@ class Client:
     ) -> None:
         await self._session.close()
 
-    async def get(self, path: str) -> Reply:
-        """Return a document: `status`, `history/3`, `config/database`."""
+    async def get(self, path: str, *members: str) -> Reply:
+        """Return a document, `status` or `history/3`, which must have these members."""
         async with self._request("GET", path, total=_ANSWER) as response:
             document = await self._document(response)
-            if response.status != HTTPStatus.OK:
+            if response.status != HTTPStatus.OK or not all(member in document for member in members):
                 raise self._declined(response, document)
             return Reply(document, response.headers.get("ETag"))
 
@@ -120,11 +122,11 @@ class Client:
         headers = {"If-Match": etag} if etag else {}
         async with self._request(method, path, query=query, body=body, headers=headers) as response:
             document = await self._document(response)
-            if response.status == HTTPStatus.OK and isinstance(document, dict):
-                return document
-            if response.status == HTTPStatus.UNPROCESSABLE_ENTITY and isinstance(document.get("report"), dict):
-                return {**document["report"], "faults": document.get("faults", [])}
-            raise self._declined(response, document)
+            rejected = response.status == HTTPStatus.UNPROCESSABLE_ENTITY
+            report = document.get("report") if rejected else document
+            if response.status not in _VERDICTS or not isinstance(report, dict) or "outcome" not in report:
+                raise self._declined(response, document)
+            return {**report, "faults": document.get("faults", [])}
 
     async def follow(self, path: KeyPath = ()) -> AsyncGenerator[Event | Unreachable, None]:
         """Yield the state of a part now and whenever it has changed, for ever.
@@ -190,21 +192,22 @@ class Client:
         async with response:
             yield response
 
-    async def _document(self, response: aiohttp.ClientResponse) -> Any:
+    async def _document(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
+        """Return the JSON object that an answer holds; an empty one where it holds something else."""
         with self._errors():
             data = await response.read()
         try:
             document = json.loads(data)
         except (ValueError, RecursionError):
             document = None
-        if not isinstance(document, dict) and response.status != HTTPStatus.OK:
-            document = {}
-        if document is None:
-            raise Declined(self.url, response.status, "the answer is no JSON: is this a hotconf service?")
-        return document
+        if response.status == HTTPStatus.OK and not isinstance(document, dict):
+            raise self._declined(response, {})
+        return document if isinstance(document, dict) else {}
 
     def _declined(self, response: aiohttp.ClientResponse, document: Mapping[str, Any]) -> Declined:
         detail = document.get("detail")
+        if response.status in _VERDICTS and not detail:
+            detail = "this is no answer of a hotconf service"
         text = detail if isinstance(detail, str) and detail else f"answered {response.status} {response.reason}"
         return Declined(self.url, response.status, text)
 
