@@ -17,7 +17,7 @@ import hotconf.keypath as keypath
 from hotconf.errors import HotconfError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from hotconf.keypath import KeyPath
@@ -46,16 +46,20 @@ class Unreachable(HotconfError):  # noqa: N818 - what happened
 
 
 class Declined(HotconfError):  # noqa: N818 - what happened
-    """A service answered, and not what was asked for. `status` is HTTP's, `detail` says what to do."""
+    """A service answered, and not what was asked for.
 
-    def __init__(self, url: str, status: int, detail: str) -> None:
-        super().__init__(url, status, detail)
+    `status` is HTTP's, `detail` says what to do, `faults` are the texts of what is wrong with what was sent.
+    """
+
+    def __init__(self, url: str, status: int, detail: str, faults: Sequence[str] = ()) -> None:
+        super().__init__(url, status, detail, faults)
         self.url = url
         self.status = status
         self.detail = detail
+        self.faults = faults
 
     def __str__(self) -> str:
-        return f"{self.url}: {self.detail}"
+        return "\n".join([f"{self.url}: {self.detail}", *(f"  {fault}" for fault in self.faults)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +213,7 @@ class Client:
         if response.status in _VERDICTS and not detail:
             detail = "this is no answer of a hotconf service"
         text = detail if isinstance(detail, str) and detail else f"answered {response.status} {response.reason}"
-        return Declined(self.url, response.status, text)
+        return Declined(self.url, response.status, text, _texts(document.get("faults")))
 
     @contextlib.contextmanager
     def _errors(self) -> Any:
@@ -250,6 +254,11 @@ def _place(url: str) -> tuple[str | None, URL]:
     if base.scheme not in ("http", "https") or not base.host:
         raise ValueError(f"{url} is no URL: write http://HOST:PORT or unix:/PATH")
     return None, base.with_query(None).with_fragment(None)
+
+
+def _texts(faults: Any) -> list[str]:
+    entries = faults if isinstance(faults, list) else []
+    return [str(entry["text"]) for entry in entries if isinstance(entry, dict) and "text" in entry]
 
 
 def _reason(error: BaseException) -> str:
