@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hotconf.cli.output import Refused, fault_line, print_json, progress
+from hotconf.cli.remote import Remote, completed, print_report, token_option
 from hotconf.cli.target import Inputs, loaded, takes_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from hotconf.report import Fault
 
@@ -18,21 +20,49 @@ if TYPE_CHECKING:
 @click.command
 @takes_inputs
 @click.option("--format", "style", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
-def check(inputs: Inputs, style: str) -> int:
+@click.option("--against", metavar="URL", help="Ask this running process what a reload would do.")
+@token_option
+def check(inputs: Inputs, style: str, against: str | None, token_file: Path | None) -> int:
     """Check a configuration and print every fault as `file:line:col: path: message`, one a line.
 
     TARGET is module:attr, a settings class or a HotConf; files are merged, later above earlier. Without a TARGET, files
-    only have to be readable. Exit code: 0 no faults, 1 faults found, 2 unusable arguments.
+    only have to be readable. With --against, a running process goes through a reload of its own sources up to the point
+    where it would come into force: what would change, what would wait for a restart, and who refuses. Exit code: 0 no
+    faults, 1 faults found, 2 unusable arguments.
     """
+    if against is not None and not (inputs.words or inputs.files):
+        return _check_process(Remote(completed(against), token_file), style)
+    faults = _faults(inputs)
+    if against is not None and not faults:
+        return _check_process(Remote(completed(against), token_file), style)
+    print_faults(faults, style)
+    return int(bool(faults))
+
+
+def _faults(inputs: Inputs) -> Sequence[Fault]:
     conf = inputs.configuration()
     try:
         with progress("reading"):
             loaded(conf)
     except Refused as refused:
-        print_faults(refused.faults, style)
-        return 1
-    print_faults((), style)
-    return 0
+        return refused.faults
+    return ()
+
+
+def _check_process(remote: Remote, style: str) -> int:
+    report = remote.ask(lambda client: client.report("POST", "reload", query={"dry_run": "1"}))
+    if style != "github":
+        return print_report(report, style)
+    print_faults([_fault(entry) for entry in report["faults"]], style)
+    return int(report["outcome"] == "rejected")
+
+
+def _fault(entry: Mapping[str, Any]) -> Fault:
+    from hotconf.origin import Origin
+    from hotconf.report import Fault
+
+    where = Origin("file", entry["source"], entry["line"], entry["column"]) if entry["line"] is not None else None
+    return Fault(entry["path"], entry["message"] if where else entry["text"], where)
 
 
 def print_faults(faults: Sequence[Fault], style: str) -> None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotconf.cli.output import literal, print_json, progress
-from hotconf.cli.target import configuration, is_target, loaded
+from hotconf.cli.remote import Remote, token_option
+from hotconf.cli.target import configuration, is_target, is_url, loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from hotconf.keypath import KeyPath
 
@@ -41,17 +43,21 @@ class _Difference:
 
 
 @click.command
-@click.argument("words", nargs=-1, required=True, metavar="[TARGET] FILE FILE")
+@click.argument("words", nargs=-1, required=True, metavar="[TARGET] FILE|URL FILE|URL")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--exit-code", is_flag=True, help="Exit with 1 where they differ.")
 @click.option("--secret", multiple=True, metavar="KEY", help="Without a TARGET: mask keys of this name too.")
-def diff(words: tuple[str, ...], style: str, secret: tuple[str, ...], *, exit_code: bool) -> int:
+@token_option
+def diff(
+    words: tuple[str, ...], style: str, secret: tuple[str, ...], token_file: Path | None, *, exit_code: bool
+) -> int:
     """Print what differs, as `path: old -> new`, secrets masked.
 
-    Between two files, each read as TARGET reads it, or as it stands without a TARGET.
+    Between two of: a file, read as TARGET reads it, or as it stands without a TARGET; a running process, by its URL.
+    Or between two generations of a process: URL GENERATION [GENERATION], the running one if there is no second. Of a
+    process no secret is compared.
     """
-    with progress("reading"):
-        old, new = _sides(words, secret)
+    old, new = (_read(side, secret, token_file) for side in _sides(words))
     found = list(_differences(old, new))
     if style == "json":
         print_json([difference.as_dict() for difference in found])
@@ -61,18 +67,27 @@ def diff(words: tuple[str, ...], style: str, secret: tuple[str, ...], *, exit_co
     return int(exit_code and bool(found))
 
 
-def _sides(words: Sequence[str], secrets: Sequence[str]) -> tuple[_Side, _Side]:
+def _sides(words: Sequence[str]) -> list[list[str]]:
+    """Return the words that name each of the two sides. Raises UsageError."""
     target = [word for word in words if is_target(word)]
     rest = [word for word in words if word not in target]
+    if rest and is_url(rest[0]) and 1 < len(rest) < 4 and all(word.isdecimal() for word in rest[1:]):
+        numbers = rest[1:]
+        return [[rest[0], number] for number in numbers] + ([[rest[0]]] if len(numbers) == 1 else [])
     if len(rest) != 2:
-        raise click.UsageError("name the two to be compared")
-    old, new = (_file_side([*target, word], secrets) for word in rest)
-    return old, new
+        raise click.UsageError("name the two to be compared: files, URLs, or a URL and generations")
+    return [[word] if is_url(word) else [*target, word] for word in rest]
 
 
-def _file_side(words: Sequence[str], secrets: Sequence[str]) -> _Side:
-    snapshot = loaded(configuration(words, secrets))
-    return _Side(snapshot.document, snapshot.settings)
+def _read(words: Sequence[str], secrets: Sequence[str], token_file: Path | None) -> _Side:
+    if not is_url(words[0]):
+        with progress("reading"):
+            snapshot = loaded(configuration(words, secrets))
+        return _Side(snapshot.document, snapshot.settings)
+    remote = Remote(words[0], token_file)
+    if len(words) == 1:
+        return _Side(remote.ask(lambda client: client.get("config")).document)
+    return _Side(remote.ask(lambda client: client.get(f"history/{words[1]}", "config")).document["config"])
 
 
 def _differences(old: _Side, new: _Side) -> Iterator[_Difference]:

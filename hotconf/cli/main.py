@@ -24,6 +24,12 @@ VERBS = {
     "diff": "Print what differs between two configurations.",
     "schema": "Print the JSON Schema of a settings class.",
     "init": "Print a commented sample file for a settings class.",
+    "reload": "Have a running process reload, and wait for the verdict.",
+    "watch": "Follow a part of a running process's configuration.",
+    "history": "List the generations of a running process.",
+    "rollback": "Go back to an earlier generation.",
+    "set": "Change values of a running process.",
+    "confirm": "Make a change of set --confirm permanent.",
 }
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-URLS = ("http://", "https://", "unix:")
+SCHEMES = ("http://", "https://", "unix:")
 
 _TELLING = (ImportError, SyntaxError, NameError, AttributeError)  # whose text quotes names, and no values
 
@@ -65,7 +65,7 @@ def takes_inputs(function: Callable[..., R], *, metavar: str = "[TARGET] [FILE].
 
 def is_url(word: str) -> bool:
     """Whether a word names a running process."""
-    return word.startswith(URLS)
+    return word.startswith(SCHEMES)
 
 
 def split(words: Iterable[str]) -> tuple[str | None, list[str]]:

@@ -9,6 +9,7 @@ from aiohttp import web
 from hotconf.web.app import config_routes
 from hotconf.web.pin import pin_snapshot
 from hotconf.web.problem import problems
+from hotconf.web.safety import holds_no_data
 from hotconf.web.server import Server
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def config_server(
     return server
 
 
+@holds_no_data
 async def _front(request: web.Request) -> web.StreamResponse:
     known = {resource.canonical for resource in request.app.router.resources()}
     page = next(page for page in _FRONT_PAGES if page in known)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import logging
 import sys
+import threading
 
 import pytest
 
 from hotconf.cli.main import run
+from hotconf.cli.target import configuration
+from hotconf.service import Service
 from hotconf.signals import SignalRouter
-from tests.cli.verbs import APP, Result
-from tests.support import HOTCONF, Demo, Process
+from hotconf.web.safety import Safety
+from hotconf.web.serve import config_server
+from tests.cli.verbs import APP, GOOD, Result
+from tests.support import HOTCONF, PATIENCE, Demo, Process
 
 
 @pytest.fixture
@@ -76,3 +82,44 @@ def verb(folder, monkeypatch, capsys):
         return Result(code, captured.out, captured.err)
 
     return run_words
+
+
+class Served:
+    """A configuration that is served by a thread of this process, so that verbs can ask it."""
+
+    def __init__(self, conf, *, token=None, unix_socket=None):
+        self.conf = conf
+        self._service = Service(conf)
+        self._server = config_server(
+            self._service, conf, safety=Safety(token=token), host="127.0.0.1", port=0, unix_socket=unix_socket
+        )
+        self._ready = threading.Event()
+        self._service.on_ready(self._ready.set)
+        self._thread = threading.Thread(target=asyncio.run, args=(self._service.serve(),), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(PATIENCE)
+        self.url = self._server.url
+
+    def stop(self):
+        self._service.stop()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def served(folder):
+    """Serve `app:App` with `app.toml`, which is not watched, and an overlay; `set_up` gets the HotConf before."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*words, set_up=lambda conf: None, token=None, unix_socket=None, **options):
+            path = folder / "app.toml"
+            if not path.exists():
+                path.write_text(GOOD)
+            options = {"watch": False, "overlay": folder / "overlay.toml", **options}
+            conf = configuration(words or ("app:App", "app.toml"), **options)
+            set_up(conf)
+            process = Served(conf, token=token, unix_socket=unix_socket)
+            stack.callback(process.stop)
+            return process
+
+        yield start

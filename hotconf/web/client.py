@@ -1,0 +1,270 @@
+"""The client: asks a running configuration service, and follows a part of its configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+from yarl import URL
+
+import hotconf.keypath as keypath
+from hotconf.errors import HotconfError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from hotconf.keypath import KeyPath
+
+_CONNECT = 5.0
+_ANSWER = 30.0
+_SILENCE = 120.0
+"""Seconds: to connect, to answer a question, and without a sign of life in a stream."""
+
+_VERDICTS = (HTTPStatus.OK, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+_RETRIES = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between tries to come back to a stream, the last one for ever."""
+
+
+class Unreachable(HotconfError):  # noqa: N818 - what happened
+    """A service did not answer. `reason` says why."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url = url
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot reach {self.url}: {self.reason}"
+
+
+class Declined(HotconfError):  # noqa: N818 - what happened
+    """A service answered, and not what was asked for.
+
+    `status` is HTTP's, `detail` says what to do, `faults` are the texts of what is wrong with what was sent.
+    """
+
+    def __init__(self, url: str, status: int, detail: str, faults: Sequence[str] = ()) -> None:
+        super().__init__(url, status, detail, faults)
+        self.url = url
+        self.status = status
+        self.detail = detail
+        self.faults = faults
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.url}: {self.detail}", *(f"  {fault}" for fault in self.faults)])
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a service answered: the document, and its ETag where it has one."""
+
+    document: Any
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One state of a followed part. `data` is as `/events` has it; `gone` tells that nothing is there any more."""
+
+    token: str
+    data: Mapping[str, Any]
+
+    @property
+    def gone(self) -> bool:
+        """Whether the part does not exist in this state."""
+        return bool(self.data.get("gone"))
+
+
+class Client:
+    """Asks one service. `url` is `http://…`, `https://…`, with a prefix if there is one, or `unix:/path/of/socket`.
+
+    Enter it with `async with`. Everything raises Unreachable and Declined. Raises ValueError for a URL that is none.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None) -> None:
+        self.url = url
+        self._socket, self._base = _place(url)
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.UnixConnector(self._socket) if self._socket else aiohttp.TCPConnector()
+        self._session = aiohttp.ClientSession(connector=connector, headers=self._headers)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def get(self, path: str, *members: str) -> Reply:
+        """Return a document, `status` or `history/3`, which must have these members."""
+        async with self._request("GET", path, total=_ANSWER) as response:
+            document = await self._document(response)
+            if response.status != HTTPStatus.OK or not all(member in document for member in members):
+                raise self._declined(response, document)
+            return Reply(document, response.headers.get("ETag"))
+
+    async def report(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        etag: str | None = None,
+    ) -> dict[str, Any]:
+        """Ask for a change, wait for the verdict however long it takes, and return the report; a rejected one too."""
+        headers = {"If-Match": etag} if etag else {}
+        async with self._request(method, path, query=query, body=body, headers=headers) as response:
+            document = await self._document(response)
+            rejected = response.status == HTTPStatus.UNPROCESSABLE_ENTITY
+            report = document.get("report") if rejected else document
+            if response.status not in _VERDICTS or not isinstance(report, dict) or "outcome" not in report:
+                raise self._declined(response, document)
+            return {**report, "faults": document.get("faults", [])}
+
+    async def follow(self, path: KeyPath = ()) -> AsyncGenerator[Event | Unreachable, None]:
+        """Yield the state of a part now and whenever it has changed, for ever.
+
+        Comes back when the connection is lost, and then yields the Unreachable first; a state that is still the last
+        one is not yielded again. Raises Unreachable where the very first try fails.
+        """
+        last: Event | None = None
+        failures = tries = 0
+        while True:
+            try:
+                async for event in self._stream(path, last.token if last else None):
+                    failures = tries = 0
+                    if last is None or (event.data["value"], event.gone) != (last.data["value"], last.gone):
+                        yield event
+                    last = event
+            except (Unreachable, Declined) as error:
+                failures += 1
+                lost = self._lost(error, known=last is not None)
+                if failures == 1:
+                    yield lost
+            await asyncio.sleep(_RETRIES[min(tries, len(_RETRIES) - 1)])
+            tries += 1
+
+    def _lost(self, error: Unreachable | Declined, *, known: bool) -> Unreachable:
+        """Return why a stream is to be tried again. Raises the error where that would be in vain."""
+        busy = isinstance(error, Declined) and error.status in (503, 502, 504)
+        if not known or not (busy or isinstance(error, Unreachable)):
+            raise error
+        return error if isinstance(error, Unreachable) else Unreachable(error.url, error.detail)
+
+    async def _stream(self, path: KeyPath, token: str | None) -> AsyncIterator[Event]:
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": token} if token else {})}
+        query = {"path": keypath.render(path)} if path else {}
+        async with self._request("GET", "events", query=query, headers=headers, silence=_SILENCE) as response:
+            if response.status != HTTPStatus.OK or response.content_type != "text/event-stream":
+                raise self._declined(response, await self._document(response))
+            frames = _Frames()
+            with self._errors():
+                async for chunk in response.content.iter_any():
+                    for kind, found, data in frames.feed(chunk):
+                        if kind == "config":
+                            yield Event(found, json.loads(data))
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        total: float | None = None,
+        silence: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        timeout = aiohttp.ClientTimeout(total=total, connect=_CONNECT, sock_read=silence)
+        url = self._base.joinpath(*path.split("/")).with_query(query or {})
+        with self._errors():
+            response = await self._session.request(
+                method, url, json=body, headers=headers, timeout=timeout, allow_redirects=False
+            )
+        async with response:
+            yield response
+
+    async def _document(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
+        """Return the JSON object that an answer holds; an empty one where it holds something else."""
+        with self._errors():
+            data = await response.read()
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError):
+            document = None
+        if response.status == HTTPStatus.OK and not isinstance(document, dict):
+            raise self._declined(response, {})
+        return document if isinstance(document, dict) else {}
+
+    def _declined(self, response: aiohttp.ClientResponse, document: Mapping[str, Any]) -> Declined:
+        detail = document.get("detail")
+        if response.status in _VERDICTS and not detail:
+            detail = "this is no answer of a hotconf service"
+        text = detail if isinstance(detail, str) and detail else f"answered {response.status} {response.reason}"
+        return Declined(self.url, response.status, text, _texts(document.get("faults")))
+
+    @contextlib.contextmanager
+    def _errors(self) -> Any:
+        try:
+            yield
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise Unreachable(self.url, _reason(error)) from error
+
+
+@dataclass(slots=True)
+class _Frames:
+    """Splits a stream into its events, whatever their size."""
+
+    _rest: bytes = b""
+    _lines: dict[str, str] = field(default_factory=dict)
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[str, str, str]]:
+        """Yield the kind, id and data of each event that is complete now."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            name, _, value = line.decode("utf-8", "replace").rstrip("\r").partition(":")
+            if line.strip():
+                self._lines[name] = value.removeprefix(" ")
+            else:
+                event, self._lines = self._lines, {}
+                yield event.get("event", "message"), event.get("id", ""), event.get("data", "")
+
+
+def _place(url: str) -> tuple[str | None, URL]:
+    """Return the socket file, if it is one, and the URL that requests begin with."""
+    for prefix in ("http://unix:", "unix:"):
+        if url.startswith(prefix):
+            path = url.removeprefix(prefix).rstrip(":")
+            if not path:
+                raise ValueError(f"{url} names no socket file")
+            return path, URL("http://localhost/")
+    base = URL(url)
+    if base.scheme not in ("http", "https") or not base.host:
+        raise ValueError(f"{url} is no URL: write http://HOST:PORT or unix:/PATH")
+    return None, base.with_query(None).with_fragment(None)
+
+
+def _texts(faults: Any) -> list[str]:
+    entries = faults if isinstance(faults, list) else []
+    return [str(entry["text"]) for entry in entries if isinstance(entry, dict) and "text" in entry]
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, OSError) and cause.errno:
+        return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)  # below 0: of the name service
+    return str(error) or type(error).__name__
