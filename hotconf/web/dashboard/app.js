@@ -15,6 +15,7 @@ const LAST_RETRY = 15_000;
 const tree = new Tree(byId("tree"), { count: byId("count"), filter: byId("filter") });
 let wake = () => {};
 let seen = ""; // what the panels below the status show
+let reported = 0; // the newest reload among them
 let latest = null; // the time of the last look that succeeded
 let asked = null; // the generation that the open question is about
 
@@ -85,12 +86,16 @@ async function look() {
   reached(status);
 }
 
+/** Look at what a reload may have changed. One that was rejected changed nothing, and everything may be much. */
 async function lookCloser() {
-  const [values, history, reloads] = await Promise.all([
-    getOptional("explain", getExact), getOptional("history"), getOptional("reloads"),
-  ]);
-  tree.show(values, { compare: latest !== null });
-  showHistory(history, { rollBack });
+  const reloads = await getOptional("reloads");
+  const fresh = reloads.reloads?.filter(({ id }) => id > reported) ?? [];
+  if (!seen || reloads.unavailable || fresh.some(({ outcome }) => outcome !== "rejected")) {
+    const [values, history] = await Promise.all([getOptional("explain", getExact), getOptional("history")]);
+    tree.show(values, { compare: latest !== null });
+    showHistory(history, { rollBack });
+  }
+  reported = reloads.reloads?.at(-1)?.id ?? 0;
   showReloads(reloads);
 }
 
