@@ -13,7 +13,6 @@ const FIRST_RETRY = 500;
 const LAST_RETRY = 15_000;
 
 const tree = new Tree(byId("tree"), { count: byId("count"), filter: byId("filter") });
-let wake = () => {};
 let seen = ""; // what the panels below the status show
 let reported = 0; // the newest reload among them
 let latest = null; // the time of the last look that succeeded
@@ -44,7 +43,10 @@ async function follow(connected) {
   try {
     const stream = await events(life.signal);
     let end = null;
-    wakeOn(stream).catch(() => new Error("The connection broke.")).then((reason) => { end = reason; wake(); });
+    wakeOn(stream).catch(() => new Error("The connection broke.")).then((reason) => {
+      end = reason;
+      if (!life.signal.aborted) wake();
+    });
     seen = "";
     while (!end) {
       await look();
@@ -67,12 +69,26 @@ async function wakeOn(stream) {
   return new Error(last === "shutdown" ? "The server is shutting down." : "The server closed the connection.");
 }
 
+let woken = false;
+let endPause = () => {};
+
+/** End the pause that is on, or the next one before it begins: what happens while we look is not missed. */
+function wake() {
+  woken = true;
+  endPause();
+}
+
 /** Wait for some milliseconds, or until something calls `wake`: then it is true. */
-function pause(milliseconds) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds, false);
-    wake = () => { clearTimeout(timer); resolve(true); };
-  });
+async function pause(milliseconds) {
+  if (!woken) {
+    await new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      endPause = () => { clearTimeout(timer); resolve(); };
+    });
+  }
+  const early = woken;
+  woken = false;
+  return early;
 }
 
 async function look() {
@@ -122,6 +138,7 @@ async function retry(error, delay) {
   unreached("unreachable");
   setText(byId("lost"), error instanceof Refused ? `The server refuses: ${error.message}` : error.message);
   byId("connection").hidden = false;
+  woken = false;
   const until = Date.now() + delay * (1 + Math.random() / 4); // not in step with the other pages of a restarted server
   for (let left = until - Date.now(); left > 0; left = until - Date.now()) {
     setText(byId("retry"), `${lastSeen()}Next try in ${Math.ceil(left / 1000)} s.`);
