@@ -237,6 +237,7 @@ const place = location.host + location.pathname.replace(/\/dashboard$/, "");
 setText(byId("place"), place);
 byId("reload").addEventListener("click", () => act("Reload", () => post("reload")));
 byId("dry-run").addEventListener("click", () => act("Dry run", () => post("reload?dry_run=1")));
+byId("keep").addEventListener("click", () => act("Keep the patch", () => post("confirm")));
 byId("dismiss").addEventListener("click", () => { byId("answer").hidden = true; });
 byId("confirm-no").addEventListener("click", () => byId("confirm").close());
 byId("forget").addEventListener("click", () => { setToken(null); location.reload(); });
