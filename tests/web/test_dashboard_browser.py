@@ -338,6 +338,7 @@ async def test_the_landmarks_and_live_regions(view):
 
 async def test_a_token_is_asked_for_and_kept_by_the_tab(browser):
     async with serving(safety=Safety(token="t0ken")) as site, viewing(browser, site.url) as view:
+        await view.sees_no("main")
         for token, answer in (("wrong", "was refused"), ("t0ken", "")):
             await view.locator("#token").fill(token)
             await view.keyboard.press("Enter")

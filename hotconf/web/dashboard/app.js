@@ -119,6 +119,7 @@ function reached(status) {
   document.title = `${headline(status)} - hotconf ${place}`;
   byId("connection").hidden = true;
   byId("token-form").hidden = true;
+  byId("content").hidden = false;
   setReachable(true);
 }
 
