@@ -121,9 +121,9 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def serving(*, prefix="", safety=None, **values):
+async def serving(*, prefix="", safety=None, overlay=None, **values):
     memory = Memory(values)
-    conf = HotConf(App, sources=[memory], options=Options(watch=False))
+    conf = HotConf(App, sources=[memory], options=Options(watch=False, overlay=overlay))
     async with conf.running(signals=()):
         app = config_app(conf, safety=safety)
         if prefix:
@@ -233,11 +233,13 @@ async def test_a_rejected_reload_is_told_by_the_stream(browser, site):
 
 
 async def test_markup_in_a_value_is_text(view, site):
-    await site.change(message=MARKUP, labels={MARKUP: MARKUP})
+    await site.change(message=MARKUP, labels={MARKUP: MARKUP, "a.b/c": "a key like a path"})
     await view.sees(view.leaf("message"), "<img src=x onerror=")
-    await view.sees('#tree details[data-key="/labels"]', "<img src=x onerror=")
-    await view.locator(view.leaf("message")).click()
-    await view.sees("#tree .explanation", "comes from")
+    labels = view.locator('#tree details[data-key="/labels"] .leaf')
+    for index, key in enumerate((MARKUP, "a.b/c")):
+        await labels.nth(index).locator("summary").click()
+        await view.sees(f"#tree .leaf:nth-child({index + 1}) .explanation", key.split('"')[0])
+        await view.sees(f"#tree .leaf:nth-child({index + 1}) .explanation", "comes from")
     site.memory.set({"message": [MARKUP], MARKUP: 1})
     await view.locator("#reload").click()
     await view.sees("#answer-text .faults", "<img src=x onerror=")
@@ -267,6 +269,17 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(view, site):
     await view.sees("#answer-text .faults", "message: ")
     await view.locator("#dismiss").click()
     await view.sees_no("#answer")
+
+
+async def test_a_patch_can_be_kept_before_it_is_taken_back(browser, tmp_path):
+    async with serving(overlay=tmp_path / "overlay.toml") as site, viewing(browser, site.url) as view:
+        await view.sees(view.leaf("message"), "one")
+        await site.conf.patch({"message": "patched"}, confirm=600)
+        await view.sees(view.leaf("message"), "patched")
+        await view.sees("#unconfirmed", "taken back in 9 min")
+        await view.locator("#keep").click()
+        await view.sees_no("#unconfirmed")
+        assert site.conf.unconfirmed is None
 
 
 async def test_a_pending_restart_is_listed_with_both_values(view, site):
@@ -325,6 +338,7 @@ async def test_the_landmarks_and_live_regions(view):
 
 async def test_a_token_is_asked_for_and_kept_by_the_tab(browser):
     async with serving(safety=Safety(token="t0ken")) as site, viewing(browser, site.url) as view:
+        await view.sees_no("main")
         for token, answer in (("wrong", "was refused"), ("t0ken", "")):
             await view.locator("#token").fill(token)
             await view.keyboard.press("Enter")

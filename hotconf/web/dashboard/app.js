@@ -13,8 +13,8 @@ const FIRST_RETRY = 500;
 const LAST_RETRY = 15_000;
 
 const tree = new Tree(byId("tree"), { count: byId("count"), filter: byId("filter") });
-let wake = () => {};
 let seen = ""; // what the panels below the status show
+let reported = 0; // the newest reload among them
 let latest = null; // the time of the last look that succeeded
 let asked = null; // the generation that the open question is about
 
@@ -43,7 +43,10 @@ async function follow(connected) {
   try {
     const stream = await events(life.signal);
     let end = null;
-    wakeOn(stream).catch(() => new Error("The connection broke.")).then((reason) => { end = reason; wake(); });
+    wakeOn(stream).catch(() => new Error("The connection broke.")).then((reason) => {
+      end = reason;
+      if (!life.signal.aborted) wake();
+    });
     seen = "";
     while (!end) {
       await look();
@@ -66,12 +69,26 @@ async function wakeOn(stream) {
   return new Error(last === "shutdown" ? "The server is shutting down." : "The server closed the connection.");
 }
 
+let woken = false;
+let endPause = () => {};
+
+/** End the pause that is on, or the next one before it begins: what happens while we look is not missed. */
+function wake() {
+  woken = true;
+  endPause();
+}
+
 /** Wait for some milliseconds, or until something calls `wake`: then it is true. */
-function pause(milliseconds) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds, false);
-    wake = () => { clearTimeout(timer); resolve(true); };
-  });
+async function pause(milliseconds) {
+  if (!woken) {
+    await new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      endPause = () => { clearTimeout(timer); resolve(); };
+    });
+  }
+  const early = woken;
+  woken = false;
+  return early;
 }
 
 async function look() {
@@ -85,12 +102,16 @@ async function look() {
   reached(status);
 }
 
+/** Look at what a reload may have changed. One that was rejected changed nothing, and everything may be much. */
 async function lookCloser() {
-  const [values, history, reloads] = await Promise.all([
-    getOptional("explain", getExact), getOptional("history"), getOptional("reloads"),
-  ]);
-  tree.show(values, { compare: latest !== null });
-  showHistory(history, { rollBack });
+  const reloads = await getOptional("reloads");
+  const fresh = reloads.reloads?.filter(({ id }) => id > reported) ?? [];
+  if (!seen || reloads.unavailable || fresh.some(({ outcome }) => outcome !== "rejected")) {
+    const [values, history] = await Promise.all([getOptional("explain", getExact), getOptional("history")]);
+    tree.show(values, { compare: latest !== null });
+    showHistory(history, { rollBack });
+  }
+  reported = reloads.reloads?.at(-1)?.id ?? 0;
   showReloads(reloads);
 }
 
@@ -98,6 +119,7 @@ function reached(status) {
   document.title = `${headline(status)} - hotconf ${place}`;
   byId("connection").hidden = true;
   byId("token-form").hidden = true;
+  byId("content").hidden = false;
   setReachable(true);
 }
 
@@ -117,6 +139,7 @@ async function retry(error, delay) {
   unreached("unreachable");
   setText(byId("lost"), error instanceof Refused ? `The server refuses: ${error.message}` : error.message);
   byId("connection").hidden = false;
+  woken = false;
   const until = Date.now() + delay * (1 + Math.random() / 4); // not in step with the other pages of a restarted server
   for (let left = until - Date.now(); left > 0; left = until - Date.now()) {
     setText(byId("retry"), `${lastSeen()}Next try in ${Math.ceil(left / 1000)} s.`);
@@ -215,6 +238,7 @@ const place = location.host + location.pathname.replace(/\/dashboard$/, "");
 setText(byId("place"), place);
 byId("reload").addEventListener("click", () => act("Reload", () => post("reload")));
 byId("dry-run").addEventListener("click", () => act("Dry run", () => post("reload?dry_run=1")));
+byId("keep").addEventListener("click", () => act("Keep the patch", () => post("confirm")));
 byId("dismiss").addEventListener("click", () => { byId("answer").hidden = true; });
 byId("confirm-no").addEventListener("click", () => byId("confirm").close());
 byId("forget").addEventListener("click", () => { setToken(null); location.reload(); });

@@ -22,6 +22,8 @@ export function showStatus(status) {
   showDegraded(status.degraded);
   showSources(status);
   showPending(status.pending_restart);
+  byId("unconfirmed").hidden = status.unconfirmed == null;
+  setText(byId("unconfirmed-left"), span(status.unconfirmed ?? 0));
 }
 
 /** Whether something deserves a second look, for the title of the tab. */

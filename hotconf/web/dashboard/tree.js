@@ -12,6 +12,7 @@ export class Tree {
   #count;
   #filter;
   #leaves = new Map();
+  #items = new Map();
   #marks = new Map();
 
   constructor(container, { count, filter }) {
@@ -26,23 +27,34 @@ export class Tree {
 
   /** Show an answer of `/explain`. What differs from what was shown before is marked until the next change. */
   show(answer, { compare }) {
-    if (answer.unavailable) {
-      this.#container.replaceChildren(element("p", { class: "quiet" }, `Not available: ${answer.unavailable}`));
-      return;
-    }
+    if (answer.unavailable) return this.#showNothing(answer.unavailable);
     const before = this.#leaves;
     this.#leaves = new Map(answer.values.map((leaf) => [leaf.path, leaf]));
     const fresh = compare ? differences(before, this.#leaves) : new Map();
     if (fresh.size) this.#marks = fresh;
-    const options = { marks: this.#marks, open: answer.values.length < OPEN_BELOW };
-    redraw(this.#container, branch(treeOf(answer.values), options));
-    this.#narrow();
+    if (!this.#hasItemsFor(answer.values)) this.#build(answer.values);
+    for (const leaf of answer.values) fill(this.#items.get(leaf.path), leaf, this.#marks.get(leaf.path));
+    return this.#narrow();
+  }
+
+  #showNothing(reason) {
+    this.#items = new Map();
+    this.#container.replaceChildren(element("p", { class: "quiet" }, `Not available: ${reason}`));
+  }
+
+  #hasItemsFor(leaves) {
+    return leaves.length === this.#items.size && leaves.every((leaf) => this.#items.has(leaf.path));
+  }
+
+  #build(leaves) {
+    this.#items = new Map(leaves.map((leaf) => [leaf.path, leafItem(leaf.path)]));
+    redraw(this.#container, branch(treeOf(this.#items), { open: leaves.length < OPEN_BELOW }));
   }
 
   #narrow() {
     const wanted = this.#filter.value.trim().toLowerCase();
     let shown = 0;
-    for (const item of this.#container.querySelectorAll("li.leaf")) {
+    for (const item of this.#items.values()) {
       item.hidden = !item.dataset.text.includes(wanted);
       shown += item.hidden ? 0 : 1;
     }
@@ -50,8 +62,7 @@ export class Tree {
       section.hidden = !section.querySelector("li.leaf:not([hidden])");
       if (wanted && !section.hidden) section.querySelector("details").open = true;
     }
-    const all = this.#leaves.size;
-    setText(this.#count, wanted ? `${shown} of ${all} values` : `${all} values`);
+    setText(this.#count, wanted ? `${shown} of ${this.#items.size} values` : `${this.#items.size} values`);
   }
 }
 
@@ -65,24 +76,25 @@ function differences(before, after) {
   return found;
 }
 
-function treeOf(leaves) {
+/** Nested maps of items, by the keys of their paths. */
+function treeOf(items) {
   const root = new Map();
-  for (const leaf of leaves) {
-    const keys = keysOf(leaf.path);
+  for (const [path, item] of items) {
+    const keys = keysOf(path);
     const last = keys.pop();
     let at = root;
     for (const key of keys) {
       if (!(at.get(key) instanceof Map)) at.set(key, new Map());
       at = at.get(key);
     }
-    at.set(last, leaf);
+    at.set(last, item);
   }
   return root;
 }
 
 function branch(tree, options, path = "") {
   const items = [...tree].map(([key, inner]) =>
-    inner instanceof Map ? section(key, inner, options, `${path}/${key}`) : leafItem(key, inner, options));
+    inner instanceof Map ? section(key, inner, options, `${path}/${key}`) : inner);
   return element("ul", {}, items);
 }
 
@@ -92,27 +104,32 @@ function section(key, inner, options, path) {
   return element("li", { class: "section" }, details);
 }
 
-function leafItem(key, leaf, { marks }) {
-  const mark = marks.get(leaf.path);
-  const summary = element(
-    "summary",
-    {},
-    element("span", { class: "key" }, key),
+function leafItem(path) {
+  const details = element("details", { "data-key": path }, element("summary"));
+  details.addEventListener("toggle", () => details.open && explain(details));
+  return element("li", { class: "leaf" }, details);
+}
+
+/** Have an item show a leaf as it is now. Touches nothing where that is what it shows already. */
+function fill(item, leaf, mark) {
+  const details = item.firstChild;
+  if (details.open) explain(details);
+  const text = `${leaf.path} ${valueText(leaf.value)} ${leaf.origin} ${mark ?? ""}`.toLowerCase();
+  if (text === item.dataset.text) return;
+  item.dataset.text = text;
+  item.classList.toggle("changed", mark !== undefined);
+  details.firstChild.replaceChildren(
+    element("span", { class: "key" }, keysOf(leaf.path).at(-1)),
     element("span", {}, valueOf(leaf.value), mark ? element("span", { class: "mark" }, mark) : null),
     element("span", { class: "origin" }, leaf.origin),
   );
-  const details = element("details", { "data-key": leaf.path }, summary);
-  details.addEventListener("toggle", () => details.open && explain(details, leaf.path));
-  const text = `${leaf.path} ${valueText(leaf.value)} ${leaf.origin}`.toLowerCase();
-  return element("li", { class: mark ? "leaf changed" : "leaf", "data-text": text }, details);
 }
 
-async function explain(details, path) {
-  const body = element("div", { class: "explanation" }, "…");
-  details.querySelector(".explanation")?.remove();
-  details.append(body);
+async function explain(details) {
+  let body = details.querySelector(".explanation");
+  if (!body) details.append(body = element("div", { class: "explanation" }, "…"));
   try {
-    body.replaceChildren(...explanation(await getExact(`explain/${encodeURIComponent(path)}`)));
+    body.replaceChildren(...explanation(await getExact(`explain/${encodeURIComponent(details.dataset.key)}`)));
   } catch (error) {
     body.replaceChildren(`Not available: ${error.message}`);
   }
