@@ -20,6 +20,7 @@ import hotconf.web
 from hotconf import HotConf, Options, Service
 from hotconf.cli.main import command
 from tests.support import ROOT
+from tests.test_architecture import LAYERS, MODULES
 
 LISTS = {"test_coverage_of_names.py", "test_public_names.py"}
 """Tests that only list names: they use nothing."""
@@ -130,7 +131,9 @@ class Nothing(BaseModel):
 
 
 def endpoints():
-    return sorted({(route.method, route.path) for route in hotconf.web.config_routes(HotConf(Nothing))})
+    """What can be asked for; the parts that a page loads are the page's own affair."""
+    routes = {(route.method, route.path) for route in hotconf.web.config_routes(HotConf(Nothing))}
+    return sorted(route for route in routes if not route[1].startswith("/dashboard/"))
 
 
 @pytest.mark.parametrize(("method", "path"), endpoints())
@@ -159,6 +162,13 @@ def test_an_invariant_names_files_of_which_each_has_a_test_that_bears_its_number
         assert re.search(rf"\bI{number}\b|test_I{number}_", (ROOT / file).read_text("utf-8")), (
             f"{file} has no I{number}"
         )
+
+
+@pytest.mark.parametrize("level", range(len(LAYERS)))
+def test_a_layer_is_described_with_the_modules_that_it_has(level):
+    row = re.search(rf"^\| {level} [^|]*\| `([^`]*)` \|", DOCS["design.md"], re.MULTILINE)
+    there = {name.partition(".")[0] for name in MODULES}
+    assert {name.strip("/") for name in row[1].split()} == (LAYERS[level] & there) - {"__main__"}
 
 
 def test_a_name_that_is_new_is_found():

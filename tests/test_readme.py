@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, TomlConfigSettingsSource
 
 from hotconf import HotConf
 from tests.support import HOTCONF, ROOT, Process, environment, wait_until
-from tests.transcripts import blocks, document, matches, needs_curl, run, steps
+from tests.transcripts import blocks, document, matches, needs_curl, run, steps, write_named_blocks
 
 README = document("README.md")
 
@@ -103,6 +103,13 @@ async def test_the_library_example_runs(tmp_path, monkeypatch, capsys):
     await names["main"]()
 
     assert capsys.readouterr().out.splitlines() == ["10", "database.url = 'postgres://db'  from app.toml:2:1"]
+
+
+def test_the_command_does_what_is_shown(tmp_path):
+    write_named_blocks(README, tmp_path)
+    for command, shown in steps(section("From the shell")):
+        output = run(command, tmp_path)
+        assert matches(shown, output), f"{command}\n{output}"
 
 
 class Database(BaseModel):
