@@ -20,6 +20,7 @@ import hotconf.web
 from hotconf import HotConf, Options, Service
 from hotconf.cli.main import command
 from tests.support import ROOT
+from tests.test_architecture import LAYERS, MODULES
 
 LISTS = {"test_coverage_of_names.py", "test_public_names.py"}
 """Tests that only list names: they use nothing."""
@@ -101,16 +102,27 @@ def verb_options():
                 yield verb, max(parameter.opts, key=len)
 
 
+def section_of(verb):
+    """What docs/command.md says of a verb."""
+    found = re.search(rf"^## hotconf {verb}\n(.*?)(?=^## |\Z)", DOCS["command.md"], re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
+
+
 @pytest.mark.parametrize("verb", verbs())
 def test_a_verb_is_documented_and_tested(verb):
-    assert any(f"hotconf {verb}" in text for text in DOCS.values()), f"no document shows `hotconf {verb}`"
+    assert section_of(verb), f"docs/command.md does not speak of {verb}"
     assert re.search(rf"[\"'\s]{verb}[\"'\s]", TESTS), f"no test runs {verb}"
     assert verbs()[verb].help, f"{verb} has no help"
 
 
+EVERYWHERE = {"--config", "--secret"}
+"""Options of all verbs with a TARGET, explained once."""
+
+
 @pytest.mark.parametrize(("verb", "option"), sorted(set(verb_options())))
 def test_an_option_of_a_verb_is_documented_and_tested(verb, option):
-    assert any(speaks_of(text, option) for text in DOCS.values()), f"no document speaks of {option} of {verb}"
+    explained = DOCS["command.md"] if option in EVERYWHERE else section_of(verb)
+    assert speaks_of(explained, option), f"docs/command.md does not explain {option} of {verb}"
     assert speaks_of(TESTS, option), f"no test passes {option} of {verb}"
 
 
@@ -119,7 +131,9 @@ class Nothing(BaseModel):
 
 
 def endpoints():
-    return sorted({(route.method, route.path) for route in hotconf.web.config_routes(HotConf(Nothing))})
+    """What can be asked for; the parts that a page loads are the page's own affair."""
+    routes = {(route.method, route.path) for route in hotconf.web.config_routes(HotConf(Nothing))}
+    return sorted(route for route in routes if not route[1].startswith("/dashboard/"))
 
 
 @pytest.mark.parametrize(("method", "path"), endpoints())
@@ -148,6 +162,13 @@ def test_an_invariant_names_files_of_which_each_has_a_test_that_bears_its_number
         assert re.search(rf"\bI{number}\b|test_I{number}_", (ROOT / file).read_text("utf-8")), (
             f"{file} has no I{number}"
         )
+
+
+@pytest.mark.parametrize("level", range(len(LAYERS)))
+def test_a_layer_is_described_with_the_modules_that_it_has(level):
+    row = re.search(rf"^\| {level} [^|]*\| `([^`]*)` \|", DOCS["design.md"], re.MULTILINE)
+    there = {name.partition(".")[0] for name in MODULES}
+    assert {name.strip("/") for name in row[1].split()} == (LAYERS[level] & there) - {"__main__"}
 
 
 def test_a_name_that_is_new_is_found():

@@ -1,15 +1,13 @@
 """Every Python block of README and docs runs, those of one document in order and in one program."""
 
-import re
 import subprocess
 import sys
 
 import pytest
 
 from tests.support import ROOT, environment
+from tests.transcripts import FENCE, matches, run, steps, write_named_blocks
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-NAMED = re.compile(r"^# (\S+\.\w+)\n")
 DOCUMENTS = [
     path
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -25,13 +23,6 @@ def program(text):
             script += "\n" * text.count("\n", end, block.start(2)) + block[2]
             end = block.end(2)
     return script
-
-
-def write_named_blocks(text, folder):
-    """Write the blocks that begin with a comment that is a file's name."""
-    for block in FENCE.finditer(text):
-        if name := NAMED.match(block[2]):
-            (folder / name[1]).write_text(block[2], encoding="utf-8")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -56,3 +47,20 @@ def test_the_library_has_blocks_and_a_block_that_fails_is_found_by_its_line():
     assert {path.name for path in DOCUMENTS} >= {"README.md", "library.md"}
     text = "one\n\n```toml\n# a.toml\n```\n\n```python\nx = 1\n```\nnine\n```python\n1 / 0\n```\n"
     assert program(text).splitlines().index("1 / 0") == text.splitlines().index("1 / 0")
+
+
+def test_the_transcripts_of_the_command_are_true(tmp_path):
+    text = (ROOT / "docs/command.md").read_text(encoding="utf-8")
+    write_named_blocks(text, tmp_path)
+    played = list(steps(text))
+    assert len(played) > 5
+    for command, shown in played:
+        output = run(command, tmp_path)
+        assert matches(shown, output), f"{command}\n{output}"
+
+
+def test_a_transcript_that_is_not_true_is_found():
+    text = "```console\n$ echo one   # a comment\none\n$ echo two; \\\n  echo three\ntwo\n…\n```\n"
+    assert list(steps(text)) == [("echo one", "one"), ("echo two; \\\n  echo three", "two\n…")]
+    assert matches("two\n…", "two\nthree\n")
+    assert not matches("two\n…", "one\nthree\n")

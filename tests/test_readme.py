@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import tomllib
 from pathlib import Path
 
@@ -14,30 +13,23 @@ from pydantic_settings import BaseSettings, TomlConfigSettingsSource
 
 from hotconf import HotConf
 from tests.support import HOTCONF, ROOT, Process, environment, wait_until
+from tests.transcripts import blocks, document, matches, needs_curl, run, steps, write_named_blocks
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = document("README.md")
 
 RELOADING = ("sed", "echo", "kill", "git")
 """Commands after which the demo's log has a line more."""
 
 
-def block(language, heading):
-    """The first block of a language below a heading."""
-    section = README[README.index(f"\n## {heading}\n") :]
-    return re.search(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)[1]
-
-
-def steps():
-    """Each command of the demo's transcript, without its comment, and what it prints."""
-    for step in re.split(r"^\$ ", block("console", "The demo"), flags=re.MULTILINE)[1:]:
-        command, _, output = step.partition("\n")
-        yield re.sub(r"\s+#.*", "", command), output
+def section(heading):
+    """What stands below a heading, up to the next one."""
+    return re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)[1]
 
 
 def normal(log):
     """A log without what differs from run to run, and without the runs of the jobs."""
-    lines = [re.sub(r"^[\d-]+ [\d:,]+ ", "", line) for line in log.splitlines() if " job " not in line]
-    return [re.sub(r"\d+\.\d+ m?s\b", "… s", line) for line in lines]
+    lines = [line for line in log.splitlines() if " job " not in line]
+    return [re.sub(r"^[\d-]+ [\d:,]+ |(?<=127.0.0.1:)\d+|\d+\.\d+ (?=m?s\b)", "", line) for line in lines]
 
 
 class Shell:
@@ -47,22 +39,19 @@ class Shell:
         self._folder, self._port, self._pid = folder, port, pid
 
     def _real(self, command):
-        command = command.replace("localhost:8080", f"127.0.0.1:{self._port}")
+        command = command.replace("curl ", "curl -sS ").replace("localhost:8080", f"127.0.0.1:{self._port}")
         command = command.replace("$(pgrep -f 'hotconf demo')", str(self._pid))
         sample = ROOT / "sample_configs/demo.toml"
         return command.replace("git checkout sample_configs/demo.toml", f"cp {sample} sample_configs/demo.toml")
 
     def run(self, command):
-        words = ["bash", "-c", self._real(command)]
-        return subprocess.run(words, cwd=self._folder, capture_output=True, text=True, check=True, timeout=30).stdout
+        return run(self._real(command), self._folder)
 
     def start(self, command):
         return Process(["bash", "-c", self._real(command.removesuffix(" &"))], cwd=self._folder)
 
 
-@pytest.mark.skipif(
-    shutil.which("curl") is None and "HOTCONF_REQUIRE_TOOLS" not in os.environ, reason="curl is not installed"
-)
+@needs_curl
 def test_the_transcript_is_true(tmp_path):
     (tmp_path / "sample_configs").mkdir()
     shutil.copy(ROOT / "sample_configs/demo.toml", tmp_path / "sample_configs")
@@ -73,13 +62,13 @@ def test_the_transcript_is_true(tmp_path):
         assert demo.end() == 0
     finally:
         demo.kill()
-    assert normal(demo.stderr.text) == normal(block("text", "The demo"))
+    assert normal(demo.stderr.text) == normal(blocks(section("The demo"), "text")[0])
 
 
 def play(demo, shell):
     """Play the transcript up to its last command, which is under way when the demo is interrupted."""
     reloads = 1
-    for command, output in steps():
+    for command, output in steps(section("The demo")):
         if command.endswith("&"):
             finish(demo, shell.start(command), output)
         elif command.startswith(RELOADING):
@@ -87,14 +76,14 @@ def play(demo, shell):
             shell.run(command)
             demo.stderr.find(rf"reload {reloads} \(")
         else:
-            assert shell.run(command) + "\n" == output, command
+            assert matches(output, shell.run(command)), command
 
 
 def finish(demo, client, output):
     wait_until(lambda: in_flight(demo.pid), what="a request in flight")
     demo.send(signal.SIGINT)
     assert client.end() == 0
-    assert client.stdout.text + "\n" == output
+    assert matches(output, client.stdout.text)
 
 
 def in_flight(pid):
@@ -109,11 +98,18 @@ async def test_the_library_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("app.toml").write_text('[database]\nurl = "postgres://db"\n', encoding="utf-8")
     names = {"__name__": "example"}
-    exec(compile(block("python", "In your service"), "README.md", "exec", dont_inherit=True), names)
+    exec(compile(blocks(section("In your service"), "python")[0], "README.md", "exec", dont_inherit=True), names)
 
     await names["main"]()
 
     assert capsys.readouterr().out.splitlines() == ["10", "database.url = 'postgres://db'  from app.toml:2:1"]
+
+
+def test_the_command_does_what_is_shown(tmp_path):
+    write_named_blocks(README, tmp_path)
+    for command, shown in steps(section("From the shell")):
+        output = run(command, tmp_path)
+        assert matches(shown, output), f"{command}\n{output}"
 
 
 class Database(BaseModel):
