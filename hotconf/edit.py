@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hotconf.draft import Rejected
 from hotconf.errand import Confirm, Edition, Operation, Patch, Recover, Revert, Rollback
@@ -14,13 +16,16 @@ from hotconf.errors import NoOverlay, NothingToConfirm, PatchRefused, SourceErro
 from hotconf.layer import Reading
 from hotconf.origin import Origin
 from hotconf.report import Fault
+from hotconf.subscribers import asked_to_stop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from hotconf.abc import Editable, Staged
     from hotconf.layer import Layer
     from hotconf.snapshot import Snapshot
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,22 +89,27 @@ class Editor:
         return Edit(_reading(layer), None, (operation.values,), deadline, below if held else None)
 
     async def _written(self, values: Mapping[str, Any]) -> Edit:
+        staging = await _to_its_end(functools.partial(self._editable.stage, values))
         try:
-            staged = await asyncio.to_thread(self._editable.stage, values)
+            staged = staging.result()
         except OSError as error:
             raise self._unwritable(error) from error
+        if asked_to_stop():
+            staged.discard()
+            raise asyncio.CancelledError
         return Edit(_reading(staged.layer), staged)
 
     async def write(self, edit: Edit) -> None:
-        """Rename the next file into its place: the last step that can fail, and then raises Rejected."""
+        """Rename the next file into its place: the last step that can fail, and then raises Rejected.
+
+        Cancelled meanwhile, it comes to its end all the same: what is on disk must be what is running.
+        """
         if edit.staged is None:
             return
-        renaming = asyncio.ensure_future(asyncio.to_thread(edit.staged.publish))
+        renaming = await _to_its_end(edit.staged.publish)
         try:
-            await asyncio.wait({renaming})
-        except asyncio.CancelledError:  # what is on disk must be what is running
-            await asyncio.wait({renaming})
-        if isinstance(error := renaming.exception(), OSError):
+            renaming.result()
+        except OSError as error:
             raise self._unwritable(error) from error
 
     def discard(self, edit: Edit) -> None:
@@ -124,6 +134,15 @@ class Editor:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         place = Origin("overlay", self._editable.name)
         return Rejected("prepare", [Fault("", f"the overlay cannot be written: {reason}; nothing was changed", place)])
+
+
+async def _to_its_end(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Run something in a thread, and return when it has ended, also if cancelled meanwhile: a thread cannot be."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    while not running.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({running})
+    return running
 
 
 def _reading(layer: Layer) -> Reading:

@@ -15,6 +15,7 @@ from hotconf.errand import Errand, Revert
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning, OperationRefused
 from hotconf.inbox import Inbox, Request
 from hotconf.redact import trail
+from hotconf.subscribers import asked_to_stop
 from hotconf.watch import Watcher
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Engine:
 
     async def _serve(self) -> None:
         try:
-            while True:
+            while not asked_to_stop():  # what was being written then has been applied first
                 await self._answer(await self.inbox.take())
         finally:
             self.inbox.close(NotRunning)  # nobody may wait for what nobody serves any more

@@ -122,6 +122,7 @@ class Reloader(Generic[S]):
         self.history: History[S] = History(history)
         self.reports: deque[Report] = deque(maxlen=_REPORTS)
         self.failures = 0
+        self.commit_errors: tuple[str, ...] = ()
         self.overrides: tuple[Layer, ...] = ()
         self.observers: tuple[Observer, ...] = ()
 
@@ -286,6 +287,8 @@ class Reloader(Generic[S]):
         self._hold(trip, readings)
         self._swap(trip, draft, assembly)
         report = self._report_on(trip, draft, commit_errors=commit(prepared, change))
+        if draft.changed or prepared:
+            self.commit_errors = report.commit_errors
         if draft.changed:
             self.history.add(self._holder.snapshot, report, readings)
         return report

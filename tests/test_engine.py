@@ -68,6 +68,41 @@ async def test_I4_triggers_that_come_at_once_are_one_reload():
         assert {report.id for report in reports} == {2}
 
 
+class Witness:
+    def __init__(self):
+        self.seen = []
+
+    def reload_began(self, triggers):
+        self.seen.append(triggers)
+
+    def reload_ended(self, report):
+        self.seen.append(report)
+
+
+async def test_I9_every_trigger_is_answered_by_one_report_and_everything_else_is_derived_from_it(caplog):
+    caplog.set_level("INFO", "hotconf")
+    conf, gate = gated()
+    witness = Witness()
+    async with conf.running(signals=()):
+        conf.observe(witness)
+        gate.shut()
+        gate.values = {"port": "many"}
+        first = asyncio.create_task(conf.reload(trigger="first"))
+        await gate.entered.wait()
+        conf.request_reload("SIGHUP")  # nobody waits for this one, and it is answered all the same
+        waiters = [asyncio.create_task(conf.reload(trigger=trigger)) for trigger in ("HTTP", "file", "HTTP")]
+        await asyncio.sleep(0)
+        gate.open()
+        reports = [await first, *await asyncio.gather(*waiters)]
+        assert reports[1] is reports[2] is reports[3]
+        assert [report.triggers for report in reports[:2]] == [("first",), ("SIGHUP", "HTTP", "file")]
+        assert conf.reports[1:] == tuple(reports[:2])
+        assert conf.status.last_reload is reports[1]
+        assert witness.seen == [("first",), reports[0], ("SIGHUP", "HTTP", "file"), reports[1]]
+    logged = [record.hotconf for record in caplog.records if hasattr(record, "hotconf")]
+    assert logged == [report.as_dict() for report in conf.reports]
+
+
 async def test_what_is_asked_while_starting_is_answered_after_the_start():
     conf, gate = gated()
     gate.shut()
