@@ -55,8 +55,9 @@ async def test_a_file_that_is_known_is_not_sent_again(client, url):
 async def test_the_name_with_a_slash_leads_to_the_page(client):
     async with client.get("/dashboard/", allow_redirects=False) as answer:
         assert (answer.status, answer.headers["Location"]) == (308, "../dashboard")
-    async with client.get("/dashboard/nothing.js") as answer:
-        assert answer.status == 404
+    for name in ("nothing.js", "index.html", "__init__.py", "../safety.py", "%2e%2e/safety.py"):
+        async with client.get(f"/dashboard/{name}") as answer:
+            assert answer.status == 404
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -76,7 +77,7 @@ async def test_the_page_needs_no_token_and_the_data_do():
                 assert answer.status == 200, "a link from elsewhere leads here"
             async with client.get(url, headers={"Host": "evil.example"}) as answer:
                 assert answer.status == 403, "another name for us is another site"
-        for url in ("/config", "/status", "/events", "/dashboard/nothing.js"):
+        for url in ("/config", "/status", "/events", "/explain"):
             async with client.get(url) as answer:
                 assert answer.status == 401
         async with client.post("/dashboard") as answer:

@@ -7,18 +7,19 @@ they show they ask of the other endpoints, by URLs relative to the page: it work
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from aiohttp import ETag, web
 
+from hotconf.web.problem import Problem
 from hotconf.web.safety import holds_no_data
 
 if TYPE_CHECKING:
-    from aiohttp.typedefs import Handler
+    from importlib.resources.abc import Traversable
 
-_PAGE = "index.html"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 _POLICY = (
@@ -42,38 +43,45 @@ _HEADERS = {
 }
 
 
-def dashboard_routes() -> list[web.RouteDef]:
-    """Return the page at `/dashboard` and its files below, for the application that has the other endpoints."""
-    assets = {path.name: path.read_bytes() for path in files(__name__).iterdir() if _suffix(path.name) in _TYPES}
-    page = web.get("/dashboard", _serving(_PAGE, assets.pop(_PAGE)))
-    return [page, web.get("/dashboard/", _page), *[_route(name, body) for name, body in sorted(assets.items())]]
+@dataclass(frozen=True, slots=True)
+class _Asset:
+    body: bytes
+    content_type: str
+    etag: ETag
 
+    @classmethod
+    def read(cls, path: Traversable) -> _Asset:
+        body = path.read_bytes()
+        return cls(body, _TYPES[_suffix(path.name)], ETag(hashlib.sha256(body).hexdigest()[:16]))
 
-def _route(name: str, body: bytes) -> web.RouteDef:
-    return web.get(f"/dashboard/{name}", _serving(name, body))
-
-
-def _serving(name: str, body: bytes) -> Handler:
-    etag = ETag(hashlib.sha256(body).hexdigest()[:16])
-    content_type = _TYPES[_suffix(name)]
-
-    @holds_no_data
-    async def serve(request: web.Request) -> web.Response:
-        known = any(tag.value in (etag.value, "*") for tag in request.if_none_match or ())
-        if known:
+    def answer(self, request: web.Request) -> web.Response:
+        if any(tag.value in (self.etag.value, "*") for tag in request.if_none_match or ()):
             response = web.Response(status=HTTPStatus.NOT_MODIFIED, headers=_HEADERS)
         else:
-            response = web.Response(body=body, content_type=content_type, charset="utf-8", headers=_HEADERS)
-        response.etag = etag
+            response = web.Response(body=self.body, content_type=self.content_type, charset="utf-8", headers=_HEADERS)
+        response.etag = self.etag
         return response
 
-    return serve
 
+def dashboard_routes() -> list[web.RouteDef]:
+    """Return the page at `/dashboard` and its files below, for the application that has the other endpoints."""
+    assets = {path.name: _Asset.read(path) for path in files(__name__).iterdir() if _suffix(path.name) in _TYPES}
+    page = assets.pop("index.html")
 
-@holds_no_data
-async def _page(_request: web.Request) -> web.Response:
-    """Lead to the page: its relative URLs count from the name without a slash."""
-    return web.Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": "../dashboard"})
+    @holds_no_data
+    async def show_page(request: web.Request) -> web.Response:
+        return page.answer(request)
+
+    @holds_no_data
+    async def show_file(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if not name:  # the relative URLs of the page count from its name without a slash
+            return web.Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": "../dashboard"})
+        if name not in assets:
+            raise Problem(HTTPStatus.NOT_FOUND, "the dashboard has no such file: open /dashboard")
+        return assets[name].answer(request)
+
+    return [web.get("/dashboard", show_page), web.get("/dashboard/{name:.*}", show_file)]
 
 
 def _suffix(name: str) -> str:
