@@ -14,7 +14,7 @@ LAYERS = [
     # 0, words: frozen data
     {"errors", "keypath", "origin", "layer", "snapshot", "report", "change", "status"},
     # 1, pure: no await, clock, environment, log or file
-    {"schema", "options", "keys", "merge", "guard", "validate", "diff", "redact", "explain"},
+    {"schema", "options", "atoms", "keys", "merge", "guard", "validate", "diff", "redact", "explain"},
     # 2, contracts
     {"abc"},
     # 3, the heart
