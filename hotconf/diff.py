@@ -13,14 +13,14 @@ import dataclasses
 import datetime as dt
 import decimal
 import functools
-import marshal
+import operator
 from collections.abc import Mapping, Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel
 
+from hotconf.atoms import ATOMS, same_atoms
 from hotconf.keypath import key_text
-from hotconf.merge import ATOMS, are_atoms
 from hotconf.schema import fields, holds_secret, up_to_secret
 from hotconf.shape import SECRET_TYPES, shape_of
 
@@ -159,33 +159,17 @@ def _is_unchanged(old: Any, new: Any) -> bool:
 
 
 def _are_same_atoms(old: Any, new: Any) -> bool:
-    """Whether two parts of one type hold the same atoms and nothing else: nearly all do, and this tells it at once."""
-    if _is_model(new.__class__):
-        return _same_fields(old, new)
-    if new.__class__ is dict:
-        return _same_items([*old, *old.values()], [*new, *new.values()])
-    return new.__class__ is list and _same_items(old, new)
+    return _same_fields(old, new) if _is_model(new.__class__) else same_atoms(old, new)
 
 
 def _same_fields(old: BaseModel, new: BaseModel) -> bool:
-    if old.__pydantic_extra__ or new.__pydantic_extra__:
-        return False
+    """Whether two models of one class hold the same atoms and nothing else, or the very same objects."""
     held, items = old.__dict__, new.__dict__
-    return list(held) == list(items) and _same_items(list(held.values()), list(items.values()))
-
-
-def _same_items(old: list[Any], new: list[Any]) -> bool:
-    """Whether two lists hold the very same atoms: types and the sign of zero included.
-
-    Written out by marshal, whose version 2 writes equal atoms alike, in one pass in C.
-    """
-    # Of other types marshal knows some all too well: it writes an array as its bytes.
-    if not are_atoms(new):
+    if old.__pydantic_extra__ or new.__pydantic_extra__ or list(held) != list(items):
         return False
-    try:
-        return marshal.dumps(old, 2) == marshal.dumps(new, 2)
-    except ValueError:  # something else is among the old ones: whoever asked looks at each
-        return False
+    # What comes from a section that its source has reused is the very object that it was.
+    identical = all(map(operator.is_, held.values(), items.values()))
+    return identical or same_atoms(list(held.values()), list(items.values()))
 
 
 @functools.lru_cache(maxsize=1024)

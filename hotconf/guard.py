@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import hotconf.keypath as keypath
-from hotconf.merge import ATOMS, are_atoms, leaves, merge, origin_in
+from hotconf.atoms import ATOMS, are_atoms
+from hotconf.merge import leaves, merge, origin_in
 from hotconf.report import Fault
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _lost_keys(before: Mapping[Any, Any], after: Mapping[Any, Any], path: KeyPat
     for key, value in before.items():
         if key not in after:
             yield from (found for found, _ in leaves(value, (*path, key)))
-        elif type(value) not in ATOMS and not _keeps_all(value, after[key]):
+        elif value is not after[key] and type(value) not in ATOMS and not _keeps_all(value, after[key]):
             yield from _lost(value, after[key], (*path, key))
 
 

@@ -20,21 +20,12 @@ from typing import TYPE_CHECKING, Any
 from hotconf.origin import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from hotconf.keypath import KeyPath
     from hotconf.layer import Layer
 
 _ABSENT: Any = object()
-
-ATOMS = frozenset({str, int, float, bool, type(None)})
-"""Types of values that hold no others: nearly all values are of one of them."""
-
-
-def are_atoms(values: Iterable[Any]) -> bool:
-    """Whether values are all atoms: told without a step of Python for each of them."""
-    return ATOMS.issuperset(map(type, values))
-
 
 _SCALARS = (str, int, float, bool, type(None))
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 import hotconf.formats as formats
+from hotconf.atoms import reuse
 from hotconf.errors import FormatError, SourceBusy, SourceError
 from hotconf.formats.located import Located
 from hotconf.layer import Layer
@@ -177,9 +178,10 @@ class FileReader:
     def _parse(self, data: bytes) -> Layer:
         try:
             kind = formats.format_of(self.path.name)
-            values = formats.parse(kind, data)
+            parsed = formats.parse(kind, data)
         except FormatError as error:
             self._refuse(error.reason, error.line, error.column)
+        values = parsed if self._accepted is None else reuse(self._accepted[1].values, parsed)
         return Layer(self.name, values, Located(self.name, kind, data, kind=self._kind), revision=str(hash(data)))
 
     def _refuse(self, message: str, line: int | None = None, column: int | None = None) -> NoReturn:

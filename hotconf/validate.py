@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings
 
 import hotconf.keypath as keypath
-from hotconf.merge import ATOMS, are_atoms, lookup, origin_in, present
+from hotconf.atoms import ATOMS, are_atoms
+from hotconf.merge import lookup, origin_in, present
 from hotconf.redact import scrub, secrets_in, visible
 from hotconf.report import Fault
 from hotconf.schema import Field, below, fields, opened, shape_at, spellings, suggest

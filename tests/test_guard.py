@@ -60,6 +60,22 @@ def test_list_items_count_as_leaves():
     assert fault.message.endswith("and 14 more; if that is meant, force the reload")
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "lost"),
+    [
+        ([0] * 12, [1] * 12, 0),
+        ([0] * 12, [1] * 20, 0),
+        ([0] * 12, [0] * 9, 3),
+        ([0] * 12, {"0": 0}, 12),
+        ([[0] * 6, [0] * 6], [0, [0] * 6], 6),
+        ({"a": dict.fromkeys("bcdefghijk", 0)}, {"a": dict.fromkeys("BCdefghijkl", 0)}, 2),
+    ],
+)
+def test_what_a_list_or_a_section_loses_is_counted(before, after, lost):
+    found = [fault.message.split(" values ")[0] for fault in faults({"of": before}, {"of": after}, share=0)]
+    assert found == ([f"{lost} of {12 if isinstance(before, list) else 10}"] if lost else [])
+
+
 def test_a_section_that_becomes_a_scalar_loses_its_leaves():
     assert faults({"section": many(12), "x": 1}, {"section": 3, "x": 1})
 

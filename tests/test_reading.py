@@ -149,6 +149,27 @@ async def test_unchanged_bytes_are_not_parsed_again(path, monkeypatch):
     assert await found.layer() is first
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("a.toml", "[a]\nx = 1\n[b]\ny = 1\n[[c]]\nz = [1]", "[a]\nx = 1\n[b]\ny = 2\n[[c]]\nz = [1]"),
+        ("a.json", '{"a": {"x": 1}, "b": {"y": 1}, "c": [{"z": [1]}]}', '{"a":{"x":1},"b":{"y":2},"c":[{"z":[1]}]}'),
+        ("a.yaml", "a: {x: 1}\nb: {y: 1}\nc: [{z: [1]}]", "a: {x: 1}\nb: {y: 2}\nc: [{z: [1]}]"),
+    ],
+)
+async def test_unchanged_sections_of_a_changed_file_are_the_same_objects(tmp_path, name, old, new):
+    path = tmp_path / name
+    path.write_text(old)
+    found = reader(path)
+    first = await text_of(found)
+    path.write_text(new)
+    second = await text_of(found)
+    assert second == {"a": {"x": 1}, "b": {"y": 2}, "c": [{"z": [1]}]}
+    assert first["b"] == {"y": 1}
+    assert second["a"] is first["a"]
+    assert second["c"][0]["z"] is first["c"][0]["z"]
+
+
 async def test_same_size_and_time_with_other_content_is_seen(path):
     found = reader(path)
     await found.layer()

@@ -1,0 +1,192 @@
+"""Looking at sections as wholes: the short way always says what the long way says."""
+
+import array
+import copy
+import datetime as dt
+import itertools
+from enum import IntEnum
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from pydantic import BaseModel, create_model
+
+from hotconf.atoms import are_atoms, reuse, same_atoms
+from hotconf.diff import compare, differences
+from hotconf.guard import guard
+from hotconf.layer import Layer, Reading
+from hotconf.merge import merge
+from hotconf.validate import validate
+from tests.trees import keys, scalars, tables
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ([1, "a", None, True, 2.5], [1, "a", None, True, 2.5], True),
+        ({"a": 1, "b": 2}, {"a": 1, "b": 2}, True),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, False),
+        ({"a": 1}, {"b": 1}, False),
+        ({"a": 1}, ["a", 1], False),
+        ([1], [1, 2], False),
+        ([], [], True),
+        ([float("nan")], [float("nan")], True),
+        ([10**40, "\ud800"], [10**40, "\ud800"], True),
+        # Equal to Python:
+        ([1], [True], False),
+        ([1], [1.0], False),
+        ([0.0], [-0.0], False),
+        ({1: "a"}, {True: "a"}, False),
+        # Equal to marshal, or unknown to it:
+        ([b"a"], [bytearray(b"a")], False),
+        ([array.array("b", b"a")], [bytearray(b"a")], False),
+        ([Level.LOW], [1], False),
+        ([1], [Level.LOW], False),
+        ([Text("a")], ["a"], False),
+        # No atoms:
+        ([[1]], [[1]], False),
+        ([dt.date(2025, 1, 1)], [dt.date(2025, 1, 1)], False),
+        ((1,), (1,), False),
+        (1, 1, False),
+        (None, {}, False),
+    ],
+)
+def test_only_what_nobody_can_tell_apart_is_the_same(old, new, same):
+    assert same_atoms(old, new) is same
+
+
+flat = st.lists(scalars, max_size=4) | st.dictionaries(keys, scalars, max_size=4)
+
+
+@given(flat, flat)
+def test_the_same_atoms_are_those_that_are_written_alike(old, new):
+    assert same_atoms(old, copy.deepcopy(old))
+    assert same_atoms(old, new) is (repr(old) == repr(new))
+
+
+# Two versions of a file: the later has some sections of the earlier, and some of its own.
+versions = st.tuples(tables, tables, tables).map(lambda parts: (parts[0] | parts[1], parts[0] | parts[2]))
+
+few = settings(max_examples=40, deadline=None)  # such trees are large
+
+
+def reused(before, after):
+    return reuse(before, copy.deepcopy(after))
+
+
+def sections(value):
+    """Every container of atoms, by path."""
+    if isinstance(value, (dict, list)):
+        pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
+        if are_atoms(item for _, item in pairs):
+            return {(): value}
+        return {(key, *path): found for key, item in pairs for path, found in sections(item).items()}
+    return {}
+
+
+@few
+@given(versions)
+def test_sections_that_stayed_are_the_objects_that_they_were_and_no_value_changes(pair):
+    before, after = pair
+    original, result = repr(before), reused(before, after)
+    assert (repr(before), repr(result)) == (original, repr(after))
+    old, new = sections(before), sections(result)
+    for path in old.keys() & new.keys():
+        assert (new[path] is old[path]) is (repr(new[path]) == repr(old[path]))
+
+
+def test_items_of_a_list_are_reused_by_their_place():
+    before = {"servers": [{"port": 1}, {"port": 2}]}
+    after = reused(before, {"servers": [{"port": 1}, {"port": 3}, {"port": 2}]})
+    assert after == {"servers": [{"port": 1}, {"port": 3}, {"port": 2}]}
+    assert after["servers"][0] is before["servers"][0]
+    assert reused(before, {"servers": [{"port": 1}]}) == {"servers": [{"port": 1}]}
+
+
+def test_a_section_beside_others_is_reused_without_them():
+    before = {"a": {"x": 1}, "b": {"when": dt.date(2025, 1, 1)}, "c": 1}
+    after = reused(before, {"a": {"x": 1}, "b": {"when": dt.date(2025, 1, 1)}, "c": [1]})
+    assert after["a"] is before["a"]
+    assert after == {"a": {"x": 1}, "b": {"when": dt.date(2025, 1, 1)}, "c": [1]}
+
+
+def guarded(before, after):
+    readings = [[Reading((Layer("app.toml", values),), guarded=True)] for values in (before, after)]
+    return [fault.message for fault in guard(*readings, share=0)]
+
+
+@few
+@given(versions)
+def test_the_guard_finds_the_same_losses_in_reused_sections(pair):
+    before, after = pair
+    assert guarded(before, reused(before, after)) == guarded(before, copy.deepcopy(after))
+
+
+class Free(BaseModel):
+    model_config = {"extra": "allow"}
+
+
+class Part(BaseModel):
+    host: str
+    port: int | float | str | bool | None = 1
+    ratio: float = 0.5
+
+
+class Parts(BaseModel):
+    parts: dict[str, Part]
+
+
+parts = st.dictionaries(
+    keys, st.fixed_dictionaries({"host": st.text(max_size=2)}, optional={"port": scalars, "ratio": st.floats()})
+)
+
+
+def built(model, values):
+    return validate(model, merge([Layer("app.toml", values)]))
+
+
+def compared(model, before, after):
+    running, candidate = built(model, before), built(model, after)
+    return compare(running, candidate), repr(candidate)
+
+
+@few
+@given(versions)
+def test_free_values_compare_alike_whether_reused_or_not(pair):
+    before, after = pair
+    before, after = ({f"key {name}": value for name, value in side.items()} for side in (before, after))
+    assert compared(Free, before, reused(before, after)) == compared(Free, before, copy.deepcopy(after))
+
+
+@few
+@given(parts, parts, parts)
+def test_models_compare_alike_whether_reused_or_not(common, old, new):
+    before, after = {"parts": common | old}, {"parts": common | new}
+    short, long = compared(Parts, before, reused(before, after)), compared(Parts, before, copy.deepcopy(after))
+    assert short == long
+    assert set(short[0]) == set(field_by_field(built(Parts, before).parts, built(Parts, after).parts))
+
+
+def field_by_field(old, new):
+    """The long way: the path of every part that came or went, and of every field that is written differently."""
+    for name in old.keys() ^ new.keys():
+        yield ("parts", name)
+    for name, field in itertools.product(old.keys() & new.keys(), Part.model_fields):
+        own, item = getattr(old[name], field), getattr(new[name], field)
+        if repr(own) != repr(item):
+            yield ("parts", name, field)
+
+
+def test_models_with_different_attributes_are_not_the_same():
+    """Only a class's own construction sees to it that two of its models have the same attributes."""
+    Two = create_model("Two", a=(int, 1), b=(int, 1))
+    one, other = Two.model_construct(), Two.model_construct()
+    del one.__dict__["a"], other.__dict__["b"]
+    assert set(differences(one, other)) == {("a",), ("b",)}
