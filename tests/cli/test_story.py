@@ -67,8 +67,9 @@ def shell(folder):
     process.kill()
 
 
+@pytest.mark.timeout(180)
 def test_the_whole_way(shell, folder):
-    assert shell.end(timeout=2.5 * PATIENCE) == 0, shell.stderr.text + shell.stdout.text
+    assert shell.end(timeout=8 * PATIENCE) == 0, shell.stderr.text + shell.stdout.text
     assert len((folder / "watch.log").read_text().splitlines()) == 5
     assert (folder / "between").read_text() == 'message: "stays" -> "hello"\n'
     assert (folder / "history").read_text().splitlines()[-1].startswith("*    5  ")
