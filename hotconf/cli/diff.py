@@ -9,7 +9,7 @@ import click
 
 from hotconf.cli.output import literal, print_json, progress
 from hotconf.cli.remote import Remote, token_option
-from hotconf.cli.target import configuration, is_target, is_url, loaded
+from hotconf.cli.target import WORD, configuration, is_target, is_url, loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ class _Difference:
 
 
 @click.command
-@click.argument("words", nargs=-1, required=True, metavar="[TARGET] FILE|URL FILE|URL")
+@click.argument("words", nargs=-1, required=True, metavar="[TARGET] FILE|URL FILE|URL", type=WORD)
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--exit-code", is_flag=True, help="Exit with 1 where they differ.")
 @click.option("--secret", multiple=True, metavar="KEY", help="Without a TARGET: mask keys of this name too.")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hotconf.signals import SignalRouter
+    from hotconf.web.server import Server
 
 
 @click.command
@@ -73,5 +74,10 @@ def serve(
     if serving.pid_file is not None:
         service.add(PidFile(serving.pid_file))
     files = ", ".join((*inputs.words, *inputs.files))
-    service.on_ready(lambda: say(f"hotconf serve: {server.url} with {files}, pid {os.getpid()}"))
+    service.on_ready(lambda: say(f"hotconf serve: {_place(server)} with {files}, pid {os.getpid()}"))
     return service.run()
+
+
+def _place(server: Server) -> str:
+    """Return the URL that the other verbs take."""
+    return server.url if server.unix_socket is None else f"unix:{server.unix_socket}"

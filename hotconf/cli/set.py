@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ def set(  # noqa: A001 - the verb
     taken_back = [_path(key) for key in unset]
     if not wanted and not taken_back:
         raise click.UsageError("name what to change: KEY=VALUE")
+    _refuse_overlap([*wanted, *taken_back])
 
     async def work(client: Client) -> dict[str, Any]:
         schema = await _schema(client) if wanted else {}
@@ -106,17 +108,23 @@ def _path(key: str) -> KeyPath:
     return path
 
 
-def _nested(values: Mapping[KeyPath, Any]) -> dict[str, Any]:
-    """Return a merge-patch of several paths. Raises UsageError where one leads through another."""
+def _refuse_overlap(paths: Iterable[KeyPath]) -> None:
+    """Raise UsageError where one path leads through another: a patch can hold only one of them."""
     import hotconf.keypath as keypath
 
+    for outer, inner in itertools.permutations(paths, 2):
+        if inner[: len(outer)] == outer:
+            raise click.UsageError(f"{keypath.render(inner)} lies within {keypath.render(outer)}")
+
+
+def _nested(values: Mapping[KeyPath, Any]) -> dict[str, Any]:
+    """Return the merge-patch that sets several paths."""
     patch: dict[str, Any] = {}
-    for path, value in values.items():
-        inner: Any = patch
-        for depth, key in enumerate(path, 1):
-            if any(other == path[:depth] for other in values if other != path):
-                raise click.UsageError(f"{keypath.render(path)} lies within {keypath.render(path[:depth])}")
-            inner = inner.setdefault(key, {}) if depth < len(path) else inner.update({key: value})
+    for (*above, last), value in values.items():
+        inner = patch
+        for key in above:
+            inner = inner.setdefault(str(key), {})
+        inner[str(last)] = value
     return patch
 
 

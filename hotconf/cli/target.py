@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+WORD = click.Path(readable=False)
+"""Any word at all: shells complete it as a file."""
+
 SCHEMES = ("http://", "https://", "unix:")
 
 _TELLING = (ImportError, SyntaxError, NameError, AttributeError)  # whose text quotes names, and no values
@@ -56,8 +59,8 @@ def takes_inputs(function: Callable[..., R], *, metavar: str = "[TARGET] [FILE].
 
     masks = "Without a TARGET: mask keys of this name too. May be repeated."
     add = (
-        click.argument("words", nargs=-1, metavar=metavar),
-        click.option("--config", multiple=True, metavar="FILE", help="A further file, above the others."),
+        click.argument("words", nargs=-1, metavar=metavar, type=WORD),
+        click.option("--config", multiple=True, metavar="FILE", type=WORD, help="A further file, above the others."),
         click.option("--secret", multiple=True, metavar="KEY", help=masks),
     )
     return functools.reduce(lambda verb, option: option(verb), reversed(add), verb)

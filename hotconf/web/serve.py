@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from hotconf.web.app import config_routes
-from hotconf.web.pin import pin_snapshot
-from hotconf.web.problem import problems
+from hotconf.web.app import config_app
 from hotconf.web.safety import holds_no_data
 from hotconf.web.server import Server
 
@@ -18,9 +16,6 @@ if TYPE_CHECKING:
     from hotconf.conf import HotConf
     from hotconf.service import Service
     from hotconf.web.safety import Safety
-
-_FRONT_PAGES = ("/dashboard", "/config")
-"""Where `/` leads: to the first of these that there is."""
 
 
 def config_server(
@@ -35,8 +30,7 @@ def config_server(
     max_watchers: int = 10_000,
 ) -> Server:
     """Add a server of a configuration to a service, and return it."""
-    app = web.Application(middlewares=[problems, safety.middleware(), pin_snapshot(conf)])
-    app.add_routes(config_routes(conf, state=lambda: service.state, heartbeat=heartbeat, max_watchers=max_watchers))
+    app = config_app(conf, safety=safety, state=lambda: service.state, heartbeat=heartbeat, max_watchers=max_watchers)
     app.router.add_get("/", _front)
     server = Server(app, host=host, port=port, unix_socket=unix_socket)
     service.add(server)
@@ -44,7 +38,5 @@ def config_server(
 
 
 @holds_no_data
-async def _front(request: web.Request) -> web.StreamResponse:
-    known = {resource.canonical for resource in request.app.router.resources()}
-    page = next(page for page in _FRONT_PAGES if page in known)
-    return web.Response(status=302, headers={"Location": page.removeprefix("/")})
+async def _front(_request: web.Request) -> web.Response:
+    return web.Response(status=302, headers={"Location": "dashboard"})

@@ -11,11 +11,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import click
 import pytest
 
-from hotconf.cli.main import run
+from hotconf.cli.main import VERBS, command, run
 from hotconf.signals import SignalRouter
-from tests.support import HOTCONF, PATIENCE, ROOT, Demo, Process
+from tests.support import HOTCONF, PATIENCE, ROOT, Demo, Process, environment
 
 # The command, with a byte on stderr from the moment that its handlers are in.
 WITH_A_BYTE = """
@@ -56,7 +57,45 @@ def test_help_lists_the_verbs_and_imports_none(launch):
         assert f" {heavy}\n" not in process.stderr.text
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], ["demo", "--help"]], ids=" ".join)
+def test_no_verb_imports_anything_heavy_before_it_is_used(launch):
+    script = "import sys; from importlib import import_module; from hotconf.cli.main import VERBS\n"
+    script += "for verb in VERBS: import_module(f'hotconf.cli.{verb}')\nprint(*sys.modules)"
+    process = launch(command=(sys.executable, "-c", script))
+    assert process.end() == 0
+    loaded = {name.partition(".")[0] for name in process.stdout.text.split()}
+    assert not {"aiohttp", "pydantic", "pydantic_settings", "watchfiles", "asyncio", "yaml", "rtoml"} & loaded
+
+
+def test_help_tells_the_same_of_a_verb_wherever_it_is_asked():
+    context = click.Context(command)
+    assert list(VERBS) == command.list_commands(context)
+    for name in VERBS:
+        assert command.get_command(context, name).name == name
+
+
+@pytest.mark.parametrize(
+    ("shell", "start"), [("bash", "_hotconf_completion()"), ("zsh", "#compdef hotconf"), ("fish", "function _hotconf")]
+)
+def test_shells_can_complete(launch, shell, start):
+    process = launch(env=environment(_HOTCONF_COMPLETE=f"{shell}_source"))
+    assert process.end() == 0
+    assert process.stdout.text.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [("hotconf sh", "plain,show"), ("hotconf check --ag", "plain,--against"), ("hotconf check app", "file,app")],
+)
+def test_verbs_options_and_files_are_completed(launch, line, found):
+    variables = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_HOTCONF_COMPLETE": "bash_complete"}
+    process = launch(env=environment(**variables))
+    assert process.end() == 0
+    assert found in process.stdout.text.splitlines()
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["-h"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join
+)
 def test_asking_is_0(run_here, capsys, words):
     assert run_here(*words) == 0
     asked = capsys.readouterr()

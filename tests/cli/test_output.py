@@ -1,0 +1,85 @@
+"""What verbs print: colour on a terminal only, and a sign of life where something takes its time."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import threading
+
+import pytest
+
+import hotconf.cli.output as output
+from hotconf.cli.output import in_order, progress, without_null
+from hotconf.origin import Origin
+from hotconf.report import Fault
+from tests.cli.verbs import BAD
+from tests.support import HOTCONF, environment, wait_until
+
+ESCAPE = "\x1b["
+
+
+def on_terminal(folder, *words, **variables):
+    """Run a verb whose output goes to a terminal, and return what arrives there."""
+    ours, theirs = pty.openpty()
+    env = environment(**{"TERM": "xterm", **variables})
+    done = subprocess.run([*HOTCONF, *words], cwd=folder, env=env, stdout=theirs, stderr=theirs, check=False)
+    os.close(theirs)
+    said = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            said += chunk
+    except OSError:  # Linux's way to say that nobody has the other end any more
+        pass
+    os.close(ours)
+    return done.returncode, said.decode()
+
+
+def test_colour_is_for_terminals_that_want_it(folder, verb):
+    (folder / "bad.toml").write_text(BAD)
+    words = ("check", "app:App", "bad.toml")
+    code, said = on_terminal(folder, *words)
+    assert (code, ESCAPE in said) == (1, True)
+    for variables in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        code, said = on_terminal(folder, *words, **variables)
+        assert (code, ESCAPE in said) == (1, False)
+        assert "bad.toml:1:1: message: " in said
+    assert ESCAPE in on_terminal(folder, *words, NO_COLOR="")[1]
+    assert ESCAPE not in verb(*words).out
+
+
+def test_who_waits_is_told_what_for(capsys, monkeypatch):
+    monkeypatch.setattr(output, "PATIENCE", 0.01)
+    with progress("waiting for the moon"):
+        wait_until(lambda: "waiting for the moon ...\n" in (said := capsys.readouterr()).err or said.err)
+
+
+def test_what_is_quick_says_nothing(capsys):
+    before = threading.active_count()
+    with progress("waiting for nothing"):
+        pass
+    assert capsys.readouterr().err == ""
+    wait_until(lambda: threading.active_count() <= before)
+
+
+def test_faults_stand_in_the_order_of_their_places():
+    def fault(*place):
+        return Fault("", "", Origin("file", *place) if place else None)
+
+    faults = [fault("b", 2, 1), fault("a", 9), fault("b", 1, 5), fault(), fault("b"), fault("b", 1, 2)]
+    assert in_order(faults) == [
+        fault("b"),
+        fault("b", 1, 2),
+        fault("b", 1, 5),
+        fault("b", 2, 1),
+        fault("a", 9),
+        fault(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "rest"),
+    [({"a": None, "b": {"c": None}}, {"b": {}}), ([None, 1, [None]], [1, []]), (0, 0), ("", "")],
+)
+def test_null_is_left_out_at_any_depth(value, rest):
+    assert without_null(value) == rest
