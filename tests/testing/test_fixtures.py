@@ -57,10 +57,9 @@ def test_clock(manual_clock):
 def test_the_fixtures_last_as_long_as_their_test(tmp_path):
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_app.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=50
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    alone = environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")  # no other plugin is needed
+    done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, check=False, timeout=50)
     assert done.returncode == 0, done.stdout
     assert "5 passed" in done.stdout
 
