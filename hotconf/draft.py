@@ -7,10 +7,12 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+import hotconf.keypath as keypath
 from hotconf.defer import Built, Deferral, defer, refusals
 from hotconf.diff import compare
 from hotconf.explain import Origins
 from hotconf.guard import guard
+from hotconf.keypath import touches
 from hotconf.keys import canonical
 from hotconf.merge import Merged, merge
 from hotconf.redact import digest, document, scrub, secrets_in
@@ -99,6 +101,24 @@ class Rules:
         if deferral.pending:
             changed = compare(running.settings, deferral.settings)
         return Draft(deferral.settings, deferral.merged, readings, changed, deferral.pending)
+
+    def overridden(self, running: Draft[Any], overrides: Sequence[Layer]) -> Draft[Any]:
+        """Lay overrides over what the sources last said. Raises Rejected.
+
+        What waits for a restart goes on waiting, unless an override has it.
+        """
+        draft = self.draft(running.readings, None, overrides=overrides)
+        origins = Origins(self.model, draft.merged, draft.settings)
+        pending = [keypath.parse(entry.path) for entry in running.pending]
+        waiting = [
+            path
+            for path in compare(running.settings, draft.settings)
+            if any(touches(path, entry) for entry in pending) and origins.at(path).kind != "override"
+        ]
+        deferral = self._defer(running, Built(draft.merged, draft.settings), waiting)
+        if deferral.pending:
+            compare(running.settings, deferral.settings)  # what does not differ stays the same object
+        return Draft(deferral.settings, deferral.merged, draft.readings, (), running.pending)
 
     def _defer(self, running: Draft[Any], candidate: Built, changed: Sequence[KeyPath]) -> Deferral:
         try:

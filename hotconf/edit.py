@@ -112,6 +112,13 @@ class Editor:
         except OSError as error:
             raise self._unwritable(error) from error
 
+    async def without_unconfirmed(self) -> Reading | None:
+        """Return what the overlay reads as when nothing waits any more; None where nothing does, or it is not known."""
+        if self.deadline is not None:
+            with contextlib.suppress(SourceError):
+                return _reading(await self._editable.read_file())
+        return None
+
     def discard(self, edit: Edit) -> None:
         """Leave the overlay as it is. After `write`, this does nothing."""
         if edit.staged is not None:

@@ -6,6 +6,7 @@ The file is read from the top: everything that can fail comes first, and one lin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import dataclasses
 import datetime as dt
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import hotconf.keypath as keypath
 from hotconf.change import Change
-from hotconf.diff import compare
 from hotconf.draft import Draft, Rejected, Rules, everything
 from hotconf.edit import Edit, Editor
 from hotconf.errand import Errand, Patch, Recover, Rollback
@@ -72,6 +72,8 @@ class Trip:
     open: bool = True
     note: str = ""
     edit: Edit | None = None
+    away: Sequence[Reading] | None = None  # what must not come back by itself
+    overrides: tuple[Layer, ...] = ()
 
 
 _REPORTS = 100
@@ -183,23 +185,27 @@ class Reloader(Generic[S]):
 
         def restore() -> None:
             rest = tuple(entry for entry in self.overrides if entry is not layer)
-            if snapshot is not None and self._running is laid:  # nothing was reloaded meanwhile
-                self._holder._publish(snapshot)  # noqa: SLF001 - as in a reload
-                self._running, self.overrides = draft, rest
+            self.overrides = rest  # also where the rest does not validate: then the next good reload ends it
+            if (
+                snapshot is None
+                or self._running is not laid
+                or self._holder.snapshot.resources is not snapshot.resources
+            ):
+                self._lay(rest)  # something was reloaded, or stopped, meanwhile
             else:
-                self._lay(rest)
+                self._holder._publish(snapshot)  # noqa: SLF001 - as in a reload
+                self._running = draft
 
         return restore
 
     def _lay(self, overrides: tuple[Layer, ...]) -> None:
         if self._running is not None:
             try:
-                draft = self._rules.draft(self._running.readings, None, overrides=overrides)
+                draft = self._rules.overridden(self._running, overrides)
             except Rejected as rejection:
                 trip = Trip(Errand(("override",)), self._holder)
                 report = self._report(trip, "rejected", stage=rejection.stage, faults=rejection.faults)
                 raise ConfigError(report) from None
-            compare(self._running.settings, draft.settings)  # what does not differ stays the same object
             self._holder._publish(self._overridden(draft))  # noqa: SLF001
             self._running = draft
         self.overrides = overrides
@@ -272,9 +278,7 @@ class Reloader(Generic[S]):
 
     async def _travel(self, trip: Trip) -> Report:
         readings = await self._gather(trip)
-        if self._is_held(trip.errand, readings):
-            return self._report(trip, "unchanged", note=_HELD.format(self._generation))
-        draft = await self._draft(trip.errand, readings)
+        draft = await self._draft(trip, readings)
         concerned = everything(draft.settings) if trip.errand.phase == "start" else draft.changed
         change = self._change(draft, concerned)
         assembly = self.resources.assemble(draft.settings, self._subscribers.resources)
@@ -286,6 +290,9 @@ class Reloader(Generic[S]):
         # ──────────────── nothing below this line can fail, and nothing below it awaits ────────────────
         self._hold(trip, readings)
         self._swap(trip, draft, assembly)
+        if self.overrides is not trip.overrides:  # one began or ended meanwhile
+            with contextlib.suppress(ConfigError):
+                self._lay(self.overrides)
         report = self._report_on(trip, draft, commit_errors=commit(prepared, change))
         if draft.changed or prepared:
             self.commit_errors = report.commit_errors
@@ -305,6 +312,7 @@ class Reloader(Generic[S]):
         if isinstance(operation, Rollback):
             target = self.history.find(operation.generation)
             trip.note = f"rolled back to generation {target.generation}"
+            trip.away = await self._rolled_away_from()
             return target.readings
         if isinstance(operation, Recover):
             trip.note = operation.note
@@ -314,7 +322,7 @@ class Reloader(Generic[S]):
                 *(Reading((), guarded=False) for _ in self._stack.states),
             ]
         if operation is None:
-            return await self._read()
+            return self._held_back(trip, await self._read())
         running = self._running.readings if self._running is not None else ()
         held = self._held is not None
         # What is not confirmed is put into force or taken back whatever the other sources have come to say meanwhile;
@@ -340,28 +348,34 @@ class Reloader(Generic[S]):
             await rollback(prepared, change, timeout=self._prepare_timeout)
             raise
 
-    async def _draft(self, errand: Errand, readings: Sequence[Reading]) -> Draft[S]:
+    async def _draft(self, trip: Trip, readings: Sequence[Reading]) -> Draft[S]:
         # In a thread, so that no reader waits for it. Whoever names a generation means to lose what came after it.
-        force = errand.force or errand.operation is not None
+        force = trip.errand.force or trip.errand.operation is not None
+        trip.overrides = self.overrides
         return await asyncio.to_thread(
-            self._rules.draft, readings, self._running, force=force, overrides=self.overrides
+            self._rules.draft, readings, self._running, force=force, overrides=trip.overrides
         )
 
-    def _is_held(self, errand: Errand, readings: Sequence[Reading]) -> bool:
-        """Whether a rollback holds: the sources still say what was rolled away from, and nobody insists."""
-        if self._held is None or errand.operation is not None or errand.force or errand.phase != "live":
-            return False
-        return same_content(self._held, readings)
+    def _held_back(self, trip: Trip, readings: Sequence[Reading]) -> Sequence[Reading]:
+        """Return what is running instead, while the sources say what was rolled away from and nobody insists."""
+        held, running = self._held, self._running
+        if held is None or running is None or trip.errand.force or not same_content(held, readings):
+            return readings
+        trip.away, trip.note = held, _HELD.format(self._generation)
+        return running.readings
+
+    async def _rolled_away_from(self) -> Sequence[Reading]:
+        """Return what must not come back by itself, as the sources say it without a patch that was not confirmed."""
+        away = self._held or (self._running.readings if self._running is not None else ())
+        overlay = await self.editor.without_unconfirmed()
+        return away if overlay is None else [*away[:-1], overlay]
 
     def _hold(self, trip: Trip, readings: Sequence[Reading]) -> None:
         """Remember what must not come back by itself, and what waits to be confirmed."""
         operation = trip.errand.operation
         self.recovered = trip.note if isinstance(operation, Recover) else ""
-        if isinstance(operation, Rollback):
-            away = self._held or (self._running.readings if self._running is not None else ())
-            self._held = None if same_content(away, readings) else away
-        elif trip.edit is None:
-            self._held = None
+        if trip.edit is None:
+            self._held = None if trip.away is None or same_content(trip.away, readings) else trip.away
         elif self._held is not None:
             self._held = [*self._held[:-1], trip.edit.reading]
         if operation is not None:

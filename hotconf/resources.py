@@ -152,7 +152,11 @@ class Assembly:
         instance = self._standing.get(resource)
         if instance is None or instance.dead or resource.wants(changed):
             return True
-        return any(self.instances.get(need) is not self._standing.get(need) for need in instance.needs)
+        # One that was taken back is refused where it is asked for again, rather than closed under those who use it.
+        return any(
+            need not in self.instances or self.instances[need] is not self._standing.get(need)
+            for need in instance.needs
+        )
 
     async def build(self, resource: Resource[Any], _change: object) -> Instance:
         """Open a new instance. Raises what its context manager raises."""

@@ -209,3 +209,15 @@ async def test_a_broken_overlay_rejects_and_says_where(path):
     conf, _ = overlaid(path)
     report = await conf.reload()
     assert (report.outcome, report.faults[0].origin.line) == ("rejected", 1)
+
+
+async def test_a_rollback_over_an_unconfirmed_patch_holds_although_the_patch_is_gone(path):
+    conf, memory = overlaid(path, message="one")
+    async with conf.running(signals=()):
+        memory.set({"message": "bad idea"})
+        await conf.reload()
+        await conf.patch({"port": 1}, confirm=60)
+        await conf.rollback(1)
+        report = await conf.reload()
+        assert (report.outcome, conf.current.message, conf.current.port) == ("unchanged", "one", 8080)
+        assert "is held" in report.note

@@ -1,10 +1,11 @@
 """History and rollback: back to a generation by the same way, and it holds while the sources say the same."""
 
 import asyncio
+from typing import Annotated
 
 import pytest
 
-from hotconf import HotConf, Options, Refuse
+from hotconf import HotConf, Options, Refuse, RestartRequired, Settings
 from hotconf.errors import Draining, UnknownGeneration
 from tests.heart import QUIET, App, Record, memory_conf
 
@@ -169,6 +170,11 @@ async def test_a_file_that_is_the_same_again_byte_for_byte_is_held(tmp_path):
         assert conf.current.message == "two"
 
 
+class Marked(Settings):
+    message: str = "hello"
+    workers: Annotated[int, RestartRequired()] = 2
+
+
 class Watchdog:
     name = "the watchdog"
 
@@ -197,3 +203,33 @@ def test_what_is_neither_is_refused():
     conf, _ = memory_conf()
     with pytest.raises(TypeError, match="neither a function nor a Subscriber"):
         conf.prepare(7)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_it_holds_when_the_engine_stops_and_starts_again(restart):
+    conf, memory = memory_conf()
+    record = Record()
+    conf.prepare(record.subscriber("one"))
+    async with conf.running(signals=()):
+        await reload_with(conf, memory, message="bad idea")
+        await conf.rollback()
+        record.events.clear()
+    if restart:
+        async with conf.running(signals=()):
+            assert (conf.current.message, conf.snapshot.generation) == ("hello", 3)
+            assert "is held" in conf.reports[-1].note
+            assert record == ["prepare one", "commit one"], "everybody is asked at a start"
+    report = await conf.reload()
+    assert (report.outcome, conf.current.message) == ("unchanged", "hello")
+    assert "is held" in report.note
+
+
+async def test_what_is_pending_is_told_while_it_holds():
+    conf, memory = memory_conf(Marked)
+    async with conf.running(signals=()):
+        await reload_with(conf, memory, message="two", workers=4)
+        await reload_with(conf, memory, message="bad idea", workers=4)
+        await conf.rollback()
+        report = await conf.reload()
+        assert "is held" in report.note
+        assert [entry.path for entry in report.pending_restart] == ["workers"]

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from hotconf.errors import ConfigError
+from hotconf.errors import ConfigError, NotBuilt
 from tests.heart import memory_conf
 
 
@@ -103,3 +103,63 @@ async def test_before_the_first_load_it_waits_for_it():
             with conf.override(port="many"):
                 pass
     assert conf.current.port == 8080
+
+
+def counted(conf):
+    @conf.resource("database")
+    @contextmanager
+    def number(candidate):
+        yield candidate.settings.database.pool_size
+
+    return number
+
+
+async def test_the_engine_may_stop_inside_and_closed_resources_do_not_come_back():
+    conf, _ = memory_conf()
+    number = counted(conf)
+    async with conf.running(signals=()):
+        override = conf.override(port=1)
+        override.__enter__()
+    override.__exit__(None, None, None)
+    assert conf.current.port == 8080
+    with pytest.raises(NotBuilt):
+        conf.snapshot[number]
+
+
+async def test_one_that_hid_a_broken_source_ends_loudly_and_the_next_good_reload_is_rid_of_it():
+    conf, memory = memory_conf()
+    async with conf.running(signals=()):
+        with pytest.raises(ConfigError):
+            with conf.override(port=1):
+                memory.set({"port": "broken"})
+                assert (await conf.reload()).outcome == "unchanged"
+        assert (await conf.reload()).outcome == "rejected"
+        memory.set({"port": 7})
+        await conf.reload()
+        assert conf.current.port == 7
+
+
+@pytest.mark.parametrize("when", ["begins", "ends"])
+async def test_one_that_begins_or_ends_in_mid_reload_holds_as_if_it_had_not(when):
+    conf, memory = memory_conf()
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    async with conf.running(signals=()):
+
+        @conf.prepare
+        async def slow(_change):
+            entered.set()
+            await go_on.wait()
+
+        override = conf.override(port=1)
+        if when == "ends":
+            override.__enter__()
+        memory.set({"message": "new"})
+        reload = asyncio.create_task(conf.reload())
+        await entered.wait()
+        override.__enter__() if when == "begins" else override.__exit__(None, None, None)
+        go_on.set()
+        assert (await reload).outcome == "applied"
+        assert (conf.current.message, conf.current.port) == ("new", 1 if when == "begins" else 8080)
+        if when == "begins":
+            override.__exit__(None, None, None)
+        assert (conf.current.message, conf.current.port) == ("new", 8080)

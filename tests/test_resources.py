@@ -489,3 +489,22 @@ async def test_a_slow_synchronous_one_is_named(caplog):
         async with conf.running(signals=()):
             pass
     assert "slow held the loop up" in caplog.text
+
+
+async def test_one_that_is_taken_back_under_those_who_use_it_is_refused_and_stays_open():
+    conf, memory, pool, events = pooled()
+
+    @conf.resource("message")
+    @contextmanager
+    def cache(candidate):
+        yield candidate[pool]
+
+    async with conf.running(signals=()):
+        conf.unsubscribe(pool)
+        memory.set({"port": 1})
+        report = await conf.reload()
+        assert "cache raised NotBuilt" in report.faults[0].message
+        assert conf.snapshot[cache].open
+        conf.unsubscribe(cache)
+        assert (await conf.reload()).outcome == "applied"
+        await closings(events, 1)

@@ -108,3 +108,18 @@ async def test_the_origin_is_the_line_that_wants_it(tmp_path, text):
         file.write_text(text)
         report = await conf.reload()
         assert str(report.pending_restart[0].origin) == f"{file}:{text.count(chr(10))}:1"
+
+
+async def test_I8_it_stays_pending_under_an_override():
+    conf, memory = memory_conf(App)
+    async with conf.running(signals=()):
+        await reload_with(conf, memory, workers=4)
+        with conf.override(message="test"):
+            assert (conf.current.message, conf.current.workers) == ("test", 2)
+            report = await reload_with(conf, memory, workers=4, limit=50)
+            assert (report.changed, [entry.wanted for entry in report.pending_restart]) == (("limit",), [4])
+        assert (conf.current.workers, conf.current.limit) == (2, 50)
+        assert [entry.wanted for entry in conf.status.pending_restart] == [4]
+        with conf.override(workers=9):
+            assert conf.current.workers == 9
+        assert conf.current.workers == 2
