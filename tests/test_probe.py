@@ -21,6 +21,8 @@ import pytest
 from tests.support import PATIENCE, Demo, Process
 from tests.web.clients import GET, Client, until
 
+pytestmark = pytest.mark.timeout(150)  # the plays are one fixture: seconds of waiting, ten starts of a process
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MARGIN = 1.5
 """Seconds that a busy machine may add to any deadline below."""
