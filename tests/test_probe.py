@@ -21,6 +21,8 @@ import pytest
 from tests.support import PATIENCE, Demo, Process
 from tests.web.clients import GET, Client, until
 
+pytestmark = pytest.mark.timeout(150)  # the plays are one fixture: seconds of waiting, ten starts of a process
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MARGIN = 1.5
 """Seconds that a busy machine may add to any deadline below."""
@@ -50,14 +52,20 @@ async def demo(folder, *options, **more):
 def start(folder, *options, **more):
     with _starting:  # starting is all work: ten at once would each take ten times as long
         process = Demo(folder, *options, **more)
-        try:
-            return process.ready()
-        except BaseException:
-            process.kill()
-            raise
+        _started.append(process)
+        return process.ready()
 
 
 _starting = threading.Semaphore(2)
+_started = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leave_no_process():
+    """Also where a play was cancelled while its process was being started, in a thread."""
+    yield
+    for process in _started:
+        process.kill()
 
 
 class Connections:
@@ -280,7 +288,8 @@ def stops(tmp_path_factory):
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * len(PLAYS)))
         keys = [(name, signum) for name in PLAYS for signum in SIGNALS]
         plays = [PLAYS[name](tmp_path_factory.mktemp(name), signum) for name, signum in keys]
-        return dict(zip(keys, await asyncio.gather(*plays), strict=True))
+        seen = await asyncio.gather(*plays, return_exceptions=True)  # to its end: no other is cancelled for one
+        return dict(zip(keys, seen, strict=True))
 
     return asyncio.run(play_all())
 
@@ -292,12 +301,20 @@ def signum(request):
 
 @pytest.fixture(params=["crowded", "crowded on uvloop"])
 def crowded(request, stops, signum):
-    return stops[request.param, signum]
+    return seen(stops, request.param, signum)
 
 
 @pytest.fixture
 def cut(stops, signum):
-    return stops["cut", signum]
+    return seen(stops, "cut", signum)
+
+
+def seen(stops, name, signum):
+    """What was seen of one play, or the reason why it broke off."""
+    stop = stops[name, signum]
+    if isinstance(stop, BaseException):
+        raise stop
+    return stop
 
 
 def test_slow_request_in_flight_completes(crowded):
@@ -367,14 +384,14 @@ def test_what_was_cut_is_named_and_the_exit_code_says_so(cut):
 
 
 def test_second_signal_ends_at_once(stops, signum):
-    stop = stops["second", signum]
+    stop = seen(stops, "second", signum)
     assert stop.code == 128 + signum
     assert stop.ended < 0.2 + MARGIN
     assert "Traceback" not in stop.log
 
 
 def test_signals_at_the_same_time_are_one(stops, signum):
-    stop = stops["repeat", signum]
+    stop = seen(stops, "repeat", signum)
     assert stop.seen["slow"] == 200
     assert stop.code == 0
 
