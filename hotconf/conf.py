@@ -9,33 +9,27 @@ import logging
 import os
 import threading
 import time
-import weakref
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pydantic import BaseModel
-from pydantic_settings import BaseSettings
 
+import hotconf.forks as forks
 import hotconf.schema as schema
 from hotconf.audit import AuditLog
 from hotconf.candidate import Resource
+from hotconf.composition import compose, several
 from hotconf.draft import Rules
-from hotconf.engine import Engine, EngineThread
 from hotconf.errand import Confirm, Errand, Patch, Rollback
 from hotconf.errors import ConfigError, Draining, NotRunning, SchemaError
 from hotconf.holder import Holder
 from hotconf.last_good import LastGood
 from hotconf.options import Options
 from hotconf.override import Override
-from hotconf.reading import Patience
 from hotconf.reload import Reloader, refuse_reentry
 from hotconf.resources import Resources
-from hotconf.signals import SignalRouter
-from hotconf.sources.dotenv import Dotenv
-from hotconf.sources.file import File
-from hotconf.sources.memory import program_layer
+from hotconf.running import Running
 from hotconf.sources.overlay import Overlay
-from hotconf.sources.own import OwnSources, default_objects
 from hotconf.stack import Stack
 from hotconf.status import State, Status
 from hotconf.subscribers import Subscribers, Subscription
@@ -43,15 +37,14 @@ from hotconf.subscribers import Subscribers, Subscription
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
-    from types import TracebackType
 
-    from hotconf.abc import LayeredSource, Observer, Source, Subscriber
+    from hotconf.abc import Observer, Source, Subscriber
     from hotconf.candidate import Candidate
+    from hotconf.engine import Engine
     from hotconf.explain import Explanation
     from hotconf.history import Generation
     from hotconf.inbox import Inbox
     from hotconf.keypath import KeyPath
-    from hotconf.layer import Layer
     from hotconf.report import Report
     from hotconf.snapshot import Snapshot
 
@@ -85,7 +78,7 @@ class HotConf(Holder[S]):
         _check(schema)
         self.schema = schema
         self.options = options or Options()
-        self._given = [*_several(files), *_several(sources)], init
+        self._given = [*several(files), *several(sources)], init
         self._subscribers = Subscribers()
         self._put_together()
         self._engine: Engine | None = None
@@ -93,7 +86,7 @@ class HotConf(Holder[S]):
         self._started = time.monotonic()
         self._loading = threading.Lock()
         self._orphaned = False
-        _everyone[id(self)] = self
+        forks.follow(self)
 
     def __repr__(self) -> str:
         generation = self.snapshot.generation if self.loaded else 0
@@ -108,13 +101,13 @@ class HotConf(Holder[S]):
         if self.loaded or self._state != "new":
             raise RuntimeError("files and options can be amended only before the first load")
         self.options = Options(**{**dict(self.options), **options})
-        self._given[0].extend(_several(files))
+        self._given[0].extend(several(files))
         observers = tuple(observer for observer in self._reloader.observers if observer is not self.audit)
         self._put_together()
         self._reloader.observers += observers
 
     def _put_together(self) -> None:
-        composed = _compose(self.schema, *self._given, self.options)
+        composed = compose(self.schema, *self._given, self.options)
         self._overlay = composed[-1] if composed and isinstance(composed[-1], Overlay) else None
         self._stack = Stack.of(composed)
         self._reloader = self._make_reloader()
@@ -397,17 +390,29 @@ class HotConf(Holder[S]):
             return {"kind": "none", "reason": None}
         return {"kind": watcher.kind, "reason": watcher.reason}
 
-    def _leave_parent(self) -> None:
+    def swapping(self) -> AbstractContextManager[object]:
+        """Return what keeps a reload from swapping while it is entered. For a fork."""
+        return self._swap
+
+    def leave_parent(self) -> None:
         """Go on in a forked child: with the settings, and without what only the parent's threads and loop can run."""
         self._loading = threading.Lock()  # whoever loads is in the parent
         self._keep_own_leases()
-        # A listener that is at work there would never be done here.
-        self._subscribers = self._reloader._subscribers = _afresh(self._subscribers)  # noqa: SLF001 - as in __init__
+        self._subscribers = self._reloader._subscribers = self._subscribers.afresh()  # noqa: SLF001 - as in __init__
         self._reloader.resources = Resources(self, self.options.retire_after)  # they are the parent's to close
         if self._engine is not None:
             self._engine, self._state, self._orphaned = None, "stopped", True
             if self.loaded:
-                _say_at_next_read(self)
+                # Not now: a child that only runs another program, or enters `running` anew, has nothing to hear.
+                self._tell_at_next_read(self._say_orphaned)
+
+    def _say_orphaned(self) -> None:
+        log.warning(
+            "process %d was forked from one where the configuration is live; here it stays at generation %d: "
+            "enter running() in this process to have it reload",
+            os.getpid(),
+            self.snapshot.generation,
+        )
 
 
 def _subscription(registered: Any, paths: tuple[KeyPath, ...] = ()) -> Subscription:
@@ -419,147 +424,11 @@ def _subscription(registered: Any, paths: tuple[KeyPath, ...] = ()) -> Subscript
     return Subscription(registered, paths)
 
 
-class Running(Generic[S]):
-    """What `HotConf.running` returns: enter it with `with` or `async with`, once."""
-
-    def __init__(self, conf: HotConf[S], signals: Iterable[str] | None) -> None:
-        self._conf = conf
-        self._signals = None if signals is None else _names(signals)
-        self._router: SignalRouter | None = None
-        self._thread: EngineThread | None = None
-
-    async def __aenter__(self) -> HotConf[S]:
-        engine = self._begin()
-        try:
-            self._install()
-            await engine.__aenter__()
-        except BaseException:
-            self._end()
-            raise
-        return self._ready(engine)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._is_parents:
-            return
-        try:
-            await self._engine.__aexit__(kind, error, trace)
-        finally:
-            self._end()
-
-    def __enter__(self) -> HotConf[S]:
-        engine = self._begin()
-        self._thread = EngineThread(engine)
-        try:
-            self._install()
-            self._thread.start()
-        except BaseException:
-            self._end()
-            raise
-        return self._ready(engine)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._is_parents:
-            return
-        try:
-            if self._thread is not None:
-                self._thread.stop()
-        finally:
-            self._end()
-
-    @property
-    def _is_parents(self) -> bool:
-        """Whether this was entered before a fork that made this process: then it is not this one's to leave."""
-        return self._conf._engine is not self._engine  # noqa: SLF001
-
-    def _begin(self) -> Engine:
-        conf = self._conf
-        with conf._loading:  # noqa: SLF001 - the other half of HotConf; one reload at a time, also this first one
-            if conf._engine is not None:  # noqa: SLF001
-                raise RuntimeError("this configuration is running already")
-            self._engine = Engine(conf._reloader, conf._stack, conf.options)  # noqa: SLF001
-            conf._engine, conf._state, conf._started = self._engine, "starting", time.monotonic()  # noqa: SLF001
-            conf._orphaned = False  # noqa: SLF001
-            _quieten(conf)
-        return self._engine
-
-    def _install(self) -> None:
-        self._router = _router(self._signals)
-        if self._router is not None:
-            self._router.install()
-
-    def _ready(self, engine: Engine) -> HotConf[S]:
-        if self._router is not None:
-            self._router.route(on_reload=lambda: engine.hint("SIGHUP"))
-        if self._conf._state == "starting":  # noqa: SLF001
-            self._conf._state = "ready"  # noqa: SLF001
-        return self._conf
-
-    def _end(self) -> None:
-        self._conf._engine, self._conf._state = None, "stopped"  # noqa: SLF001
-        if self._router is not None:
-            self._router.restore()
-
-
 def _check(model: type[BaseModel]) -> None:
     try:
         schema.check(model)
     except NameError as error:
         raise SchemaError(f"{model.__name__} refers to a type that is not defined yet: {error}") from error
-
-
-def _compose(
-    model: type[BaseModel], sources: Sequence[Any], init: Mapping[str, Any] | None, options: Options
-) -> list[Source | LayeredSource]:
-    """Return every source, the weakest first."""
-    stack: list[Source | LayeredSource] = [_as_source(source, model, options) for source in sources]
-    if issubclass(model, BaseSettings):
-        stack.append(OwnSources(model, Patience(options.size_limit, options.settle, options.max_wait)))
-        if defaults := default_objects(model):
-            stack.insert(0, Given(defaults, kind="default"))
-    if init:
-        stack.append(Given(init, kind="init"))
-    if options.overlay is not None:
-        stack.append(
-            Overlay(
-                options.overlay,
-                model,
-                size_limit=options.size_limit,
-                settle=options.settle,
-                max_wait=options.max_wait,
-            )
-        )
-    return stack
-
-
-def _as_source(source: Any, model: type[BaseModel], options: Options) -> Source:
-    if isinstance(source, str) or hasattr(source, "__fspath__"):
-        source = File(source, size_limit=options.size_limit, settle=options.settle, max_wait=options.max_wait)
-    if isinstance(source, File) and source.is_dotenv and issubclass(model, BaseSettings):
-        return Dotenv(source, model)
-    return cast("Source", source)
-
-
-class Given:
-    """Values that stay what they are: those given to HotConf itself, or the default objects of the class."""
-
-    required = True
-
-    def __init__(self, values: Mapping[str, Any], *, kind: Literal["init", "default"]) -> None:
-        self.name = self.kind = kind
-        self._layer = program_layer(kind, values, kind=kind)
-
-    async def read(self) -> Layer:
-        """Return the values."""
-        return self._layer
-
-
-def _several(paths: Any) -> Sequence[Any]:
-    """Return what was given as a sequence: a lone path is an iterable of its characters, and never meant so."""
-    return [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
 
 
 def _resolve(outcome: Future[Report], work: Callable[[], Report]) -> None:
@@ -570,108 +439,8 @@ def _resolve(outcome: Future[Report], work: Callable[[], Report]) -> None:
             outcome.set_exception(error)
 
 
-def _names(signals: Iterable[str]) -> list[str]:
-    names = [name.removeprefix("SIG") for name in signals]
-    if set(names) - {"HUP"}:
-        raise ValueError("running() routes SIGHUP only: a Service owns SIGINT and SIGTERM")
-    return names
-
-
-def _router(names: Sequence[str] | None) -> SignalRouter | None:
-    if names is None:
-        if threading.current_thread() is not threading.main_thread():
-            log.warning("not in the main thread, so SIGHUP is not routed: use request_reload(), or pass signals=()")
-            return None
-        names = ("HUP",)
-    return SignalRouter(names) if names else None
-
-
 def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-# Fork. A child has the settings but neither the engine's thread nor a loop of its own, and a lock that another thread
-# held would stay shut in it for ever.
-
-_everyone: weakref.WeakValueDictionary[int, HotConf[Any]] = weakref.WeakValueDictionary()
-_fork = threading.local()
-
-
-def _before_fork() -> None:
-    # No thread stands between the stores of a swap when the child is made.
-    _fork.held = []
-    for reference in _everyone.valuerefs():  # a list at once: others may construct meanwhile
-        if (conf := reference()) is not None:
-            conf._swap.acquire()  # noqa: SLF001 - the same object in the child
-            _fork.held.append(conf)
-
-
-def _after_fork_in_parent() -> None:
-    for conf in _fork.held:
-        conf._swap.release()  # noqa: SLF001
-    del _fork.held
-
-
-def _after_fork_in_child() -> None:
-    confs = _fork.held
-    _after_fork_in_parent()
-    for conf in confs:
-        conf._leave_parent()  # noqa: SLF001
-
-
-def _afresh(subscribers: Subscribers) -> Subscribers:
-    """Return the same subscribers, nobody at work."""
-    copy = Subscribers()
-    for participant in subscribers.preparing:
-        copy.add_prepare(participant)
-    for listener in subscribers.listeners:
-        copy.add_listener(listener.subscription)
-    return copy
-
-
-class _Orphan:
-    """Comes before HotConf in a forked child's instance, until that is read for the first time: it says so once.
-
-    Not at the fork itself: a child that only runs another program, or enters `running` anew, has nothing to hear.
-    """
-
-    __slots__ = ()
-
-    @property
-    def current(self) -> Any:
-        return _heard(self).current
-
-    def pin(self) -> Any:
-        return _heard(self).pin()
-
-
-def _say_at_next_read(conf: HotConf[Any]) -> None:
-    cls = type(conf)
-    names = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    object.__setattr__(conf, "__class__", type(cls.__name__, (_Orphan, cls), names))
-
-
-def _heard(conf: Any) -> Any:
-    with conf._swap:  # noqa: SLF001 - one of several threads says it
-        silent = not isinstance(conf, _Orphan)
-        _quieten(conf)
-    if not silent:
-        log.warning(
-            "process %d was forked from one where the configuration is live; here it stays at generation %d: "
-            "enter running() in this process to have it reload",
-            os.getpid(),
-            conf.snapshot.generation,
-        )
-    return conf
-
-
-def _quieten(conf: Any) -> None:
-    if isinstance(conf, _Orphan):
-        object.__setattr__(conf, "__class__", type(conf).__bases__[1])
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

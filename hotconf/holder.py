@@ -74,13 +74,14 @@ class Holder(Generic[S]):
     """Holds the settings in force. Reading is safe from any thread or task; publishing is for one thread at a time."""
 
     # `current` is the one pointer; `_snapshot` follows it under `_swap` and is never trusted on its own.
-    __slots__ = ("_leases", "_retired", "_snapshot", "_swap", "current")
+    __slots__ = ("_leases", "_retired", "_snapshot", "_swap", "_tell", "current")
 
     current: S
     _snapshot: Snapshot[S] | None
     _leases: dict[Snapshot[S], set[Lease[S]]]
     _retired: Callable[[Snapshot[S]], None]
     _swap: threading.RLock
+    _tell: Callable[[], None]
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self:
         """Make an instance that is not loaded."""
@@ -180,6 +181,20 @@ class Holder(Generic[S]):
             if not leases:
                 del self._leases[snapshot]
 
+    def _tell_at_next_read(self, tell: Callable[[], None]) -> None:
+        """Have a function called once, by whoever reads or pins next."""
+        names = {"__slots__": (), "__module__": type(self).__module__, "__qualname__": type(self).__qualname__}
+        object.__setattr__(self, "_tell", tell)
+        object.__setattr__(self, "__class__", type(type(self).__name__, (_Telling, type(self)), names))
+
+    def _tell_nobody(self) -> bool:
+        """Take that back, and return whether there was anything to tell."""
+        with self._swap:  # one of several threads does
+            telling = isinstance(self, _Telling)
+            if telling:
+                object.__setattr__(self, "__class__", type(self).__bases__[1])
+            return telling
+
     def _on_last_release(self, callback: Callable[[Snapshot[S]], None]) -> None:
         """Have a function called, in the releasing thread, whenever the last lease of a snapshot ends."""
         object.__setattr__(self, "_retired", callback)
@@ -202,6 +217,25 @@ class _Unloaded:
     current = property(_refuse)
     snapshot = property(_refuse)
     loaded = False
+
+
+class _Telling:
+    """Comes before the class of an instance until that is read for the first time."""
+
+    __slots__ = ()
+
+    @property
+    def current(self) -> Any:
+        return _told(self).current
+
+    def pin(self, owner: str = "") -> Any:
+        return _told(self).pin(owner)
+
+
+def _told(holder: Any) -> Any:
+    if holder._tell_nobody():  # noqa: SLF001 - a part of it
+        holder._tell()  # noqa: SLF001
+    return holder
 
 
 def _unloaded(cls: type) -> type:

@@ -218,6 +218,11 @@ class Subscribers:
     _leaving: tuple[_Listener, ...] = ()
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
+    def afresh(self) -> Subscribers:
+        """Return the same subscribers, nobody at work: for a forked child, where none would ever be done."""
+        listeners = tuple(_Listener(listener.subscription) for listener in self.listeners)
+        return Subscribers(self.preparing, listeners)
+
     def add_prepare(self, participant: Subscription | Resource[Any]) -> None:
         """Register for prepare, as a subscriber or as a resource to be built."""
         with self._lock:
