@@ -143,7 +143,7 @@ async def _serve_hotconf(connection: Connection) -> None:
         return began
 
     async with conf.running(signals=()):
-        server = Server(config_app(conf), port=0, backlog=1024)
+        server = Server(config_app(conf, heartbeat=3600), port=0, backlog=1024)
         await server.start()
         await _obey(connection, server.port, change)
         await server.stop()
@@ -182,10 +182,12 @@ async def _obey(connection: Connection, port: int, change: Any) -> None:
     connection.send((port, resident()))
     loop.add_reader(connection.fileno(), asked.set)
     serial = 0
-    with contextlib.suppress(EOFError):
+    with contextlib.suppress(EOFError, ConnectionError):
         while True:
             await asked.wait()
             asked.clear()
+            if not connection.poll():
+                continue  # it was set once more while the last word was read
             word = connection.recv()
             serial += 1
             connection.send(await change(serial) if word == "change" else resident())

@@ -306,6 +306,11 @@ class HotConf(Holder[S]):
         )
 
     @property
+    def recovered(self) -> str | None:
+        """Why the last known good is in force, since the sources were broken at the start; None where it is not."""
+        return self._reloader.recovered or None
+
+    @property
     def reports(self) -> tuple[Report, ...]:
         """The reports of the last reloads, oldest first."""
         return tuple(self._reloader.reports)

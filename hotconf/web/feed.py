@@ -21,7 +21,7 @@ from aiohttp import web
 
 import hotconf.keypath as keypath
 from hotconf.keypath import touches
-from hotconf.web.parameters import flag
+from hotconf.web.parameters import flag, parameter
 from hotconf.web.parts import keys_in, part_at
 from hotconf.web.pin import release_snapshot
 from hotconf.web.problem import Problem
@@ -150,52 +150,51 @@ class Feed:
         A client that reads too slowly misses events; then it gets the newest state, which says so: `"gap": true`. With
         `?reports=1` there is an event for every reload too, whatever came of it.
         """
-        path = part_at(self._conf.snapshot.document, keys_in(request.query.get("path", ""))).path
+        path = part_at(self._conf.snapshot.document, keys_in(parameter(request, "path") or "")).path
         reports = flag(request, "reports")
         self._admit(server_of(request))
         try:
             release_snapshot(request)  # a stream may live for days
-            response = web.StreamResponse(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
-            response.content_type = "text/event-stream"
-            if request.version >= (1, 1):
-                response.enable_chunked_encoding()
+            response = _stream_response(request)
             await response.prepare(request)
-            with contextlib.suppress(ConnectionError):
-                await self._follow(request, response, path, reports=reports)
+            response.headers.clear()  # they were sent, and take more memory than all that is noted of a stream here
+            if request.transport is not None:
+                await self._follow(request, request.transport, path, reports=reports).ended
+                await self._end(request, response)
         finally:
             self._admitted -= 1
         return response
 
-    async def _follow(
-        self, request: web.Request, response: web.StreamResponse, path: KeyPath, *, reports: bool
-    ) -> None:
-        transport = request.transport
-        if transport is None:
-            return
+    def _follow(self, request: web.Request, transport: asyncio.Transport, path: KeyPath, *, reports: bool) -> _Stream:
+        """Begin a stream: from now on it is told of each change, until its `ended` is done."""
         ended = asyncio.get_running_loop().create_future()
-        stream = _Stream(transport, server_of(request), ended, chunked=response.chunked, reports=reports)
-        with self._joining(stream, path) as snapshot:
-            # Nothing awaits between the look at the snapshot and this: no change can come before the greeting.
-            stream.send(_Frame(self._greeting(request.headers.get("Last-Event-ID", ""), snapshot, path)))
-            await ended
-        if not transport.is_closing():
-            limit_goodbye(request)
-            await response.write(b"event: shutdown\ndata: {}\n\n")
-
-    @contextlib.contextmanager
-    def _joining(self, stream: _Stream, path: KeyPath) -> Iterator[Snapshot[Any]]:
-        """Have a stream be told of changes since the snapshot that this yields."""
+        chunked = request.version >= (1, 1)
+        stream = _Stream(transport, server_of(request), ended, chunked=chunked, reports=reports)
         snapshot = self._conf.snapshot
+        stream.send(_Frame(self._greeting(request.headers.get("Last-Event-ID", ""), snapshot, path)))
+        # Nothing was awaited since the look at the snapshot: no change comes before the greeting, and none between.
+        group = self._group(path, snapshot)
+        group.streams.add(stream)
+        ended.add_done_callback(lambda _: self._unfollow(group, stream))
+        return stream
+
+    def _unfollow(self, group: _Group, stream: _Stream) -> None:
+        group.streams.discard(stream)
+        if not group.streams:
+            self._groups.pop(group.path, None)
+
+    async def _end(self, request: web.Request, response: web.StreamResponse) -> None:
+        if request.transport is not None and not request.transport.is_closing():
+            limit_goodbye(request)
+            with contextlib.suppress(ConnectionError):
+                await response.write(b"event: shutdown\ndata: {}\n\n")
+
+    def _group(self, path: KeyPath, snapshot: Snapshot[Any]) -> _Group:
+        """Return the streams of a part, which have seen a snapshot: one of another thread's engine may be news."""
         group = self._groups.setdefault(path, _Group(path, snapshot.changed_in(path)))
         if group.generation < snapshot.changed_in(path):
-            self._tell(group, snapshot)  # the others do not know of it yet
-        group.streams.add(stream)
-        try:
-            yield snapshot
-        finally:
-            group.streams.discard(stream)
-            if not group.streams:
-                self._groups.pop(path, None)
+            self._tell(group, snapshot)
+        return group
 
     def _greeting(self, token: str, snapshot: Snapshot[Any], path: KeyPath) -> bytes:
         """Return the full state, or nothing new for a client that has it already."""
@@ -351,6 +350,14 @@ class Feed:
 
 
 _HEARTBEAT = _Frame(b": here\n\n")
+
+
+def _stream_response(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    response.content_type = "text/event-stream"
+    if request.version >= (1, 1):
+        response.enable_chunked_encoding()
+    return response
 
 
 def _is_over(waiting: _Parked | _Stream) -> bool:

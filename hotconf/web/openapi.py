@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import hotconf
 from hotconf.web.parameters import MERGE_PATCH
 from hotconf.web.representations import ALL
 
@@ -25,7 +25,7 @@ def openapi(*, prefix: str = "") -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "hotconf configuration service",
-            "version": version("hotconf"),
+            "version": hotconf.__version__,
             "description": "A live configuration: read it, wait for it, change it. Secrets are masked.",
         },
         "servers": [{"url": prefix or "/"}],

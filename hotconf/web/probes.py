@@ -36,9 +36,9 @@ class Probes:
         return json_answer({"status": "ok"})
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        """Answer whether it is ready: not while starting or draining."""
+        """Answer whether it is ready: not while starting or draining, nor degraded where that is asked for."""
         state = self._state()
-        ready = state == "ready"
+        ready = state == "ready" and (self._conf.options.ready_when_degraded or self._conf.recovered is None)
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         return json_answer({"ready": ready, "state": state}, status=status)
 

@@ -114,7 +114,7 @@ class Safety:
 _TOKEN = web.RequestKey("token", str)
 
 
-def token_of(request: web.Request) -> str | None:
+def token_name(request: web.Request) -> str | None:
     """Return the name of the token that a request showed, None where none was asked for."""
     return request.get(_TOKEN)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from hotconf.errors import PatchRefused
+from hotconf.reload import utcnow
 from hotconf.web.answers import report_answer
 from hotconf.web.parameters import duration, flag, json_body, merge_patch
 from hotconf.web.pin import GENERATION, release_snapshot
 from hotconf.web.problem import Problem
+from hotconf.web.safety import token_name
 from hotconf.web.tokens import ANY, tags_in, token_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from aiohttp import web
 
     from hotconf.conf import HotConf
@@ -34,43 +37,48 @@ class Writing:
         """Read the sources again. While a reload runs, this waits for the one after it."""
         await json_body(request)
         force, dry_run = flag(request, "force"), flag(request, "dry_run")
-        release_snapshot(request)  # what this reload replaces must not wait for the request that asked for it
-        return self._answer(await self._conf.reload(force=force, trigger="http", dry_run=dry_run))
+        return await self._carry_out(request, self._conf.reload(force=force, trigger="http", dry_run=dry_run))
 
     async def patch(self, request: web.Request) -> web.Response:
         """Merge a patch into the overlay, if nothing has changed since the client read what it names."""
         tags = _required_tags(request)
         values = await merge_patch(request)
         confirm, dry_run = _confirm_within(request), flag(request, "dry_run")
-        release_snapshot(request)
 
         def expect(snapshot: Snapshot[Any]) -> bool:
             return any(tag == ANY or token_of(tag) == self._reading.token(snapshot) for tag in tags)
 
-        try:
-            report = await self._conf.patch(values, confirm=confirm, expect=expect, dry_run=dry_run, trigger="patch")
-        except PatchRefused as error:
-            faults = [fault.as_dict() for fault in error.faults]
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "the patch cannot be written", faults=faults) from None
-        return self._answer(report)
+        patch = self._conf.patch(values, confirm=confirm, expect=expect, dry_run=dry_run, trigger="patch")
+        return await self._carry_out(request, patch)
 
     async def confirm(self, request: web.Request) -> web.Response:
         """Make the patch permanent that waits for it."""
         await json_body(request)
-        release_snapshot(request)
-        return self._answer(await self._conf.confirm())
+        return await self._carry_out(request, self._conf.confirm())
 
     async def rollback(self, request: web.Request) -> web.Response:
         """Go back to a generation, without a body to the one before the running one."""
         generation = _generation(await json_body(request))
-        release_snapshot(request)
-        return self._answer(await self._conf.rollback(generation))
+        return await self._carry_out(request, self._conf.rollback(generation))
 
-    def _answer(self, report: Report) -> web.Response:
-        """Return a report, with the tag of what is in force afterwards, for the next patch."""
+    async def _carry_out(self, request: web.Request, errand: Awaitable[Report]) -> web.Response:
+        """Return the report of an errand, with the tag of what is in force afterwards: for the next patch."""
+        release_snapshot(request)  # what is replaced must not wait for the request that asked for it
+        number: int | None = None
+        try:
+            report = await errand
+            number = report.id
+        finally:
+            self._note(request, number)
         snapshot = self._conf.snapshot
         headers = {"ETag": f'"{self._reading.token(snapshot)}"', GENERATION: str(snapshot.generation)}
         return report_answer(report, headers)
+
+    def _note(self, request: web.Request, report: int | None) -> None:
+        """Let the audit log say who asked. Without a report: for something that could not be done."""
+        if self._conf.audit is not None:
+            action, peer = f"{request.method} {request.path}", request.remote or "unix socket"
+            self._conf.audit.asked(action, when=utcnow(), peer=peer, token=token_name(request), report=report)
 
 
 def _required_tags(request: web.Request) -> tuple[str, ...]:
