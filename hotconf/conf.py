@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from hotconf.abc import Observer, Source, Subscriber
     from hotconf.candidate import Candidate
     from hotconf.engine import Engine
-    from hotconf.explain import Explanation
+    from hotconf.explain import Explanation, Origins
     from hotconf.history import Generation
     from hotconf.inbox import Inbox
     from hotconf.keypath import KeyPath
@@ -214,12 +214,17 @@ class HotConf(Holder[S]):
         """Ask for a reload and return. From any thread, also from within a reload. Raises like `reload`."""
         self._inbox().put(trigger)
 
+    @property
+    def origins(self) -> Origins:
+        """Where the values in force come from by now: lines may have moved since the snapshot. Raises NotLoaded."""
+        return self._reloader.origins
+
     def explain(self, path: str) -> Explanation:
         """Say which source supplied a value, and what it shadows; secrets are masked.
 
         Raises KeyError for a path that the settings in force do not have.
         """
-        return self._reloader.origins.explain(path)
+        return self.origins.explain(path)
 
     @overload
     def on_change(self, function: F, /) -> F: ...

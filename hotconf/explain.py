@@ -117,6 +117,11 @@ class Origins(Mapping[str, Origin]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def leaves(self) -> Iterator[tuple[KeyPath, Origin]]:
+        """Yield the path of every leaf with its origin: all of them for less than one by one."""
+        for path in _leaf_paths(self._settings, Shape(models=(self._model,)), ()):
+            yield path, self.at(path)
+
 
 def part(snapshot: Snapshot[Any], dotted: str) -> tuple[KeyPath, Any]:
     """Return the path that a dotted text names in a snapshot, and the value there. Raises KeyError or ValueError."""

@@ -115,6 +115,7 @@ class Reloader(Generic[S]):
         self._ids = itertools.count(1)
         self._news: tuple[Change[S], tuple[KeyPath, ...]] | None = None
         self._running: Draft[S] | None = None
+        self._origins: tuple[Draft[S], Origins] | None = None
         self._held: Sequence[Reading] | None = None
         self.editor = Editor(overlay)
         self.resources = Resources(holder, retire_after)
@@ -249,7 +250,9 @@ class Reloader(Generic[S]):
         """Where the values in force come from by now: they may have moved without changing. Raises NotLoaded."""
         if self._running is None:
             raise NotLoaded
-        return Origins(self._rules.model, self._running.merged, self._holder.current)
+        if self._origins is None or self._origins[0] is not self._running:
+            self._origins = self._running, Origins(self._rules.model, self._running.merged, self._holder.current)
+        return self._origins[1]
 
     @property
     def pending(self) -> tuple[PendingRestart, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hotconf.errors import UnknownGeneration
 from hotconf.jsonschema import json_schema
-from hotconf.keypath import parse, render
+from hotconf.keypath import render
 from hotconf.web.answers import json_answer
 from hotconf.web.openapi import openapi
 from hotconf.web.parts import keys_in, keys_of, part_at
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from hotconf.conf import HotConf
-    from hotconf.snapshot import Snapshot
+    from hotconf.explain import Origins
 
 
 class Records:
@@ -27,7 +27,7 @@ class Records:
 
     def __init__(self, conf: HotConf[Any]) -> None:
         self._conf = conf
-        self._explained: tuple[Snapshot[Any], dict[str, Any]] | None = None
+        self._explained: tuple[Origins, dict[str, Any]] | None = None
 
     async def history(self, _request: web.Request) -> web.Response:
         """Answer with the generations that are kept, the running one last."""
@@ -56,10 +56,11 @@ class Records:
 
     async def origins(self, _request: web.Request) -> web.Response:
         """Answer with every value and the place that it came from."""
-        snapshot = self._conf.snapshot
-        if self._explained is None or self._explained[0] is not snapshot:
+        origins = self._conf.origins
+        if self._explained is None or self._explained[0] is not origins:
             # For thousands of keys this takes a while, in which the event loop has others to serve.
-            self._explained = snapshot, await asyncio.to_thread(_explained, snapshot)
+            document = self._conf.snapshot.document
+            self._explained = origins, await asyncio.to_thread(_explained, origins, document)
         return json_answer(self._explained[1])
 
     async def explain(self, request: web.Request) -> web.Response:
@@ -82,10 +83,10 @@ class Records:
         return json_answer(openapi(prefix=request.rel_url.raw_path.removesuffix("/openapi.json")))
 
 
-def _explained(snapshot: Snapshot[Any]) -> dict[str, Any]:
+def _explained(origins: Origins, document: Any) -> dict[str, Any]:
     values = (
-        {"path": path, "value": part_at(snapshot.document, map(str, parse(path))).value, "origin": str(origin)}
-        for path, origin in snapshot.origins.items()
+        {"path": render(path), "value": part_at(document, map(str, path)).value, "origin": str(origin)}
+        for path, origin in origins.leaves()
         if path
     )
     return {"values": list(values)}
