@@ -16,8 +16,8 @@ LAYERS = [
         # 0, words: frozen data
         "errors keypath origin layer snapshot report change status candidate errand",
         # 1, pure: no await, clock, environment, log or file
-        """shape schema tree options atoms keys merge guard validate diff redact explain defer patch fingerprint encoding
-        untyped jsonschema placeholder""",
+        """shape schema tree options atoms keys merge guard validate diff redact explain defer patch fingerprint
+        encoding untyped jsonschema placeholder""",
         # 2, contracts
         "abc",
         # 3, the heart
