@@ -74,7 +74,7 @@ def test_the_same_atoms_are_those_that_are_written_alike(old, new):
 # Two versions of a file: the later has some sections of the earlier, and some of its own.
 versions = st.tuples(tables, tables, tables).map(lambda parts: (parts[0] | parts[1], parts[0] | parts[2]))
 
-few = settings(max_examples=40, deadline=None)  # such trees are large
+few = settings(max_examples=30)  # such trees are large
 
 
 def reused(before, after):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from pydantic import (
     AliasPath,
     BaseModel,
@@ -38,7 +38,7 @@ from hotconf.merge import lookup, merge
 from hotconf.redact import MASK, digest, document, hidden, masked, scrub, secrets_in, shown, visible
 from hotconf.schema import Section
 from hotconf.shape import Sensitive, shape_of
-from tests.trees import ODD_KEYS, build, origins
+from tests.trees import ODD_KEYS, build, origins, tables
 
 HIDDEN = "hunter2-Ünsafe\"'\\\n"
 
@@ -426,6 +426,26 @@ def test_what_lies_beside_a_secret_and_has_no_name_may_be_one():
     raw = {"pasword": "hunter2", "host": "db"}
     assert masked(model, ("vault",), raw) == {"pasword": MASK, "host": "db"}
     assert "hunter2" in secrets_in(model, {"vault": raw})
+
+
+class Mixed(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    vault: Vault = Vault()
+    tokens: Annotated[dict[str, Any], Sensitive()] = Field(default_factory=dict)
+    sections: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+@settings(max_examples=40)
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("vault", "tokens", "sections", "free"), tables)))
+def test_I11_sections_without_secrets_are_passed_over_and_no_secret_is(values):
+    """Held against the long way, on which no section counts as one of plain values."""
+    raw = {**values, "sections": {"held": {"token": SecretStr("hunter2")}, **values.get("sections", {})}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hotconf.redact.are_atoms", lambda _values: False)
+        expected = secrets_in(Mixed, raw)
+    assert "hunter2" in expected
+    assert secrets_in(Mixed, raw) == expected
 
 
 @pytest.mark.parametrize("shown_by_python", [repr, str])
