@@ -561,3 +561,54 @@ async def test_an_audit_log_that_cannot_be_written_degrades_and_stops_nothing(tm
         memory.set({"port": 1})
         assert (await conf.reload()).outcome == "applied"
         assert any("audit log" in reason for reason in conf.status.degraded)
+
+
+# Amending
+
+
+class Seen:
+    """An observer that keeps reports."""
+
+    def __init__(self):
+        self.reports = []
+
+    def reload_began(self, triggers):
+        pass
+
+    def reload_ended(self, report):
+        self.reports.append(report)
+
+
+def test_files_are_added_above_the_others_and_below_init(tmp_path):
+    files = {"below": "value = 'below'\n", "above": "value = 'above'\n"}
+    for name, text in files.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    for init, expected in ((None, "above"), ({"value": "init"}, "init")):
+        conf = HotConf(Ranked, [tmp_path / "below.toml"], [Memory({"value": "memory"})], init=init)
+        conf.amend(str(tmp_path / "above.toml"))
+        conf.load()
+        assert conf.current.value == expected
+        assert [state["name"] for state in conf.status.sources][2] == str(tmp_path / "above.toml")
+
+
+def test_options_are_replaced_by_name_and_whoever_registered_before_stays(tmp_path):
+    options = Options(poll=9.0, audit_log=tmp_path / "first")
+    conf, seen, heard = memory_conf(options=options)[0], Seen(), []
+    conf.observe(seen)
+    conf.prepare(lambda change: heard.append(change.paths))
+    conf.amend(watch=False, audit_log=tmp_path / "second", history=1)
+    assert (conf.options.watch, conf.options.history, conf.options.poll) == (False, 1, 9.0)
+    with conf.running(signals=()):
+        assert conf.status.watching["kind"] == "none"
+    assert len(seen.reports) == len(heard) == 1
+    assert not (tmp_path / "first").exists()
+    assert len((tmp_path / "second").read_text().splitlines()) == 1
+
+
+def test_amending_is_for_before_the_first_load(tmp_path):
+    conf = memory_conf()[0]
+    with pytest.raises(ValueError, match="history"):
+        conf.amend(history=0)
+    conf.load()
+    with pytest.raises(RuntimeError, match="only before the first load"):
+        conf.amend(watch=False)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.support import ROOT, environment
+from tests.support import HOTCONF, ROOT, Process, environment
 from tests.transcripts import FENCE, matches, run, steps, write_named_blocks
 
 DOCUMENTS = [
@@ -54,9 +54,15 @@ def test_the_transcripts_of_the_command_are_true(tmp_path):
     write_named_blocks(text, tmp_path)
     played = list(steps(text))
     assert len(played) > 5
-    for command, shown in played:
-        output = run(command, tmp_path)
-        assert matches(shown, output), f"{command}\n{output}"
+    words = text.partition("```text\nhotconf ")[2].partition("\n")[0].split()
+    process = Process([*HOTCONF, *words, "--no-watch"], cwd=tmp_path)
+    try:
+        process.stdout.find("hotconf serve: ")
+        for command, shown in played:
+            output = run(command, tmp_path)
+            assert matches(shown, output), f"{command}\n{output}"
+    finally:
+        process.terminate()
 
 
 def test_a_transcript_that_is_not_true_is_found():

@@ -251,6 +251,8 @@ def _place(url: str) -> tuple[str | None, URL]:
                 raise ValueError(f"{url} names no socket file")
             return path, URL("http://localhost/")
     base = URL(url)
+    if base.user or base.password:
+        raise ValueError("a URL with a password in it ends up in logs: use a token file")
     if base.scheme not in ("http", "https") or not base.host:
         raise ValueError(f"{url} is no URL: write http://HOST:PORT or unix:/PATH")
     return None, base.with_query(None).with_fragment(None)

@@ -54,7 +54,9 @@ WORDS = st.sampled_from(
         ),
     ]
 )
-GARBAGE = st.text(st.characters(exclude_characters="\0"), max_size=8)  # no argument can hold a NUL
+GARBAGE = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8
+)  # no argument can hold a NUL
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def mess(folder, monkeypatch):
 
 
 @given(verb_name=st.sampled_from(sorted(VERBS)), words=st.lists(WORDS | GARBAGE, max_size=5))
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_arguments_lead_to_a_traceback(mess, verb, verb_name, words):
     result = verb(verb_name, *words)
     assert result.code in (0, 1, 2)
