@@ -561,20 +561,3 @@ async def test_an_audit_log_that_cannot_be_written_degrades_and_stops_nothing(tm
         memory.set({"port": 1})
         assert (await conf.reload()).outcome == "applied"
         assert any("audit log" in reason for reason in conf.status.degraded)
-
-
-def test_further_files_stand_above_what_was_given_and_options_change_by_name(tmp_path):
-    (tmp_path / "own.toml").write_text('message = "own"\nport = 1\n')
-    (tmp_path / "later.toml").write_text('message = "later"\n')
-    conf = HotConf(App, files=[tmp_path / "own.toml"], options=Options(watch=False, history=3))
-    seen = []
-    conf.on_change(lambda change: seen.append(change.new.message))
-    conf.amend([tmp_path / "later.toml"], history=5)
-    assert (conf.options.history, conf.options.watch) == (5, False)
-    with conf.running(signals=()):  # whoever registered before is still there
-        assert (conf.current.message, conf.current.port) == ("later", 1)
-        (tmp_path / "later.toml").write_text('message = "even later"\n')
-        conf.reload_blocking()
-    assert seen == ["even later"]
-    with pytest.raises(RuntimeError, match="before the first load"):
-        conf.amend(history=1)

@@ -6,9 +6,7 @@ import sys
 import pytest
 
 from tests.support import HOTCONF, ROOT, Process, environment
-from tests.transcripts import FENCE, document, matches, run, steps, write_named_blocks
-
-COMMAND = document("docs/command.md")
+from tests.transcripts import FENCE, matches, run, steps, write_named_blocks
 
 DOCUMENTS = [
     path
@@ -51,26 +49,20 @@ def test_the_library_has_blocks_and_a_block_that_fails_is_found_by_its_line():
     assert program(text).splitlines().index("1 / 0") == text.splitlines().index("1 / 0")
 
 
-@pytest.fixture
-def port(tmp_path):
-    """A running process, as docs/command.md starts it."""
-    write_named_blocks(COMMAND, tmp_path)
-    words = ["serve", "app:conf", "--overlay", "overlay.toml", "--port", "0"]
-    serve = Process([*HOTCONF, *words], cwd=tmp_path)
+def test_the_transcripts_of_the_command_are_true(tmp_path):
+    text = (ROOT / "docs/command.md").read_text(encoding="utf-8")
+    write_named_blocks(text, tmp_path)
+    played = list(steps(text))
+    assert len(played) > 5
+    words = text.partition("```text\nhotconf ")[2].partition("\n")[0].split()
+    process = Process([*HOTCONF, *words, "--no-watch"], cwd=tmp_path)
     try:
-        yield serve.stdout.find(r"^hotconf serve: http://127.0.0.1:(\d+) with")[1]
-        assert serve.terminate() == 0
+        process.stdout.find("hotconf serve: ")
+        for command, shown in played:
+            output = run(command, tmp_path)
+            assert matches(shown, output), f"{command}\n{output}"
     finally:
-        serve.kill()
-
-
-def test_the_transcripts_of_the_command_are_true(port, tmp_path):
-    played = 0
-    for command, shown in steps(COMMAND):
-        output = run(command.replace("localhost:8080", f"localhost:{port}"), tmp_path)
-        assert matches(shown, output.replace(f"localhost:{port}", "localhost:8080")), f"{command}\n{output}"
-        played += 1
-    assert played > 5
+        process.terminate()
 
 
 def test_a_transcript_that_is_not_true_is_found():
