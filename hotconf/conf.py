@@ -400,11 +400,11 @@ class HotConf(Holder[S]):
             return {"kind": "none", "reason": None}
         return {"kind": watcher.kind, "reason": watcher.reason}
 
-    def swapping(self) -> AbstractContextManager[object]:
+    def _swapping(self) -> AbstractContextManager[object]:
         """Return what keeps a reload from swapping while it is entered. For a fork."""
         return self._swap
 
-    def leave_parent(self) -> None:
+    def _leave_parent(self) -> None:
         """Go on in a forked child: with the settings, and without what only the parent's threads and loop can run."""
         self._loading = threading.Lock()  # whoever loads is in the parent
         self._keep_own_leases()

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 class Forkable(Protocol):
     """What can go on in a forked child."""
 
-    def swapping(self) -> AbstractContextManager[object]:
+    def _swapping(self) -> AbstractContextManager[object]:
         """Return what keeps others from swapping while it is entered."""
         ...
 
-    def leave_parent(self) -> None:
+    def _leave_parent(self) -> None:
         """Go on in a child without what lives in the parent only."""
         ...
 
@@ -40,7 +40,7 @@ def _before() -> None:
     _fork.held = []
     for reference in _everyone.valuerefs():  # a list at once: others may construct meanwhile
         if (forkable := reference()) is not None:
-            swapping = forkable.swapping()
+            swapping = forkable._swapping()  # noqa: SLF001 - for this module only
             swapping.__enter__()
             _fork.held.append((forkable, swapping))
 
@@ -55,7 +55,7 @@ def _after_in_child() -> None:
     everyone = [forkable for forkable, _ in _fork.held]
     _after_in_parent()
     for forkable in everyone:
-        forkable.leave_parent()
+        forkable._leave_parent()  # noqa: SLF001
 
 
 if hasattr(os, "register_at_fork"):

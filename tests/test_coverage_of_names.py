@@ -19,14 +19,20 @@ import hotconf.testing
 import hotconf.web
 from hotconf import HotConf, Options, Service
 from hotconf.cli.main import command
+from hotconf.metrics import Metrics
 from tests.support import ROOT
 from tests.test_architecture import LAYERS, MODULES
+from tests.transcripts import blocks
 
 LISTS = {"test_coverage_of_names.py", "test_public_names.py"}
 """Tests that only list names: they use nothing."""
 
 DOCS = {path.name: path.read_text("utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
-TESTS = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py") if path.name not in LISTS)
+PLAYED = [text for name in ("http-api.md", "command.md") for text in blocks(DOCS[name], "console")]
+"""Transcripts that tests play."""
+
+FILES = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py") if path.name not in LISTS]
+TESTS = "\n".join([*FILES, *PLAYED])
 
 
 def speaks_of(text, name):
@@ -144,6 +150,26 @@ def test_an_endpoint_is_documented_and_tested(method, path):
     if method not in ("GET", "*"):
         assert re.search(rf"{method}\b.*{re.escape(place)}", shown), f"docs/http-api.md does not show {method} {path}"
     assert re.search(rf"[\"'/]{re.escape(place.strip('/'))}", TESTS), f"no test asks for {path}"
+
+
+def metrics():
+    text = Metrics(HotConf(Nothing), watchers=lambda: {"poll": 0}).exposition().decode()
+    return sorted(name for name in re.findall(r"^# TYPE (\S+)", text, re.MULTILINE) if not name.endswith("_created"))
+
+
+@pytest.mark.parametrize("name", metrics())
+def test_a_metric_is_documented_and_tested(name):
+    assert speaks_of(DOCS["operating.md"], name), f"docs/operating.md does not list {name}"
+    assert speaks_of(TESTS, name), f"no test reads {name}"
+
+
+@pytest.mark.parametrize("document", DOCS)
+def test_a_document_names_no_metric_and_lists_no_option_that_there_is_not(document):
+    named = {re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"\bhotconf_\w+", DOCS[document])}
+    assert named <= set(metrics())
+    if document == "library.md":
+        table = DOCS[document][DOCS[document].index("\n## Options\n") :].split("\n\n")[2]
+        assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(Options.model_fields) - UNFINISHED
 
 
 @pytest.mark.parametrize("code", [value for name, value in vars(hotconf.service).items() if name.startswith("EXIT_")])
