@@ -34,16 +34,17 @@ _FAREWELL = 1.0
 class Instance:
     """One object of a resource: opened and closed in one task. Prepared, as the reload sees it."""
 
-    __slots__ = ("_leave", "_opened", "_task", "generation", "needs", "resource", "value")
+    __slots__ = ("_leave", "_opened", "_task", "generation", "needs", "resource", "users", "value")
 
     def __init__(self, resource: Resource[Any]) -> None:
         self.resource = resource
         self.value: Any = None
-        self.needs: frozenset[Resource[Any]] = frozenset()
+        self.needs: Mapping[Resource[Any], Instance] = {}
         self.generation = 0
         self._leave = asyncio.Event()
         self._opened = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
+        self.users: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
@@ -55,8 +56,11 @@ class Instance:
         """Whether it has ended although nobody closed it."""
         return self._task is not None and self._task.done() and not self._leave.is_set()
 
-    async def open(self, candidate: Candidate[Any]) -> None:
-        """Open it. Raises what its context manager raises; cancelled, it leaves nothing open."""
+    async def open(self, candidate: Candidate[Any], built: Mapping[Resource[Any], Instance]) -> None:
+        """Open it. Raises what its context manager raises; cancelled, it leaves nothing open.
+
+        `built` are those that the candidate has: the ones that it asks for stay open until this one has closed.
+        """
         self._task = asyncio.create_task(self._live(candidate), name=f"hotconf-{self.name}")
         try:
             await asyncio.wait({self._task, self._opened}, return_when=asyncio.FIRST_COMPLETED)
@@ -66,7 +70,10 @@ class Instance:
         if not self._opened.done():
             await self._task
             raise RuntimeError("its context manager swallowed an error")
-        self.needs = frozenset(candidate.needs)
+        self.needs = {need: built[need] for need in candidate.needs}
+        for needed in self.needs.values():
+            needed.users.add(self._task)
+            self._task.add_done_callback(needed.users.discard)
         self._task.add_done_callback(self._ended)
 
     async def _live(self, candidate: Candidate[Any]) -> None:
@@ -116,17 +123,17 @@ class Instance:
         """Close it again: another part refused."""
         await self.close()
 
-    async def close(self, *, timeout: float | None = None) -> bool:
-        """Close it, and return whether it has ended; after `timeout` seconds it is cancelled and named."""
+    async def close(self, *, deadline: float | None = None) -> None:
+        """Close it, after those that were built from it. After `deadline`, monotonic, it is cancelled and named."""
+        if self.users:
+            await asyncio.wait(self.users, timeout=_left(deadline))
         self._leave.set()
         if self._task is None:
-            return True
-        await asyncio.wait({self._task}, timeout=timeout)
-        if self._task.done():
-            return True
-        log.warning("%s did not close in time and is cancelled", self.name)
-        await self._abandon(self._task)
-        return False
+            return
+        await asyncio.wait({self._task}, timeout=_left(deadline))
+        if not self._task.done():
+            log.warning("%s did not close in time and is cancelled", self.name)
+            await self._abandon(self._task)
 
 
 class Assembly:
@@ -153,16 +160,13 @@ class Assembly:
         if instance is None or instance.dead or resource.wants(changed):
             return True
         # One that was taken back is refused where it is asked for again, rather than closed under those who use it.
-        return any(
-            need not in self.instances or self.instances[need] is not self._standing.get(need)
-            for need in instance.needs
-        )
+        return any(self.instances.get(need) is not built for need, built in instance.needs.items())
 
     async def build(self, resource: Resource[Any], _change: object) -> Instance:
         """Open a new instance. Raises what its context manager raises."""
         instance = Instance(resource)
         self.instances.pop(resource, None)  # its predecessor is nothing to be built from
-        await instance.open(Candidate(self._settings, self.values))
+        await instance.open(Candidate(self._settings, self.values), self.instances)
         self.instances[resource] = instance
         return instance
 
@@ -251,15 +255,21 @@ class Resources:
         for retired in self._retired:
             if retired.timer is not None:
                 retired.timer.cancel()
-        waiting = [*(instance for retired in self._retired for instance in retired.instances), *self.current.values()]
+        # What was retired first may have been built from what was retired later, or from what is current.
+        batches = [*(retired.instances for retired in self._retired), tuple(self.current.values())]
         self._retired, self.current = [], {}
-        await _close(waiting, deadline=deadline)
+        for batch in batches:
+            await _close(batch, deadline=deadline)
         if self._closing:
-            await asyncio.wait(self._closing, timeout=max(0.0, deadline - time.monotonic()))
+            await asyncio.wait(self._closing, timeout=_left(deadline))
         for task in self._closing:
             task.cancel()
 
 
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
 async def _close(instances: Iterable[Instance], *, deadline: float | None = None) -> None:
     for instance in reversed(list(instances)):
-        await instance.close(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+        await instance.close(deadline=deadline)

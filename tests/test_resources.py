@@ -508,3 +508,59 @@ async def test_one_that_is_taken_back_under_those_who_use_it_is_refused_and_stay
         conf.unsubscribe(cache)
         assert (await conf.reload()).outcome == "applied"
         await closings(events, 1)
+
+
+def layered(events, go_on):
+    """A pool, and a cache built from it that takes its time to close."""
+    conf, memory, pool, _ = pooled(options=Options(watch=False, retire_after=None))
+
+    @conf.resource("message")
+    @asynccontextmanager
+    async def cache(candidate):
+        below, name = candidate[pool], candidate.settings.message
+        yield name
+        await go_on.wait()
+        events.append((name, below.open))
+
+    return conf, memory
+
+
+async def test_what_was_retired_closes_before_what_it_was_built_from_at_the_end_too():
+    events, go_on = [], asyncio.Event()
+    go_on.set()
+    conf, memory = layered(events, go_on)
+    async with conf.running(signals=()):
+        lease = conf.pin()
+        lease.__enter__()
+        memory.set({"message": "two"})
+        await conf.reload()
+    assert events == [("hello", True), ("two", True)]
+
+
+@pytest.mark.parametrize("end", ["release", "stop"])
+async def test_what_takes_its_time_to_close_keeps_what_it_was_built_from(end):
+    events, go_on = [], asyncio.Event()
+    conf, memory = layered(events, go_on)
+    async with conf.running(signals=()):
+        with conf.pin():
+            memory.set({"message": "two"})
+            await conf.reload()
+            if end == "release":
+                memory.set({"message": "two", **size(20)})
+                await conf.reload()
+        await asyncio.sleep(0.01)  # whoever closed the pool too soon would have by now
+        asyncio.get_running_loop().call_later(0.01, go_on.set)
+    assert dict(events) == {"hello": True, "two": True}
+
+
+async def test_nothing_is_remembered_of_those_that_closed():
+    conf, memory = layered([], go_on := asyncio.Event())
+    go_on.set()
+    async with conf.running(signals=()):
+        for number in range(5):
+            memory.set({"message": str(number)})
+            await conf.reload()
+        [pool, _] = conf._reloader.resources.current.values()
+        async with asyncio.timeout(5):
+            while len(pool.users) > 1:
+                await asyncio.sleep(0)
