@@ -19,6 +19,7 @@ import hotconf.testing
 import hotconf.web
 from hotconf import HotConf, Options, Service
 from hotconf.cli.main import command
+from hotconf.forks import Forkable
 from hotconf.metrics import Metrics
 from tests.support import ROOT
 from tests.test_architecture import LAYERS, MODULES
@@ -77,19 +78,13 @@ def test_a_name_is_in_the_library_and_in_a_test(name):
     assert speaks_of(TESTS, name), f"no test uses {name}"
 
 
-@pytest.mark.parametrize("name", sorted({*methods(HotConf), *methods(Service)}))
+@pytest.mark.parametrize("name", sorted({*methods(HotConf), *methods(Service)} - {*methods(Forkable)}))
 def test_a_method_is_in_the_library_and_in_a_test(name):
     assert re.search(rf"\b(conf|service|\w+)\.{name}\b", DOCS["library.md"]), f"docs/library.md does not show .{name}"
     assert re.search(rf"\.{name}\b", TESTS), f"no test uses .{name}"
 
 
-UNFINISHED = {"ready_when_degraded"}
-"""Options that do nothing yet, and so are not to be promised."""
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.xfail] * (name in UNFINISHED)) for name in Options.model_fields]
-)
+@pytest.mark.parametrize("name", Options.model_fields)
 def test_an_option_is_documented_and_tested(name):
     assert re.search(rf"^\| `{name}` \|", DOCS["library.md"], re.MULTILINE), f"docs/library.md does not list {name}"
     assert speaks_of(inspect.getdoc(Options), name), f"the docstring of Options does not explain {name}"
@@ -169,7 +164,7 @@ def test_a_document_names_no_metric_and_lists_no_option_that_there_is_not(docume
     assert named <= set(metrics())
     if document == "library.md":
         table = DOCS[document][DOCS[document].index("\n## Options\n") :].split("\n\n")[2]
-        assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(Options.model_fields) - UNFINISHED
+        assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(Options.model_fields)
 
 
 @pytest.mark.parametrize("code", [value for name, value in vars(hotconf.service).items() if name.startswith("EXIT_")])
