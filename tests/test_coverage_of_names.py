@@ -155,7 +155,7 @@ def metrics():
 @pytest.mark.parametrize("name", metrics())
 def test_a_metric_is_documented_and_tested(name):
     assert speaks_of(DOCS["operating.md"], name), f"docs/operating.md does not list {name}"
-    assert speaks_of(TESTS, name), f"no test reads {name}"
+    assert re.search(rf"\b{name}(_count|_sum|_bucket)?\b", TESTS), f"no test reads {name}"
 
 
 @pytest.mark.parametrize("document", DOCS)
