@@ -204,7 +204,7 @@ def test_a_required_field_gets_a_placeholder_that_is_accepted(name, tmp_path):
     assert "required" in found.text or name in {"sections", "three sections", "by name", "recursive"}
 
 
-@pytest.mark.parametrize(("annotation", "default"), DEFAULTS, ids=repr)
+@pytest.mark.parametrize(("annotation", "default"), DEFAULTS)
 def test_a_default_stays_what_it_is(annotation, default, tmp_path):
     model = create_model("Model", __base__=Section, field=(annotation, default))
     found = sample(model)
