@@ -10,7 +10,7 @@ import marshal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 ATOMS = frozenset({str, int, float, bool, type(None)})
 
@@ -43,18 +43,27 @@ def _are_same(old: list[Any], new: list[Any]) -> bool:
         return False
 
 
-def reuse(before: Any, values: Any) -> Any:
-    """Return values with the objects of earlier values in the place of equal sections and lists of atoms.
+def reuse(values: Any, known: Mapping[bytes, Any], found: dict[bytes, Any]) -> Any:
+    """Return values in which equal sections and lists of atoms are one object, the one that is known where there is.
 
-    Whoever compares the two later need not look into what is one object. For freshly parsed values: they are changed in
-    place, and nothing but identity can tell them from what they were.
+    Whoever compares two versions later need not look into what is one object. `known` is what was `found` in the
+    version before. For freshly parsed values, which are changed in place: nothing but identity can tell them from what
+    they were.
     """
-    if same_atoms(before, values):
-        return before
-    if values.__class__ is dict and before.__class__ is dict:
-        for key, item in values.items():
-            if item.__class__ not in ATOMS:
-                values[key] = reuse(before.get(key), item)
-    elif values.__class__ is list and before.__class__ is list:
-        values[: len(before)] = map(reuse, before, values)
+    kind = values.__class__
+    if kind is not dict and kind is not list:
+        return values
+    if are_atoms(values.values() if kind is dict else values):
+        return _known(values, known, found)
+    for key, item in values.items() if kind is dict else enumerate(values):
+        if item.__class__ not in ATOMS:
+            values[key] = reuse(item, known, found)
     return values
+
+
+def _known(section: Any, known: Mapping[bytes, Any], found: dict[bytes, Any]) -> Any:
+    try:
+        written = marshal.dumps(section, 2)
+    except ValueError:  # a key is no atom
+        return section
+    return found.setdefault(written, known.get(written, section))

@@ -14,7 +14,7 @@ import signal
 import stat
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 import hotconf.formats as formats
 from hotconf.atoms import reuse
@@ -78,6 +78,7 @@ class FileReader:
         self.protection: Protection | None = None
         self._patience = patience
         self._accepted: tuple[bytes, Layer] | None = None
+        self._sections: dict[bytes, Any] = {}
         self._stamp: object = None  # of the last look: a file that was written again in between has not stood still
 
     async def layer(self) -> Layer:
@@ -181,7 +182,9 @@ class FileReader:
             parsed = formats.parse(kind, data)
         except FormatError as error:
             self._refuse(error.reason, error.line, error.column)
-        values = parsed if self._accepted is None else reuse(self._accepted[1].values, parsed)
+        found: dict[bytes, Any] = {}
+        values = reuse(parsed, self._sections, found)
+        self._sections = found
         return Layer(self.name, values, Located(self.name, kind, data, kind=self._kind), revision=str(hash(data)))
 
     def _refuse(self, message: str, line: int | None = None, column: int | None = None) -> NoReturn:

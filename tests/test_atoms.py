@@ -68,7 +68,8 @@ flat = st.lists(scalars, max_size=4) | st.dictionaries(keys, scalars, max_size=4
 @given(flat, flat)
 def test_the_same_atoms_are_those_that_are_written_alike(old, new):
     assert same_atoms(old, copy.deepcopy(old))
-    assert same_atoms(old, new) is (repr(old) == repr(new))
+    if "nan" not in repr(old):  # one NaN may have other bits than another
+        assert same_atoms(old, new) is (repr(old) == repr(new))
 
 
 # Two versions of a file: the later has some sections of the earlier, and some of its own.
@@ -77,8 +78,13 @@ versions = st.tuples(tables, tables, tables).map(lambda parts: (parts[0] | parts
 few = settings(max_examples=30)  # such trees are large
 
 
-def reused(before, after):
-    return reuse(before, copy.deepcopy(after))
+def read(*versions):
+    """Return versions of a file as a reader hands them out one after another: each reuses what the last one had."""
+    known = {}
+    for values in map(copy.deepcopy, versions):
+        found = {}
+        yield reuse(values, known, found)
+        known = found
 
 
 def sections(value):
@@ -93,28 +99,35 @@ def sections(value):
 
 @few
 @given(versions)
-def test_sections_that_stayed_are_the_objects_that_they_were_and_no_value_changes(pair):
-    before, after = pair
-    original, result = repr(before), reused(before, after)
-    assert (repr(before), repr(result)) == (original, repr(after))
-    old, new = sections(before), sections(result)
-    for path in old.keys() & new.keys():
-        assert (new[path] is old[path]) is (repr(new[path]) == repr(old[path]))
+def test_equal_sections_are_one_object_and_no_value_changes(pair):
+    before, after = read(*pair)
+    assert (repr(before), repr(after)) == tuple(map(repr, pair))
+    old, new = list(sections(before).values()), list(sections(after).values())
+    for one, other in itertools.product(old + new, new):
+        if "nan" not in repr(one):  # one NaN may have other bits than another
+            assert (one is other) is (repr(one) == repr(other))
 
 
-def test_items_of_a_list_are_reused_by_their_place():
-    before = {"servers": [{"port": 1}, {"port": 2}]}
-    after = reused(before, {"servers": [{"port": 1}, {"port": 3}, {"port": 2}]})
-    assert after == {"servers": [{"port": 1}, {"port": 3}, {"port": 2}]}
-    assert after["servers"][0] is before["servers"][0]
-    assert reused(before, {"servers": [{"port": 1}]}) == {"servers": [{"port": 1}]}
+def test_a_section_is_known_wherever_it_went():
+    before, after = read({"servers": [{"port": 1}, {"port": 2}]}, {"servers": [{"port": 2}], "spare": {"port": 1}})
+    assert after == {"servers": [{"port": 2}], "spare": {"port": 1}}
+    assert after["servers"][0] is before["servers"][1]
+    assert after["spare"] is before["servers"][0]
 
 
-def test_a_section_beside_others_is_reused_without_them():
-    before = {"a": {"x": 1}, "b": {"when": dt.date(2025, 1, 1)}, "c": 1}
-    after = reused(before, {"a": {"x": 1}, "b": {"when": dt.date(2025, 1, 1)}, "c": [1]})
-    assert after["a"] is before["a"]
-    assert after == {"a": {"x": 1}, "b": {"when": dt.date(2025, 1, 1)}, "c": [1]}
+def test_what_is_no_section_of_atoms_is_left_as_it_is():
+    values = {"when": {"day": dt.date(2025, 1, 1)}, "by_day": {dt.date(2025, 1, 1): 1}, "both": {"a": 1, "b": [1]}}
+    before, after = read(values, values)
+    assert before == after == values
+    for name in values:
+        assert before[name] is not after[name]
+    assert before["both"]["b"] is after["both"]["b"]
+
+
+def test_only_the_sections_of_the_last_version_are_known():
+    first, _, third = read({"a": {"x": 1}}, {"a": {"x": 2}}, {"a": {"x": 1}})
+    assert third == first
+    assert third["a"] is not first["a"]
 
 
 def guarded(before, after):
@@ -125,8 +138,7 @@ def guarded(before, after):
 @few
 @given(versions)
 def test_the_guard_finds_the_same_losses_in_reused_sections(pair):
-    before, after = pair
-    assert guarded(before, reused(before, after)) == guarded(before, copy.deepcopy(after))
+    assert guarded(*read(*pair)) == guarded(*map(copy.deepcopy, pair))
 
 
 class Free(BaseModel):
@@ -160,18 +172,17 @@ def compared(model, before, after):
 @few
 @given(versions)
 def test_free_values_compare_alike_whether_reused_or_not(pair):
-    before, after = pair
-    before, after = ({f"key {name}": value for name, value in side.items()} for side in (before, after))
-    assert compared(Free, before, reused(before, after)) == compared(Free, before, copy.deepcopy(after))
+    pair = [{f"key {name}": value for name, value in side.items()} for side in pair]
+    assert compared(Free, *read(*pair)) == compared(Free, *map(copy.deepcopy, pair))
 
 
 @few
 @given(parts, parts, parts)
 def test_models_compare_alike_whether_reused_or_not(common, old, new):
-    before, after = {"parts": common | old}, {"parts": common | new}
-    short, long = compared(Parts, before, reused(before, after)), compared(Parts, before, copy.deepcopy(after))
+    pair = [{"parts": common | old}, {"parts": common | new}]
+    short, long = compared(Parts, *read(*pair)), compared(Parts, *map(copy.deepcopy, pair))
     assert short == long
-    assert set(short[0]) == set(field_by_field(built(Parts, before).parts, built(Parts, after).parts))
+    assert set(short[0]) == set(field_by_field(*(built(Parts, values).parts for values in pair)))
 
 
 def field_by_field(old, new):
