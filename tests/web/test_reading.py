@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import tomllib
-from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import pytest
 import yaml
 from pydantic import RootModel, SecretStr
-from yarl import URL
 
 from hotconf import HotConf, Options, Section
 from hotconf.sources import Memory
 from hotconf.web import Server, config_app
 from tests.web.clients import until
+from tests.web.sites import site_of
 
 
 class Tags(RootModel[list[str]]):
@@ -48,55 +44,10 @@ VALUES = {
 }
 
 
-@dataclass(frozen=True)
-class Reply:
-    status: int
-    headers: Any
-    content_type: str
-    text: str
-
-    @property
-    def json(self):
-        return json.loads(self.text)
-
-
-class Site:
-    """A configuration fed from memory, its server, and a client that sends paths as they are written."""
-
-    def __init__(self, conf, memory, server, session):
-        self.conf, self.memory, self.server, self.session = conf, memory, server, session
-
-    async def change(self, **values):
-        self.memory.set({**VALUES, **values})
-        return await self.conf.reload()
-
-    async def ask(self, path, *, tag=None, accept=None, method="GET"):
-        headers = {"If-None-Match": tag, "Accept": accept}
-        url = URL(self.server.url + path, encoded=True)
-        given = {name: value for name, value in headers.items() if value is not None}
-        async with self.session.request(method, url, headers=given) as answer:
-            return Reply(answer.status, answer.headers, answer.content_type, await answer.text())
-
-    async def value(self, path, **options):
-        answer = await self.ask(path, **options)
-        assert answer.status == 200, answer.text
-        return answer.json
-
-    async def tag(self, path="/config", **options):
-        return (await self.ask(path, **options)).headers["ETag"]
-
-
 @pytest.fixture
 async def site():
-    memory = Memory(VALUES)
-    conf = HotConf(App, sources=[memory], options=Options(watch=False, guard=None))
-    async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(conf.running(signals=()))
-        server = Server(config_app(conf), port=0)
-        stack.push_async_callback(server.stop)
-        await server.start()
-        session = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Site(conf, memory, server, session)
+    async with site_of(App, VALUES) as here:
+        yield here
 
 
 # Paths
@@ -212,7 +163,7 @@ async def test_head_says_what_get_says_without_the_body(site, path, accept):
 async def waiting(site, path, tag, **options):
     """A request that is parked."""
     task = asyncio.create_task(site.ask(path, tag=tag, **options))
-    await until(lambda: task.done() or site.server._in_flight and not site.conf.leased and parked())
+    await until(lambda: task.done() or (site.server._in_flight and not site.conf.leased and parked()))
     return task
 
 
