@@ -1,15 +1,30 @@
-"""Metrics: every one is derived from status and reports, and says what an alert needs to know."""
+"""Metrics: the names that Prometheus's own configuration has, and what they say after each kind of reload."""
 
-import re
-from typing import Annotated
+from __future__ import annotations
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.parser import text_string_to_metric_families
 
 from hotconf import HotConf, Options, RestartRequired, Section
-from hotconf.metrics import Metrics
+from hotconf.metrics import CONTENT_TYPE, Metrics
+from hotconf.sources import Memory
 from hotconf.testing import FakeSource
-from tests.heart import QUIET
+from tests.web.sites import site_of
+
+from typing import Annotated  # isort: skip
+
+NAMES = {
+    "hotconf_config_last_reload_successful",
+    "hotconf_config_last_reload_success_timestamp_seconds",
+    "hotconf_reloads",
+    "hotconf_reload_duration_seconds",
+    "hotconf_config_generation",
+    "hotconf_pending_restart",
+    "hotconf_source_stale",
+    "hotconf_watchers",
+    "hotconf_snapshots_leased",
+}
 
 
 class App(Section):
@@ -17,101 +32,126 @@ class App(Section):
     port: Annotated[int, RestartRequired()] = 8080
 
 
-def samples(metrics):
-    """Every sample by its name and labels, as Prometheus reads them."""
-    lines = [line for line in metrics.exposition().decode().splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+class Flaky(Memory):
+    """An optional source that cannot be reached while `down`."""
+
+    required, down = False, False
+
+    async def read(self):
+        if self.down:
+            raise OSError("no route to host")
+        return await super().read()
+
+
+def read(text):
+    """Every sample by name and labels."""
+    families = text_string_to_metric_families(text)
+    return {(one.name, *sorted(one.labels.items())): one.value for family in families for one in family.samples}
 
 
 @pytest.fixture
-def source():
-    return FakeSource({"message": "one"}, name="flags")
-
-
-@pytest.fixture
-def conf(source):
-    return HotConf(App, sources=[source], options=QUIET)
-
-
-async def test_reloads_are_counted_by_their_first_trigger_and_outcome(conf, source):
+async def live():
+    source = Flaky({"message": "one"}, name="remote")
+    conf = HotConf(App, sources=[source], options=Options(watch=False))
     metrics = Metrics(conf)
     async with conf.running(signals=()):
-        source.set({"message": "two"})
-        await conf.reload(trigger="http")
-        await conf.reload(trigger="http")
-        source.fail(OSError())
-        await conf.reload(trigger="file")
-        await conf.reload(trigger="call", dry_run=True)  # concerns nobody but who asked
-    found = samples(metrics)
-    counted = {name: value for name, value in found.items() if name.startswith("hotconf_reloads_total")}
+        yield conf, source, lambda: read(metrics.exposition().decode())
+
+
+async def test_every_name_of_the_contract_is_there_before_the_first_load_too():
+    metrics = Metrics(HotConf(App), watchers=lambda: {"poll": 0})
+    families = {family.name for family in text_string_to_metric_families(metrics.exposition().decode())}
+    assert families - {"hotconf_reloads_created"} >= NAMES - {"hotconf_source_stale"}
+    values = read(metrics.exposition().decode())
+    assert values[("hotconf_config_generation",)] == 0
+    assert values[("hotconf_config_last_reload_successful",)] == 0
+    assert values[("hotconf_config_last_reload_success_timestamp_seconds",)] == 0
+
+
+async def test_reloads_are_counted_by_trigger_and_outcome(live):
+    conf, source, values = live
+    source.set({"message": "two"})
+    await conf.reload(trigger="http")
+    await conf.reload(trigger="http")
+    source.set({"port": "many"})
+    for _ in range(2):
+        await conf.reload(trigger="SIGHUP")
+    counted = {key[1:]: value for key, value in values().items() if key[0] == "hotconf_reloads_total"}
     assert counted == {
-        'hotconf_reloads_total{outcome="applied",trigger="start"}': 1,
-        'hotconf_reloads_total{outcome="applied",trigger="http"}': 1,
-        'hotconf_reloads_total{outcome="unchanged",trigger="http"}': 1,
-        'hotconf_reloads_total{outcome="rejected",trigger="file"}': 1,
+        (("outcome", "applied"), ("trigger", "start")): 1,
+        (("outcome", "applied"), ("trigger", "http")): 1,
+        (("outcome", "unchanged"), ("trigger", "http")): 1,
+        (("outcome", "rejected"), ("trigger", "SIGHUP")): 2,
     }
-    assert found["hotconf_reload_duration_seconds_count"] == 4
-    assert found["hotconf_config_generation"] == 2
+    assert values()[("hotconf_reload_duration_seconds_count",)] == 5
 
 
-async def test_the_last_reload_is_told_apart_from_the_last_good_one(conf, source):
-    metrics = Metrics(conf)
-    assert samples(metrics)["hotconf_config_last_reload_successful"] == 0  # nothing is in force yet
-    assert samples(metrics)["hotconf_config_last_reload_success_timestamp_seconds"] == 0
-    async with conf.running(signals=()):
-        good = samples(metrics)
-        assert good["hotconf_config_last_reload_successful"] == 1
-        ended = conf.reports[-1].started_at.timestamp() + conf.reports[-1].duration
-        assert good["hotconf_config_last_reload_success_timestamp_seconds"] == pytest.approx(ended)
-        source.fail(OSError())
-        await conf.reload()
-        bad = samples(metrics)
-        assert bad["hotconf_config_last_reload_successful"] == 0
-        key = "hotconf_config_last_reload_success_timestamp_seconds"
-        assert bad[key] == good[key]
-        await conf.reload()
-        assert samples(metrics)["hotconf_config_last_reload_successful"] == 1
+async def test_the_last_outcome_and_the_last_success_are_told_apart(live):
+    conf, source, values = live
+    good = conf.reports[-1]
+    source.set({"port": "many"})
+    await conf.reload()
+    now = values()
+    assert now[("hotconf_config_last_reload_successful",)] == 0
+    when = good.started_at.timestamp() + good.duration
+    assert now[("hotconf_config_last_reload_success_timestamp_seconds",)] == pytest.approx(when)
+    source.set({"message": "one"})
+    await conf.reload()
+    assert values()[("hotconf_config_last_reload_successful",)] == 1
+    assert values()[("hotconf_config_last_reload_success_timestamp_seconds",)] > when
 
 
-async def test_what_waits_for_a_restart_and_who_holds_a_snapshot(conf, source):
-    metrics = Metrics(conf)
-    async with conf.running(signals=()):
-        source.set({"message": "two", "port": 1})
-        await conf.reload()
-        assert samples(metrics)["hotconf_pending_restart"] == 1
-        with conf.pin(), conf.pin():
-            assert samples(metrics)["hotconf_snapshots_leased"] == 1
-        assert samples(metrics)["hotconf_snapshots_leased"] == 0
-        source.set({"message": "two"})
-        await conf.reload()
-        assert samples(metrics)["hotconf_pending_restart"] == 0
+async def test_a_dry_run_is_no_reload(live):
+    conf, source, values = live
+    source.set({"port": "many"})
+    before = values()
+    assert (await conf.reload(dry_run=True)).outcome == "rejected"
+    assert values() == before
 
 
-async def test_a_source_whose_last_layer_stands_is_stale():
-    source = FakeSource({"message": "one"}, name="flags", required=False)
-    conf = HotConf(App, sources=[source], options=QUIET)
-    metrics = Metrics(conf)
-    async with conf.running(signals=()):
-        assert samples(metrics)['hotconf_source_stale{source="flags"}'] == 0
-        source.fail(TimeoutError())
-        await conf.reload()
-        assert samples(metrics)['hotconf_source_stale{source="flags"}'] == 1
+async def test_gauges_follow_the_status(live):
+    conf, source, values = live
+    source.set({"message": "two", "port": 9090})
+    await conf.reload()
+    assert values()[("hotconf_config_generation",)] == 2
+    assert values()[("hotconf_pending_restart",)] == 1
+    with conf.pin():
+        assert values()[("hotconf_snapshots_leased",)] == 1
+    assert values()[("hotconf_snapshots_leased",)] == 0
+    source.down = True
+    await conf.reload()
+    assert values()[("hotconf_source_stale", ("source", "remote"))] == 1
+    source.down = False
+    await conf.reload()
+    assert values()[("hotconf_source_stale", ("source", "remote"))] == 0
 
 
-def test_watchers_are_told_by_their_kind(conf):
-    metrics = Metrics(conf, watchers=lambda: {"poll": 2, "stream": 3})
-    found = samples(metrics)
-    assert (found['hotconf_watchers{kind="poll"}'], found['hotconf_watchers{kind="stream"}']) == (2, 3)
+async def test_metrics_that_come_late_know_the_last_success(live):
+    conf, _, values = live
+    late = read(Metrics(conf).exposition().decode())
+    name = ("hotconf_config_last_reload_success_timestamp_seconds",)
+    assert late[name] == values()[name]
 
 
-def test_a_registry_of_the_programs_own_has_them_too(conf):
+async def test_they_fit_into_a_registry_of_ones_own(live):
+    conf, _, _ = live
     registry = CollectorRegistry()
-    metrics = Metrics(conf, registry)
-    conf.load()
-    assert registry.get_sample_value("hotconf_config_generation") == 1
-    assert metrics.exposition()
-    text = metrics.exposition().decode()
-    assert all(re.search(rf"^# HELP {name}\b ?.+$", text, re.MULTILINE) for name in re.findall(r"# TYPE (\S+)", text))
+    Counter("mine", "One's own.", registry=registry).inc()
+    text = Metrics(conf, registry).exposition().decode()
+    assert "mine_total 1.0" in text
+    assert "hotconf_config_generation 1.0" in text
+    with pytest.raises(ValueError, match="Duplicated"):
+        Metrics(conf, registry)
+
+
+async def test_over_http_with_the_watchers():
+    async with site_of(App, {}) as site, site.session.get(site.server.url + "/events") as stream:
+        await stream.content.readuntil(b"data:")
+        answer = await site.ask("/metrics")
+        assert (answer.status, answer.headers["Content-Type"]) == (200, CONTENT_TYPE)
+        values = read(answer.text)
+        assert values[("hotconf_watchers", ("kind", "stream"))] == 1
+        assert values[("hotconf_watchers", ("kind", "poll"))] == 0
 
 
 def test_one_that_started_from_the_last_known_good_has_not_succeeded(tmp_path):
@@ -124,7 +164,11 @@ def test_one_that_started_from_the_last_known_good_has_not_succeeded(tmp_path):
     source.fail(OSError(), times=1)
     with reborn.running(signals=()):
         assert "started from the last known good" in reborn.recovered
-        assert samples(metrics)["hotconf_config_last_reload_successful"] == 0
+        assert ("hotconf_config_last_reload_successful", 0) in one_valued(metrics)
         reborn.reload_blocking()
         assert reborn.recovered is None
-        assert samples(metrics)["hotconf_config_last_reload_successful"] == 1
+        assert ("hotconf_config_last_reload_successful", 1) in one_valued(metrics)
+
+
+def one_valued(metrics):
+    return {(name, value) for (name, *_), value in read(metrics.exposition().decode()).items()}

@@ -46,7 +46,7 @@ def accepted(header: str | None) -> tuple[Representation, ...]:
     if not (header or "").strip(" \t,"):
         return ALL
     ranges = tuple(_ranges(header or ""))
-    likes = [(max(_quality(ranges, name) for name in one.media_types), one) for one in ALL]
+    likes = [(_quality(ranges, one), one) for one in ALL]
     return tuple(one for quality, one in sorted(likes, key=lambda like: -like[0]) if quality > 0)
 
 
@@ -125,10 +125,10 @@ def _number(text: str) -> float | None:
     return quality if 0 <= quality <= 1 else None
 
 
-def _quality(ranges: tuple[tuple[str, float], ...], media_type: str) -> float:
-    """Return the quality of a media type: what the most specific range says that holds it."""
-    for pattern in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
-        found = [quality for name, quality in ranges if name == pattern]
+def _quality(ranges: tuple[tuple[str, float], ...], one: Representation) -> float:
+    """Return how much a notation is liked: what the most specific ranges say that hold it, 0 where none does."""
+    for names in (one.media_types, (f"{one.media_type.partition('/')[0]}/*",), ("*/*",)):
+        found = [quality for name, quality in ranges if name in names]
         if found:
             return max(found)
     return 0.0

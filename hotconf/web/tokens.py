@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiohttp import web
 
-ANY = "*"
+ANY = " * "
+"""What a condition names that is satisfied with anything. No tag can hold a space."""
 
 _TOKEN = re.compile(r"([0-9a-f]+\.[0-9]+)(?:\.[a-z]+)?")
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
@@ -27,7 +28,7 @@ def token_of(tag: str) -> str | None:
 
 
 def tags_in(request: web.Request, header: str, *, strong: bool = False) -> tuple[str, ...] | None:
-    """Return the values of the tags that a condition names, `*` as itself; None without such a header.
+    """Return the values of the tags that a condition names, ANY for `*`; None without such a header.
 
     `strong` leaves weak ones out, which no write may rely on. Raises ValueError for what cannot be read as a whole.
     """
@@ -35,7 +36,7 @@ def tags_in(request: web.Request, header: str, *, strong: bool = False) -> tuple
     if not lines:
         return None
     text = ",".join(lines)
-    if text.strip() == ANY:
+    if text.strip() == "*":
         return (ANY,)
     if _TAGS.fullmatch(text) is None:
         raise ValueError(f"{header} holds no list of tags")

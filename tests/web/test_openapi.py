@@ -1,0 +1,161 @@
+"""The OpenAPI document: it has every route and nothing else, and what it says of them is so."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from pydantic import SecretStr
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from hotconf import HotConf, Options, Section
+from hotconf.sources import Memory
+from hotconf.web import Server, config_app, config_routes
+from hotconf.web.openapi import openapi
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    response_headers_conformance,
+    unsupported_method,
+]
+NORMAL, SOAK = 300, 10_000
+_TICK = 0.05
+
+
+class Database(Section):
+    url: str = "postgres://db"
+    password: SecretStr = SecretStr("hunter2")
+
+
+class App(Section):
+    message: str = "hello"
+    ticks: int = 0
+    database: Database = Database()
+    servers: list[str] = ["a", "b"]
+
+
+def documented():
+    """Every method and path of the document."""
+    return {(method.upper(), path) for path, item in openapi()["paths"].items() for method in item}
+
+
+def routed():
+    """Every method and path that is served, as a document writes them."""
+    routes = {(route.method, route.path) for route in config_routes(HotConf(App))}
+    return {(method, path.replace(":.*", "")) for method, path in routes if not path.startswith("/dashboard")}
+
+
+def test_it_has_every_route_and_nothing_else():
+    heads = {("HEAD", path) for method, path in documented() if method == "HEAD"}
+    assert documented() - heads == routed()
+    assert heads == {("HEAD", "/config"), ("HEAD", "/config/{path}")}
+
+
+def test_every_refusal_is_a_problem_document():
+    for path, item in openapi()["paths"].items():
+        for method, operation in item.items():
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400 and path != "/readyz":
+                    assert list(answer["content"]) == ["application/problem+json"], (method, path, status)
+
+
+# Asked as it says
+
+# A stream never ends, so that it is asked elsewhere.
+OPERATIONS = sorted(documented() - {("GET", "/events")})
+
+
+class Served(threading.Thread):
+    """A service that changes all the time, so that nobody who waits for a change waits for long."""
+
+    def __init__(self, folder):
+        super().__init__(daemon=True)
+        self._folder = folder
+        self._ready, self._over = threading.Event(), threading.Event()
+        self.start()
+        assert self._ready.wait(20)
+
+    def run(self):
+        asyncio.run(self._serve())
+
+    async def _serve(self):
+        memory = Memory()
+        options = Options(watch=False, guard=None, overlay=self._folder / "overlay.toml", history=5)
+        conf = HotConf(App, sources=[memory], options=options)
+        async with conf.running(signals=()):
+            server = Server(config_app(conf), port=0)
+            await server.start()
+            self.url = server.url
+            self._ready.set()
+            ticks = 0
+            while not self._over.is_set():
+                ticks += 1
+                memory.set({"ticks": ticks})
+                await conf.reload()
+                await asyncio.sleep(_TICK)
+            await server.drain(deadline=asyncio.get_running_loop().time() + 5)
+            await server.stop()
+
+    def close(self):
+        self._over.set()
+        self.join(20)
+        assert not self.is_alive()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    service = Served(tmp_path_factory.mktemp("openapi"))
+    try:
+        yield schemathesis.openapi.from_url(f"{service.url}/openapi.json")
+    finally:
+        service.close()
+
+
+def ask_as_documented(schema, method, path, *, mode, examples):
+    """Ask as the document says, or as it says not to. Returns how often."""
+    operation, asked = schema[path][method], 0
+
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case):
+        nonlocal asked
+        case.call_and_validate(checks=CHECKS, timeout=30)
+        asked += 1
+
+    try:
+        ask()
+    except Unsatisfiable:
+        assert mode is GenerationMode.NEGATIVE, "what has no parameters cannot be asked wrongly"
+    return asked
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", GenerationMode)
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_what_it_says_is_so(served, method, path, mode):
+    ask_as_documented(served, method, path, mode=mode, examples=NORMAL // len(OPERATIONS) // 2)
+
+
+@pytest.mark.soak
+@pytest.mark.filterwarnings("ignore")
+def test_what_it_says_is_so_ten_thousand_times(served):
+    asked = 0
+    while asked < SOAK:
+        for method, path in OPERATIONS:
+            for mode in GenerationMode:
+                asked += ask_as_documented(served, method, path, mode=mode, examples=300)

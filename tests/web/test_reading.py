@@ -1,0 +1,253 @@
+"""Reading parts: which keys a URL names, in which notation they come, and when a client that waits is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import RootModel, SecretStr
+
+from hotconf import HotConf, Options, Section
+from hotconf.sources import Memory
+from hotconf.web import Server, config_app
+from tests.web.clients import until
+from tests.web.sites import site_of
+
+
+class Tags(RootModel[list[str]]):
+    pass
+
+
+class Database(Section):
+    url: str = "postgres://db"
+    pool_size: int = 10
+    comment: str | None = None
+
+
+class App(Section):
+    message: str = "hello"
+    database: Database = Database()
+    servers: list[dict[str, Any]] = []
+    labels: dict[str, str] = {}
+    tags: Tags = Tags([])
+    vault: dict[str, SecretStr] = {}
+
+
+VALUES = {
+    "servers": [{"host": "a"}, {"host": "b"}],
+    "labels": {"a/b": "slash", "c.d": "dot", "ü ": "letter", "50%": "percent", "": "empty", "0": "zero"},
+    "tags": ["x", "y"],
+    "vault": {"key": "hunter2"},
+}
+
+
+@pytest.fixture
+async def site():
+    async with site_of(App, VALUES) as here:
+        yield here
+
+
+# Paths
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("/config/servers/1/host", "b"),
+        ("/config/servers/1/", {"host": "b"}),
+        ("/config/labels/a%2Fb", "slash"),
+        ("/config/labels/a%2fb", "slash"),
+        ("/config/labels/c.d", "dot"),
+        ("/config/labels/%C3%BC%20", "letter"),
+        ("/config/labels/50%25", "percent"),
+        ("/config/labels//", "empty"),
+        ("/config/labels/0", "zero"),
+        ("/config/tags/1", "y"),
+        ("/config/vault/key", "**********"),
+        ("/%63onfig/message", "hello"),
+    ],
+)
+async def test_a_url_names_a_part(site, path, value):
+    assert await site.value(path) == value
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/config/mesage", "did you mean 'message'?"),
+        ("/config/database/poolsize", "did you mean 'pool_size'?"),
+        ("/config/database.url", "write a/b, not a.b"),
+        ("/config/database.url", "did you mean 'database'?"),
+        ("/config/servers/2", "a list of 2"),
+        ("/config/servers/-1", "a list of 2"),
+        ("/config/servers/x", "a list of 2"),
+        ("/config/servers/%D9%A1", "a list of 2"),  # a digit elsewhere than in ASCII
+        ("/config/servers/" + "9" * 5000, "a list of 2"),
+        ("/config/message/deeper", "a single value"),
+        ("/config/vault/key/deeper", "a single value"),
+        ("/config/vault/nokey", "vault has no 'nokey'"),
+        ("/config/labels/%FF", "labels has no"),
+        ("/config//message", "has no ''"),
+    ],
+)
+async def test_what_is_not_there_is_404_and_says_what_is_near(site, path, said):
+    answer = await site.ask(path)
+    assert (answer.status, answer.content_type) == (404, "application/problem+json")
+    assert said in answer.json["detail"]
+
+
+async def test_a_suggestion_names_no_key_below_a_secret(site):
+    class Hidden(Section):
+        vault: SecretStr = SecretStr('{"hunter": 2}')
+
+    conf = HotConf(Hidden, options=Options(watch=False))
+    async with conf.running(signals=()):
+        server = Server(config_app(conf), port=0)
+        await server.start()
+        try:
+            async with site.session.get(server.url + "/config/vault/hunte") as answer:
+                assert (answer.status, "hunter" in (await answer.text()).replace("hunte'", "")) == (404, False)
+        finally:
+            await server.stop()
+
+
+# Notations
+
+
+async def test_the_same_document_in_three_notations(site):
+    document = await site.value("/config/database")
+    toml, yml = await site.ask("/config/database", accept="application/toml"), "application/yaml"
+    assert tomllib.loads(toml.text) == {key: value for key, value in document.items() if value is not None}
+    answer = await site.ask("/config/database", accept=yml)
+    assert (yaml.safe_load(answer.text), answer.content_type) == (document, yml)
+    assert toml.content_type == "application/toml"
+
+
+async def test_tags_are_strong_so_each_notation_has_its_own(site):
+    json_tag, toml_tag = await site.tag(), await site.tag(accept="application/toml")
+    assert toml_tag == json_tag[:-1] + '.toml"'
+    assert await site.tag(accept="application/yaml") == json_tag[:-1] + '.yaml"'
+    assert (await site.ask("/config", tag=json_tag)).status == 304
+    assert (await site.ask("/config", tag=toml_tag)).status == 200
+    answer = await site.ask("/config", tag=toml_tag, accept="application/toml")
+    assert (answer.status, answer.headers["ETag"], answer.headers["Vary"]) == (304, toml_tag, "Accept")
+    assert answer.text == ""
+
+
+async def test_a_cached_answer_is_not_given_to_who_accepts_another(site):
+    for accept, kind in [("application/toml", "toml"), ("application/json", "json"), ("application/toml", "toml")] * 2:
+        assert (await site.ask("/config", accept=accept)).content_type == f"application/{kind}"
+
+
+@pytest.mark.parametrize(("path", "accept"), [("/config", "text/html"), ("/config/message", "application/toml")])
+async def test_what_cannot_be_served_as_asked_is_406(site, path, accept):
+    answer = await site.ask(path, accept=accept)
+    assert (answer.status, answer.content_type) == (406, "application/problem+json")
+
+
+@pytest.mark.parametrize("path", ["/config", "/config/database"])
+@pytest.mark.parametrize("accept", ["*/*", "application/toml"])
+async def test_head_says_what_get_says_without_the_body(site, path, accept):
+    get, head = [await site.ask(path, accept=accept, method=method) for method in ("GET", "HEAD")]
+    assert (head.status, head.text) == (200, "")
+    kept = [name for name in get.headers if name != "Date"]
+    assert [head.headers[name] for name in kept] == [get.headers[name] for name in kept]
+
+
+# Waiting
+
+
+async def waiting(site, path, tag, **options):
+    """A request that is parked."""
+    task = asyncio.create_task(site.ask(path, tag=tag, **options))
+    await until(lambda: task.done() or (site.server._in_flight and not site.conf.leased and parked()))
+    return task
+
+
+def parked():
+    return any(task.get_name() == "hotconf-feed" for task in asyncio.all_tasks())
+
+
+@pytest.mark.parametrize("accept", [None, "application/toml"])
+@pytest.mark.parametrize("suffix", ["", ".toml", ".yaml"])
+async def test_in_a_poll_the_notation_of_the_tag_does_not_matter(site, accept, suffix):
+    tag = (await site.tag("/config/database"))[:-1] + suffix + '"'
+    task = await waiting(site, "/config/database?wait=30", tag, accept=accept)
+    assert not task.done()
+    await site.change(database={"pool_size": 11})
+    answer = await asyncio.wait_for(task, 10)
+    assert (answer.status, answer.headers["Hotconf-Generation"]) == (200, "2")
+    assert "11" in answer.text
+
+
+async def test_star_waits_for_the_next_change_whatever_was_there(site):
+    task = await waiting(site, "/config/message?wait=30", "*")
+    assert not task.done()
+    await site.change(message="new")
+    assert (await asyncio.wait_for(task, 10)).json == "new"
+
+
+async def test_a_list_waits_where_one_matches(site):
+    tag = await site.tag("/config/message")
+    task = await waiting(site, "/config/message?wait=30", f'"deadbeef.1", W/{tag}')
+    assert not task.done()
+    await site.change(message="new")
+    assert (await asyncio.wait_for(task, 10)).status == 200
+
+
+@pytest.mark.parametrize("tag", [None, '"deadbeef.1"', '"deadbeef.1.toml"', '"deadbeef.1", "cafe.2"'])
+async def test_what_is_of_no_use_is_answered_at_once_with_everything(site, tag):
+    answer = await asyncio.wait_for(site.ask("/config/message?wait=300", tag=tag), 10)
+    assert (answer.status, answer.json) == (200, "hello")
+
+
+@pytest.mark.parametrize("tag", ["nonsense", '"nonsense"', '"a.1", garbage', "", '"*"', '"deadbeef.1", "x"'])
+async def test_what_no_process_gave_is_400_in_a_poll_and_no_match_without(site, tag):
+    assert (await site.ask("/config?wait=30", tag=tag)).status == 400
+    assert (await site.ask("/config", tag=tag)).status == 200
+
+
+async def test_a_state_that_has_passed_is_answered_at_once(site):
+    old = await site.tag("/config/message")
+    await site.change(message="new")
+    answer = await asyncio.wait_for(site.ask("/config/message?wait=300", tag=old), 10)
+    assert answer.json == "new"
+    await site.change()
+    answer = await asyncio.wait_for(site.ask("/config/message?wait=300", tag=old), 10)
+    assert answer.json == "hello", "A, B, A: it has changed since, twice"
+
+
+async def test_a_part_that_is_gone_when_its_client_wakes_is_404(site):
+    task = await waiting(site, "/config/labels/c.d?wait=30", await site.tag("/config/labels/c.d"))
+    await site.change(labels={})
+    assert (await asyncio.wait_for(task, 10)).status == 404
+
+
+@pytest.mark.parametrize("wait", ["0", "0s", "0.0", "0m"])
+async def test_no_time_at_all_is_a_look(site, wait):
+    answer = await asyncio.wait_for(site.ask(f"/config?wait={wait}", tag=await site.tag()), 10)
+    assert answer.status == 304
+
+
+async def test_a_client_that_flips_between_two_replicas_loses_no_change(site):
+    memory = Memory(VALUES)
+    other = HotConf(App, sources=[memory], options=Options(watch=False))
+    async with other.running(signals=()):
+        server = Server(config_app(other), port=0)
+        await server.start()
+        try:
+            seen, tag = [], None
+            for round_ in range(4):
+                for conf, source, url in ((site.conf, site.memory, site.server.url), (other, memory, server.url)):
+                    source.set({**VALUES, "message": str(round_)})
+                    await conf.reload()
+                    headers = {"If-None-Match": tag} if tag else {}
+                    async with site.session.get(f"{url}/config/message?wait=30", headers=headers) as answer:
+                        seen.append(await answer.json())
+                        tag = answer.headers["ETag"]
+            assert seen == [str(round_) for round_ in range(4) for _ in range(2)]
+        finally:
+            await server.stop()

@@ -1,0 +1,93 @@
+"""Representations: what an Accept header chooses, and what each notation can hold."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import pytest
+import yaml
+from hypothesis import given, strategies as st
+
+import hotconf.web.representations as representations
+from hotconf.web.problem import Problem
+from hotconf.web.representations import ALL, JSON, TOML, YAML, accepted, best, written
+
+
+@pytest.mark.parametrize(
+    ("header", "chosen"),
+    [
+        (None, JSON),
+        ("", JSON),
+        (" , ", JSON),
+        ("*/*", JSON),
+        ("application/*", JSON),
+        ("application/json", JSON),
+        ("APPLICATION/TOML", TOML),
+        ("application/toml", TOML),
+        ("text/toml", TOML),
+        ("application/yaml", YAML),
+        ("text/yaml; charset=utf-8", YAML),
+        ("application/x-yaml", YAML),
+        ("application/json;q=0.5, application/toml", TOML),
+        ("application/json;q=0.5, application/toml;q=0.4", JSON),
+        ("application/toml;q=0.9, */*;q=0.1", TOML),
+        ("*/*;q=0.9, application/json;q=0.1", TOML),
+        ("application/json;q=0, */*", TOML),
+        ("application/json;q=0, application/toml;q=0, */*", YAML),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", JSON),
+        ("nonsense, application/toml", TOML),
+        ("application/toml;q=2, application/yaml", YAML),
+        ("application/toml;q=x, application/yaml;q=0.1", YAML),
+        ("application/toml; level=1; q=0.3, application/yaml;q=0.2", TOML),
+    ],
+)
+def test_the_most_liked_of_what_we_have_is_chosen(header, chosen):
+    assert best(header) is chosen
+
+
+@pytest.mark.parametrize("header", ["text/html", "application/xml", "*/*;q=0", "application/json;q=0", "nonsense"])
+def test_what_we_do_not_have_is_406_and_names_what_we_have(header):
+    with pytest.raises(Problem) as refused:
+        best(header)
+    assert refused.value.status == 406
+    assert all(one.media_type in refused.value.detail for one in ALL)
+
+
+@given(st.text(max_size=60))
+def test_no_header_raises_anything_else(header):
+    assert set(accepted(header)) <= set(ALL)
+
+
+def test_without_the_extra_yaml_is_406_or_what_is_liked_next(monkeypatch):
+    monkeypatch.setattr(representations, "_has_yaml", lambda: False)
+    assert best("application/yaml, application/toml;q=0.5") is TOML
+    with pytest.raises(Problem) as refused:
+        best("application/yaml")
+    assert (refused.value.status, "hotconf[yaml]" in refused.value.detail) == (406, True)
+
+
+DOCUMENT = {"a": 1, "b": [1.5, "ü", {"c": None}], "d": None, "e": {"f g.h": True, "i": None}}
+
+
+def test_all_three_hold_the_same_where_nothing_is_null():
+    shown = {"a": 1, "b": [1.5, "ü", {}], "e": {"f g.h": True}}
+    assert tomllib.loads(written(TOML, DOCUMENT).decode()) == shown
+    assert yaml.safe_load(written(YAML, DOCUMENT)) == DOCUMENT
+    assert json.loads(written(JSON, DOCUMENT)) == DOCUMENT
+
+
+@pytest.mark.parametrize("value", [1, "text", None, [1], []])
+def test_a_part_that_is_no_table_is_served_as_json_alone(value):
+    assert json.loads(written(JSON, value)) == value
+    for notation in (TOML, YAML):
+        with pytest.raises(Problem) as refused:
+            written(notation, value)
+        assert refused.value.status == 406
+
+
+@pytest.mark.parametrize("value", [{"a": [1, None]}, {"a": "\udcff"}])
+def test_what_toml_cannot_hold_is_406(value):
+    with pytest.raises(Problem) as refused:
+        written(TOML, value)
+    assert (refused.value.status, "JSON" in refused.value.detail) == (406, True)

@@ -1,0 +1,76 @@
+"""Tokens: what is read from a tag, and from a header with several of them."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given, strategies as st
+
+from hotconf.web.tokens import ANY, tags_in, token_of
+
+
+def tags(*lines, **options):
+    request = make_mocked_request("GET", "/", headers=[("If-None-Match", line) for line in lines])
+    return tags_in(request, "If-None-Match", **options)
+
+
+@pytest.mark.parametrize(
+    ("tag", "token"),
+    [
+        ("0a1b.7", "0a1b.7"),
+        ("0a1b.7.toml", "0a1b.7"),
+        ("0a1b.7.yaml", "0a1b.7"),
+        ("0a1b", None),
+        ("0A1B.7", None),
+        ("0a1b.x", None),
+        ("0a1b.7.", None),
+        ("0a1b.7.toml.gz", None),
+        ("", None),
+        (" 0a1b.7", None),
+    ],
+)
+def test_a_suffix_is_no_part_of_the_token(tag, token):
+    assert token_of(tag) == token
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ((), None),
+        (("*",), (ANY,)),
+        ((" * ",), (ANY,)),
+        (('"*"',), ("*",)),
+        (('"a"',), ("a",)),
+        (('""',), ("",)),
+        (('W/"a"',), ("a",)),
+        (('"a", W/"b" ,"c"',), ("a", "b", "c")),
+        (('"a",, "b"',), ("a", "b")),
+        (('"a"', '"b"'), ("a", "b")),
+        (('"a, b"',), None),
+    ],
+)
+def test_every_tag_of_every_line_is_read(lines, found):
+    if found is None and lines:
+        with pytest.raises(ValueError, match="If-None-Match"):
+            tags(*lines)
+    else:
+        assert tags(*lines) == found
+
+
+@pytest.mark.parametrize("line", ["", "a", '"a', 'a"', '"a" "b"', '"a", b', 'w/"a"', '*, "a"', '"a"\x01'])
+def test_what_cannot_be_read_as_a_whole_is_an_error(line):
+    with pytest.raises(ValueError, match="If-None-Match"):
+        tags(line)
+
+
+def test_a_weak_tag_is_none_where_a_write_relies_on_it():
+    assert tags('W/"a", "b"', strong=True) == ("b",)
+    assert tags('W/"a"', strong=True) == ()
+
+
+@given(st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=40))
+def test_no_header_raises_anything_else(line):
+    try:
+        assert all('"' not in tag for tag in tags(line))
+    except ValueError as error:
+        assert "If-None-Match" in str(error)

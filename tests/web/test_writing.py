@@ -1,0 +1,344 @@
+"""Writing over HTTP: what a patch needs, what becomes of it, and who is told that somebody else was first."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+
+import pytest
+from pydantic import SecretStr
+
+from hotconf import Refuse, Section
+from hotconf.web import Safety
+from tests.web.clients import until
+from tests.web.sites import PROBLEM, site_of
+
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+
+
+class Database(Section):
+    url: str = "postgres://db"
+    pool_size: int = 10
+    password: SecretStr = SecretStr("")
+
+
+class App(Section):
+    message: str = "hello"
+    database: Database = Database()
+
+
+VALUES = {"message": "one"}
+
+
+@pytest.fixture
+async def site(tmp_path):
+    options = {"overlay": tmp_path / "overlay.toml", "audit_log": tmp_path / "audit.jsonl"}
+    async with site_of(App, VALUES, **options) as here:
+        here.overlay, here.audit = options.values()
+        yield here
+
+
+async def patch(site, values, *, tag=None, query="", **headers):
+    named = {**MERGE_PATCH, "If-Match": tag or await site.tag(), **headers}
+    return await site.ask(f"/config{query}", method="PATCH", headers=named, data=json.dumps(values))
+
+
+async def post(site, path, body=None, **headers):
+    options = {"json": body} if body is not None else {}
+    return await site.ask(path, method="POST", headers=headers, **options)
+
+
+# What a patch does
+
+
+async def test_a_patch_is_in_force_on_disk_and_an_origin_of_its_own(site):
+    answer = await patch(site, {"database": {"pool_size": 20}})
+    assert (answer.status, answer.json["outcome"], answer.json["changed"]) == (200, "applied", ["database.pool_size"])
+    assert answer.headers["ETag"] == await site.tag()
+    assert answer.headers["Hotconf-Generation"] == "2"
+    assert await site.value("/config/database/pool_size") == 20
+    assert "pool_size = 20" in site.overlay.read_text()
+    found = await site.value("/explain/database/pool_size")
+    assert found["origin"].startswith(str(site.overlay))
+
+
+async def test_null_takes_a_value_back(site):
+    await patch(site, {"message": "patched"})
+    assert (await patch(site, {"message": None})).status == 200
+    assert await site.value("/config/message") == "one"
+    assert "message" not in site.overlay.read_text()
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/merge-patch+json", "Application/JSON"])
+async def test_both_kinds_of_json_are_taken(site, content_type):
+    answer = await patch(site, {"message": "two"}, **{"Content-Type": content_type})
+    assert answer.status == 200
+
+
+async def test_a_patch_that_changes_nothing_is_unchanged(site):
+    answer = await patch(site, {"message": "one"})
+    assert (answer.status, answer.json["outcome"]) == (200, "unchanged")
+
+
+async def test_a_dry_run_shows_the_verdict_and_leaves_everything(site):
+    answer = await patch(site, {"message": "two"}, query="?dry_run=1")
+    assert (answer.status, answer.json["dry_run"], answer.json["changed"]) == (200, True, ["message"])
+    assert await site.value("/config/message") == "one"
+    assert not site.overlay.exists() or "two" not in site.overlay.read_text()
+    refused = await patch(site, {"database": {"pool_size": "many"}}, query="?dry_run=1")
+    assert (refused.status, refused.json["report"]["dry_run"]) == (422, True)
+
+
+# Conditions
+
+
+@pytest.mark.parametrize("form", ["{}", '"other", {}', "*"])
+async def test_the_tag_of_what_is_in_force_passes(site, form):
+    assert (await patch(site, {"message": "two"}, tag=form.format(await site.tag()))).status == 200
+
+
+@pytest.mark.parametrize("accept", ["application/toml", "application/yaml"])
+async def test_the_notation_of_the_tag_does_not_matter(site, accept):
+    assert (await patch(site, {"message": "two"}, tag=await site.tag(accept=accept))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("tag", "status"),
+    [
+        ('"deadbeef.1"', 412),
+        ("W/{}", 412),  # weak: no write may rely on it
+        ('"nonsense"', 412),
+        ("nonsense", 400),
+        ("", 400),
+        ('{}, "', 400),
+    ],
+)
+async def test_any_other_tag_does_not(site, tag, status):
+    answer = await patch(site, {"message": "two"}, tag=tag.format(await site.tag()) or " ")
+    assert (answer.status, answer.content_type) == (status, PROBLEM)
+    assert await site.value("/config/message") == "one"
+
+
+async def test_without_a_tag_it_is_428_and_says_what_to_do(site):
+    answer = await site.ask("/config", method="PATCH", headers=MERGE_PATCH, data="{}")
+    assert (answer.status, answer.content_type) == (428, PROBLEM)
+    assert "If-Match" in answer.json["detail"]
+
+
+async def test_of_two_writers_with_one_tag_exactly_one_wins(site):
+    tag = await site.tag()
+    writers = [patch(site, {"message": f"writer {number}"}, tag=tag) for number in range(8)]
+    answers = await asyncio.gather(*writers)
+    won = [number for number, answer in enumerate(answers) if answer.status == 200]
+    assert len(won) == 1
+    assert {answer.status for number, answer in enumerate(answers) if number not in won} == {412}
+    assert await site.value("/config/message") == f"writer {won[0]}"
+    assert site.conf.snapshot.generation == 2
+
+
+async def test_a_reload_in_between_makes_a_tag_stale(site):
+    tag = await site.tag()
+    await site.change(message="two")
+    assert (await patch(site, {"message": "three"}, tag=tag)).status == 412
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"[]", 400),
+        (b'"text"', 400),
+        (b"null", 400),
+        (b'{"message": NaN}', 400),
+        (b'{"message": "a", "message": "b"}', 400),
+        (b"\xff\xfe", 400),
+        (b"[" * 100_000, 400),
+        (b'{"a":' * 100_000, 400),
+        (b'{"nowhere": 1}', 422),
+        (b'{"mesage": "near"}', 422),
+        (b'{"database": {"pool_size": "many"}}', 422),
+        (b'{"database": null}', 200),
+        (b'{"message": "' + b"x" * (1 << 20) + b'"}', 413),
+    ],
+)
+async def test_a_body_that_cannot_be_a_patch(site, body, status):
+    headers = {**MERGE_PATCH, "If-Match": "*"}
+    answer = await site.ask("/config", method="PATCH", headers=headers, data=io.BytesIO(body))
+    assert answer.status == status
+    assert answer.content_type == (PROBLEM if status != 200 else "application/json")
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/toml", "x"])
+async def test_any_other_content_type_is_415_and_names_the_right_one(site, content_type):
+    answer = await patch(site, {"message": "two"}, **{"Content-Type": content_type})
+    assert (answer.status, answer.content_type) == (415, PROBLEM)
+    assert "application/merge-patch+json" in answer.headers["Accept-Patch"]
+    assert await site.value("/config/message") == "one"
+
+
+async def test_every_fault_of_a_patch_is_named(site):
+    answer = await patch(site, {"database": {"pool_size": "many", "url": 5}})
+    assert {fault["path"] for fault in answer.json["faults"]} == {"database.pool_size", "database.url"}
+    assert answer.json["report"]["outcome"] == "rejected"
+    assert not site.overlay.exists() or "many" not in site.overlay.read_text()
+
+
+async def test_I11_secrets_are_not_written_and_not_quoted(site):
+    answer = await patch(site, {"database": {"password": "hunter2"}})
+    assert (answer.status, "hunter2" in answer.text) == (422, False)
+    assert answer.json["faults"][0]["path"] == "database.password"
+
+
+async def test_who_refuses_in_prepare_refuses_a_patch_too(site):
+    def refuse(change):
+        raise Refuse("not on my watch")
+
+    site.conf.prepare("message")(refuse)
+    answer = await patch(site, {"message": "two"})
+    assert (answer.status, "not on my watch" in answer.text) == (422, True)
+    assert await site.value("/config/message") == "one"
+
+
+async def test_without_an_overlay_there_are_no_patches():
+    async with site_of(App, VALUES) as here:
+        answer = await patch(here, {"message": "two"})
+        assert (answer.status, answer.content_type) == (409, PROBLEM)
+        assert "overlay" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("path", ["/config/message", "/config/"])
+async def test_only_the_whole_is_patched(site, path):
+    headers = {**MERGE_PATCH, "If-Match": "*"}
+    answer = await site.ask(path, method="PATCH", headers=headers, data="{}")
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+# To be confirmed
+
+
+async def test_a_patch_to_be_confirmed_is_in_no_file_until_then(site):
+    answer = await patch(site, {"message": "risky"}, query="?confirm=1m")
+    assert answer.status == 200
+    assert await site.value("/config/message") == "risky"
+    assert 50 < (await site.value("/status"))["unconfirmed"] <= 60
+    assert not site.overlay.exists() or "risky" not in site.overlay.read_text()
+    assert (await patch(site, {"message": "another"})).status == 409
+    assert (await post(site, "/confirm")).status == 200
+    assert "risky" in site.overlay.read_text()
+    assert (await site.value("/status"))["unconfirmed"] is None
+
+
+async def test_it_is_taken_back_by_itself(site):
+    await patch(site, {"message": "risky"}, query="?confirm=0.2")
+    await until(lambda: site.conf.current.message == "one")
+    answer = await post(site, "/confirm")
+    assert (answer.status, answer.content_type) == (409, PROBLEM)
+
+
+@pytest.mark.parametrize("confirm", ["0", "soon", "-1", "1h", "99999m", ""])
+async def test_a_time_to_confirm_that_is_none_is_400(site, confirm):
+    assert (await patch(site, {"message": "two"}, query=f"?confirm={confirm}")).status == 400
+
+
+# Rolling back
+
+
+async def test_rollback_goes_to_the_generation_before_or_to_a_named_one(site):
+    for message in ("two", "three"):
+        await site.change(message=message)
+    answer = await post(site, "/rollback")
+    assert (answer.status, await site.value("/config/message")) == (200, "two")
+    answer = await post(site, "/rollback", {"generation": 1})
+    assert (answer.status, await site.value("/config/message")) == (200, "one")
+    assert answer.headers["ETag"] == await site.tag()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({"generation": 99}, 404), ({"generation": "1"}, 400), ({"generation": True}, 400), ([1], 400), ({}, 404)],
+)
+async def test_a_generation_that_is_none_is_refused(site, body, status):
+    answer = await post(site, "/rollback", body)
+    assert (answer.status, answer.content_type) == (status, PROBLEM)
+
+
+@pytest.mark.parametrize("path", ["/rollback", "/confirm", "/reload"])
+async def test_a_body_that_is_no_json_is_415(site, path):
+    answer = await site.ask(path, method="POST", data="generation=1", headers={"Content-Type": "text/plain"})
+    assert (answer.status, answer.headers["Accept"]) == (415, "application/json")
+
+
+# Who asked
+
+
+async def test_the_audit_log_says_who_asked_for_what_and_what_came_of_it(tmp_path):
+    audit = tmp_path / "audit.jsonl"
+    served = {"safety": Safety(token="sesame", known_as="deploy-key")}
+    options = {"overlay": tmp_path / "overlay.toml", "audit_log": audit, "served": served}
+    async with site_of(App, VALUES, **options) as site:
+        bearer = {"Authorization": "Bearer sesame"}
+        tag = (await site.ask("/config", headers=bearer)).headers["ETag"]
+        report = (await patch(site, {"message": "two"}, tag=tag, **bearer)).json
+        await patch(site, {"message": "three"}, tag=tag, **bearer)
+        await post(site, "/reload", **bearer)
+        await post(site, "/reload")  # without the token: nobody
+        await site.ask("/config", headers=bearer)
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    asked = [line for line in lines if line["event"] == "request"]
+    assert [(line["action"], line["peer"], line["token"]) for line in asked] == [
+        ("PATCH /config", "127.0.0.1", "deploy-key"),
+        ("PATCH /config", "127.0.0.1", "deploy-key"),
+        ("POST /reload", "127.0.0.1", "deploy-key"),
+    ]
+    assert asked[0]["report"] == report["id"]
+    assert asked[1]["report"] is None, "stale: nothing came of it"
+    assert {line["id"] for line in lines if line["event"] == "reload"} >= {report["id"], asked[2]["report"]}
+    assert "sesame" not in audit.read_text()
+
+
+async def test_a_client_that_leaves_during_a_patch_aborts_nothing(site):
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(change):
+        entered.set()
+        await release.wait()
+
+    site.conf.prepare("message")(slow)
+    asking = asyncio.create_task(patch(site, {"message": "two"}, tag="*"))
+    await entered.wait()
+    asking.cancel()
+    await asyncio.wait([asking])
+    release.set()
+    await until(lambda: site.conf.current.message == "two")
+    await until(lambda: "two" in site.overlay.read_text())
+
+
+async def test_a_reload_asked_for_during_another_waits_for_the_one_after_it(site):
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(change):
+        entered.set()
+        await release.wait()
+
+    site.conf.prepare("message")(slow)
+    site.memory.set({"message": "two"})
+    first = asyncio.create_task(post(site, "/reload"))
+    await entered.wait()
+    site.memory.set({"message": "three"})
+    others = [asyncio.create_task(post(site, "/reload")) for _ in range(5)]
+    await until(lambda: len(site.server._in_flight) == 6)
+    release.set()
+    reports = [answer.json for answer in await asyncio.gather(first, *others)]
+    assert len({report["id"] for report in reports[1:]}) == 1, "one more reload answers all of them"
+    assert (reports[0]["generation"], reports[1]["generation"]) == (2, 3)
+    assert await site.value("/config/message") == "three"
+
+
+async def test_no_request_holds_the_snapshot_that_it_replaces(site):
+    assert (await patch(site, {"message": "two"})).status == 200
+    assert site.conf.leased == {}
