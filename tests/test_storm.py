@@ -127,7 +127,7 @@ async def weather(conf, memory, pool):
     return storm
 
 
-async def test_a_storm_of_requests_and_reloads_mixes_nothing_and_leaves_nothing():
+async def test_I10_a_storm_of_requests_and_reloads_mixes_nothing_and_leaves_nothing():
     Pool.opened = Pool.closed = 0
     await asyncio.to_thread(int)  # the loop's own threads and descriptors are there from now on
     tasks, threads, files = asyncio.all_tasks(), set(threading.enumerate()), descriptors()
