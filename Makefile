@@ -22,7 +22,7 @@ types: $(VENV)/.dev  ## Check the types.
 	$(BIN)/mypy
 
 pytest: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n auto --maxprocesses 4 --dist loadfile
 
 soak: $(VENV)/.dev  ## Run the long tests.
 	$(BIN)/python -m pytest -m soak --timeout 600
