@@ -19,12 +19,14 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from hotconf.web.limits import BodyTimeout, answer, raw_answer
+from hotconf.web.reach import reach_of
 
 if TYPE_CHECKING:
     import socket
     from asyncio.trsock import TransportSocket
 
     from hotconf.web.limits import Door, Seat
+    from hotconf.web.reach import Reach
     from hotconf.web.ready import ReadyResponse
     from hotconf.web.repeats import Repeats
 
@@ -53,7 +55,19 @@ class Connection(web.RequestHandler):
     that was in force when the client connected.
     """
 
-    __slots__ = ("_alarm", "_asked", "_door", "_due", "_phase", "_received", "_repeats", "_running", "_seat", "_time")
+    __slots__ = (
+        "_alarm",
+        "_asked",
+        "_door",
+        "_due",
+        "_phase",
+        "_reach",
+        "_received",
+        "_repeats",
+        "_running",
+        "_seat",
+        "_time",
+    )
 
     def __init__(self, server: web.Server, *, door: Door, seat: Seat, repeats: Repeats) -> None:
         loop = asyncio.get_running_loop()
@@ -64,6 +78,7 @@ class Connection(web.RequestHandler):
         self._door = door
         self._seat = seat
         self._repeats = repeats
+        self._reach: Reach = "network"
         self._asked = b""
         self._time = loop.time
         self._phase = _Phase.OPENED
@@ -77,6 +92,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport over: from now on the first request is awaited."""
         super().connection_made(transport)
+        self._reach = reach_of(transport)
         self._enter(_Phase.OPENED, self._door.limits().header_timeout)
 
     def data_received(self, data: bytes) -> None:
@@ -180,7 +196,7 @@ class Connection(web.RequestHandler):
             return False
         self._asked = data
         limits = self._door.limits()
-        ready = self._repeats.find(data) if len(data) <= limits.header_size else None
+        ready = self._repeats.find(self._reach, data) if len(data) <= limits.header_size else None
         if ready is None:
             return False
         transport.write(ready.encoded())
@@ -189,7 +205,7 @@ class Connection(web.RequestHandler):
 
     def learn(self, request: web.BaseRequest, response: ReadyResponse) -> None:
         """Note what answers the request that runs, for all who will ask the same."""
-        self._repeats.note(self._asked, request, response)
+        self._repeats.note(self._reach, self._asked, request, response)
 
     # Growing
 

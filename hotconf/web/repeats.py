@@ -14,6 +14,7 @@ from weakref import WeakSet
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from hotconf.web.reach import Reach
     from hotconf.web.ready import Ready, ReadyResponse
 
 M = TypeVar("M")
@@ -37,30 +38,33 @@ def can_repeat(app: web.Application) -> bool:
 
 
 class Repeats:
-    """The answers of one server, by the head that asked for them. All its clients must come the same way."""
+    """The answers of one server, by the head that asked for them and the reach of the address that it came to.
+
+    What may be told to this machine need not be for others to hear.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Ready] = {}
+        self._known: dict[tuple[Reach, bytes], Ready] = {}
 
-    def find(self, head: bytes) -> Ready | None:
+    def find(self, reach: Reach, head: bytes) -> Ready | None:
         """Return the answer to a head, None where it has to be found out."""
-        ready = self._known.get(head)
+        ready = self._known.get((reach, head))
         return ready if ready is not None and ready.holds() else None
 
-    def note(self, head: bytes, request: web.BaseRequest, response: ReadyResponse) -> None:
+    def note(self, reach: Reach, head: bytes, request: web.BaseRequest, response: ReadyResponse) -> None:
         """Have an answer repeated once it has left as it is. `head` is what came in one piece with the request."""
         if response.ready.repeats and _is_whole(head, request):
-            response.when_sent(lambda ready: self._keep(head, ready))
+            response.when_sent(lambda ready: self._keep((reach, head), ready))
 
     def clear(self) -> None:
         """Forget everything."""
         self._known.clear()
 
-    def _keep(self, head: bytes, ready: Ready) -> None:
+    def _keep(self, name: tuple[Reach, bytes], ready: Ready) -> None:
         # What was in force before goes as soon as anything newer is known: it would keep a whole snapshot alive.
         if len(self._known) >= _MOST or any(not known.holds() for known in islice(self._known.values(), 1)):
             self._known.clear()
-        self._known[head] = ready
+        self._known[name] = ready
 
 
 def _is_whole(head: bytes, request: web.BaseRequest) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hmac
-import ipaddress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -14,6 +13,7 @@ from aiohttp import web
 from yarl import URL
 
 from hotconf.web.problem import Problem, refusal
+from hotconf.web.reach import is_loopback, reach_of
 from hotconf.web.repeats import by_head_alone
 
 if TYPE_CHECKING:
@@ -21,16 +21,19 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler, Middleware
 
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _FREE = ("/healthz", "/readyz")  # under any prefix
 _FREE_WITH_METRICS = (*_FREE, "/metrics")
 _FOREIGN_HOST = "the Host of this request is not ours: call it by a loopback name, or allow this one with --allow-host"
+_OPEN_TO_ALL = (
+    "this address can be reached from other machines, and no token protects it: call it by a loopback address"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Safety:
     """What a request must show: a Host that is ours, and a bearer token where there is one.
 
+    Without a token nothing is answered that came to an address which others can reach, whatever its Host says.
     `hosts` are names beyond loopback that clients may use for us. `known_as` is what the audit log calls the token.
     `/healthz` and `/readyz` are free of both, since a kubelet knows neither; with `open_metrics`, `/metrics` is too.
     """
@@ -75,7 +78,10 @@ class Safety:
         return check
 
     def _check(self, request: web.Request, is_ours: Callable[[str], bool]) -> None:
-        if not is_ours(request.headers.get("Host", "")) and not _peer_is_socket_file(request):
+        reach = reach_of(request.transport)
+        if reach == "network" and self.token is None:
+            raise Problem(HTTPStatus.FORBIDDEN, _OPEN_TO_ALL)
+        if reach != "file" and not is_ours(request.headers.get("Host", "")):
             raise Problem(HTTPStatus.FORBIDDEN, _FOREIGN_HOST)
         if not getattr(request.match_info.handler, "holds_no_data", False):
             self._check_origin(request)
@@ -128,16 +134,6 @@ def holds_no_data(handler: Handler) -> Handler:
     return handler
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address only reaches this machine."""
-    if host.lower() in _LOOPBACK_NAMES:
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def _read_token(path: Path) -> str:
     try:
         token = path.read_text(encoding="utf-8").strip()
@@ -174,8 +170,3 @@ def _place(url: str) -> tuple[str, int | None] | None:
         return (parsed.host.lower(), parsed.port) if parsed.host else None
     except ValueError:
         return None
-
-
-def _peer_is_socket_file(request: web.Request) -> bool:
-    name = request.transport.get_extra_info("sockname") if request.transport else None
-    return isinstance(name, str)

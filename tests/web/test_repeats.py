@@ -322,8 +322,8 @@ def test_what_is_kept_has_a_bound_and_nothing_that_does_not_hold():
     repeats, current = Repeats(), [True]
     old, new = (Ready(HTTPStatus.OK, {}, holds=holds) for holds in (lambda: current[0], lambda: True))
     for number in range(5000):
-        repeats._keep(b"%d" % number, old)
+        repeats._keep(("machine", b"%d" % number), old)
     assert len(repeats._known) <= 1024
     current[0] = False
-    repeats._keep(b"new", new)
-    assert repeats._known == {b"new": new}
+    repeats._keep(("machine", b"new"), new)
+    assert repeats._known == {("machine", b"new"): new}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import aiohttp
 import pytest
@@ -10,9 +11,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given, strategies as st
 
-from hotconf.web import Server
+from hotconf import HotConf, Options, Section
+from hotconf.web import Server, config_app, config_routes
 from hotconf.web.problem import problems
-from hotconf.web.safety import Safety, _host_name, is_loopback
+from hotconf.web.reach import is_loopback, reach_of
+from hotconf.web.safety import Safety, _host_name
 
 TOKEN = "open sesame"
 
@@ -213,3 +216,120 @@ def test_any_other_address_needs_one(host):
     with pytest.raises(ValueError, match="--token-file"):
         Safety().check_bind(host)
     Safety(token=TOKEN).check_bind(host)
+
+
+# Everywhere
+
+
+class Nothing(Section):
+    pass
+
+
+def endpoints():
+    """Every endpoint, as somebody would call it."""
+    named = {"{path:.*}": "message", "{number}": "1", "{name:.*}": "app.js"}
+    for route in config_routes(HotConf(Nothing)):
+        path = route.path
+        for name, value in named.items():
+            path = path.replace(name, value)
+        yield route.method, path
+
+
+OPEN = {"/healthz", "/readyz"}
+GUARDED = sorted((method, path) for method, path in endpoints() if path not in OPEN)
+PAGES = {path for _, path in GUARDED if path.startswith("/dashboard")}
+"""The same for everybody: free of the token, which a browser cannot send when it opens a page."""
+
+
+@contextlib.asynccontextmanager
+async def service(**options):
+    conf = HotConf(Nothing, options=Options(watch=False))
+    async with conf.running(signals=()), TestClient(TestServer(config_app(conf, safety=Safety(**options)))) as client:
+        yield client
+
+
+async def every_status(client, **headers):
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    found = {}
+    for method, path in GUARDED:
+        async with client.request(method, path, headers=named) as reply:
+            found[method, path] = reply.status
+            assert reply.status < 400 or reply.content_type == "application/problem+json", (method, path)
+    return found
+
+
+async def test_no_endpoint_answers_to_a_foreign_host():
+    async with service() as client:
+        assert set((await every_status(client, Host="evil.example")).values()) == {403}
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Sec_Fetch_Site": "cross-site"}])
+async def test_no_endpoint_with_data_answers_to_another_site(headers):
+    async with service() as client:
+        statuses = await every_status(client, **headers)
+        assert {status for (_, path), status in statuses.items() if path not in PAGES} == {403}
+
+
+async def test_no_endpoint_with_data_answers_without_the_token():
+    async with service(token=TOKEN) as client:
+        statuses = await every_status(client)
+        assert {status for (_, path), status in statuses.items() if path not in PAGES} == {401}
+        assert {status for (_, path), status in statuses.items() if path in PAGES} == {200}
+
+
+async def test_the_probes_answer_to_anybody():
+    async with service(token=TOKEN) as client:
+        for path in OPEN:
+            async with client.get(path, headers={"Host": "10.1.2.3"}) as reply:
+                assert reply.status == 200
+
+
+@pytest.mark.parametrize(("option", "status"), [(True, 200), (False, 403)])
+async def test_metrics_are_open_by_option(option, status):
+    async with service(token=TOKEN, open_metrics=option) as client:
+        async with client.get("/metrics", headers={"Host": "10.1.2.3"}) as reply:
+            assert reply.status == status
+        async with client.get("/config", headers={"Host": "10.1.2.3"}) as reply:
+            assert reply.status == 403
+
+
+async def test_at_an_address_that_others_reach_nothing_is_said_without_a_token(monkeypatch):
+    """Whoever binds one by hand: a Host is written by the client, so that it protects nobody from the network."""
+    monkeypatch.setattr("hotconf.web.safety.reach_of", lambda transport: "network")
+    async with service() as client:
+        statuses = await every_status(client)
+        assert set(statuses.values()) == {403}
+        async with client.get("/config") as reply:
+            assert "token" in (await reply.json(content_type=None))["detail"]
+        async with client.get("/healthz") as reply:
+            assert reply.status == 200
+    async with service(token=TOKEN) as client:
+        async with client.get("/config", headers={"Authorization": f"Bearer {TOKEN}"}) as reply:
+            assert reply.status == 200
+
+
+class Transport(asyncio.Transport):
+    def __init__(self, name):
+        super().__init__({"sockname": name})
+
+
+@pytest.mark.parametrize(
+    ("name", "reach"),
+    [
+        (("127.0.0.1", 8080), "machine"),
+        (("127.9.9.9", 8080), "machine"),
+        (("::1", 8080, 0, 0), "machine"),
+        (("10.0.0.1", 8080), "network"),
+        (("fe80::1", 8080, 0, 2), "network"),
+        ("/run/app.sock", "file"),
+        ("", "file"),
+        (b"\0abstract", "file"),
+        (None, "network"),
+    ],
+)
+def test_the_reach_is_that_of_the_address_that_was_called(name, reach):
+    assert reach_of(Transport(name)) == reach
+
+
+def test_what_nothing_is_known_of_may_come_from_anywhere():
+    assert reach_of(None) == "network"
