@@ -32,11 +32,13 @@ T = TypeVar("T")
 class Edit:
     """What one reload does to the overlay. `staged` is the next file, None where nothing is written.
 
-    `unconfirmed` and `deadline`, on the monotonic clock, are what waits to be confirmed afterwards; `below` is what
-    they stand on, None where it is the file.
+    `reading` is what it is in force with, `file` what it will read as from then on: something else on a rollback that
+    holds. `unconfirmed` and `deadline`, on the monotonic clock, are what waits to be confirmed afterwards; `below` is
+    what they stand on, None where it is the file.
     """
 
     reading: Reading
+    file: Reading
     staged: Staged | None = None
     unconfirmed: tuple[Mapping[str, Any], ...] = ()
     deadline: float | None = None
@@ -76,17 +78,19 @@ class Editor:
                 case Confirm():
                     return await self._written(running.values if running is not None else {})
                 case Revert():
-                    return Edit(_reading(self._below or await overlay.read_file()))
-            below = running if held and running is not None else await overlay.read_file()
+                    file = await overlay.read_file()
+                    return Edit(_reading(self._below or file), _reading(file))
+            file = await overlay.read_file()
+            below = running if held and running is not None else file
             if operation.confirm is None:
                 return await self._written(overlay.patched(below.values, operation.values))
-            layer = overlay.laid_over(below, (operation.values,))
+            reading, on_file = (_reading(overlay.laid_over(layer, (operation.values,))) for layer in (below, file))
         except PatchRefused as refused:
             raise Rejected("validate", refused.faults) from None
         except SourceError as error:
             raise Rejected("read", error.faults) from None
         deadline = time.monotonic() + operation.confirm
-        return Edit(_reading(layer), None, (operation.values,), deadline, below if held else None)
+        return Edit(reading, on_file, None, (operation.values,), deadline, below if held else None)
 
     async def _written(self, values: Mapping[str, Any]) -> Edit:
         staging = await _to_its_end(functools.partial(self._editable.stage, values))
@@ -97,7 +101,8 @@ class Editor:
         if asked_to_stop():
             staged.discard()
             raise asyncio.CancelledError
-        return Edit(_reading(staged.layer), staged)
+        reading = _reading(staged.layer)
+        return Edit(reading, reading, staged)
 
     async def write(self, edit: Edit) -> None:
         """Rename the next file into its place: the last step that can fail, and then raises Rejected.

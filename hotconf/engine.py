@@ -68,6 +68,7 @@ class Engine:
             await self._stop()
             raise
         self._serving = self._spawn(self._serve(), "hotconf-reloads")
+        self._watch_for_confirmation()
         self._reloader.tell()
         return self
 
@@ -152,7 +153,9 @@ class Engine:
             self._reverting.cancel()
             self._reverting = None
         if deadline is not None:
-            delay = max(0.0, deadline - time.monotonic())
+            delay = deadline - time.monotonic()
+            # It may be refused as well: then it is tried again, and not at once.
+            delay = delay if delay > 0 else self._pause
             self._reverting = asyncio.get_running_loop().call_later(delay, self._revert)
 
     def _revert(self) -> None:

@@ -380,7 +380,7 @@ class Reloader(Generic[S]):
         if trip.edit is None:
             self._held = None if trip.away is None or same_content(trip.away, readings) else trip.away
         elif self._held is not None:
-            self._held = [*self._held[:-1], trip.edit.reading]
+            self._held = [*self._held[:-1], trip.edit.file]
         if operation is not None:
             self.editor.settle(trip.edit)
 

@@ -1,6 +1,7 @@
 """Patches: written to the overlay through the whole pipeline, taken back by themselves unless they are confirmed."""
 
 import asyncio
+import itertools
 import os
 import tomllib
 
@@ -221,3 +222,45 @@ async def test_a_rollback_over_an_unconfirmed_patch_holds_although_the_patch_is_
         report = await conf.reload()
         assert (report.outcome, conf.current.message, conf.current.port) == ("unchanged", "one", 8080)
         assert "is held" in report.note
+
+
+async def test_a_patch_on_a_rollback_that_went_to_another_overlay_holds_as_well(path):
+    conf, memory = overlaid(path, message="one")
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1})
+        memory.set({"message": "bad idea"})
+        await conf.patch({"port": 2})
+        await conf.rollback()
+        await conf.patch({"database": {"pool_size": 3}}, confirm=0.05)
+        assert "is held" in (await conf.reload()).note
+        assert (conf.current.message, conf.current.port) == ("one", 1)
+        await until(lambda: conf.unconfirmed is None)
+        assert (conf.current.message, conf.current.port, conf.current.database.pool_size) == ("one", 1, 10)
+        assert "is held" in (await conf.reload()).note
+
+
+async def test_taking_a_patch_back_that_is_refused_is_not_tried_without_a_pause(path, monkeypatch):
+    monkeypatch.setattr("hotconf.engine.Engine._pause", 0.05)
+    conf, _ = overlaid(path)
+    refusals = []
+
+    @conf.prepare("port")
+    def not_back(change):
+        if change.old is not None and change.new.port == 8080 and len(refusals) < 3:
+            refusals.append(asyncio.get_running_loop().time())
+            raise Refuse("not back")
+
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1}, confirm=0.01)
+        await until(lambda: conf.current.port == 8080)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(refusals)]
+    assert [pause >= 0.05 for pause in pauses] == [True, True]
+
+
+async def test_it_is_taken_back_after_the_engine_was_stopped_and_started(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1}, confirm=0.2)
+    async with conf.running(signals=()):
+        assert conf.current.port == 1
+        await until(lambda: conf.current.port == 8080)

@@ -91,8 +91,12 @@ class Model:
     past: list = field(default_factory=list)
 
     def fresh(self):
-        laid = None if self.unconfirmed is None else self.unconfirmed
-        return replace(self.said, file=self.file, laid=laid)
+        return replace(self.said, file=self.file, laid=self.unconfirmed)
+
+    def hold_on(self):
+        """An edit of the overlay is no reason to take up again what was rolled away from."""
+        if self.held is not None:
+            self.held = replace(self.held, file=self.file, laid=self.unconfirmed)
 
     def read(self, *, force=False):
         """What a plain reload builds from, and whether that is held back."""
@@ -307,16 +311,14 @@ class Machine(RuleBasedStateMachine):
         if dry_run:
             assert report.outcome == model.outcome(basis)
             return
-        held = model.held is not None
         assert report.outcome == model.go(basis)
         if report.outcome == "rejected":
             return
-        if held:
-            model.held = replace(model.held, file=basis.file, laid=basis.laid)
         model.unconfirmed = (message,) if confirm else None
-        model.below = below if confirm and held else None
+        model.below = below if confirm and model.held is not None else None
         if not confirm:
             model.file = file
+        model.hold_on()
 
     @precondition(lambda self: self.alive)
     @rule()
@@ -330,6 +332,7 @@ class Machine(RuleBasedStateMachine):
         self.edited(report, replace(model.basis, file=file, laid=None))
         if report.outcome != "rejected":
             model.file = file
+            model.hold_on()
 
     @precondition(lambda self: self.alive and self.model.unconfirmed is not None)
     @rule()
@@ -344,13 +347,10 @@ class Machine(RuleBasedStateMachine):
 
     def edited(self, report, basis):
         model = self.model
-        held = model.held is not None
         assert report.outcome == model.go(basis)
-        if report.outcome == "rejected":
-            return
-        if held:
-            model.held = replace(model.held, file=basis.file, laid=basis.laid)
-        model.unconfirmed = model.below = None
+        if report.outcome != "rejected":
+            model.unconfirmed = model.below = None
+            model.hold_on()
 
     async def next_report(self, seen):
         while self.conf.reports[-1] is seen:
