@@ -225,14 +225,13 @@ class Engine:
         for timer in (self._leak_check, self._reverting):
             if timer is not None:
                 timer.cancel()
-        try:
-            await asyncio.gather(*tasks, return_exceptions=True)
-        finally:
+        async with contextlib.AsyncExitStack() as last_steps:  # each of them, whatever becomes of those before it
+            last_steps.push_async_callback(self._reloader.close, timeout=_CLOSING)
+            last_steps.push_async_callback(self._reloader.settle, timeout=_FAREWELL)
+            last_steps.push_async_callback(self._entered.aclose)
             # First, so that a listener which awaits a reload learns that there will be none.
-            self.inbox.detach()
-            await self._entered.aclose()
-            await self._reloader.settle(timeout=_FAREWELL)
-            await self._reloader.close(timeout=_CLOSING)
+            last_steps.callback(self.inbox.detach)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _require(report: Report) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -19,7 +20,7 @@ from hotconf.redact import trail
 from hotconf.subscribers import timed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hotconf.candidate import Resource
     from hotconf.holder import Holder
@@ -65,6 +66,7 @@ class Instance:
         try:
             await asyncio.wait({self._task, self._opened}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
+            self._task.add_done_callback(self._ended)
             await self._abandon(self._task)
             raise
         if not self._opened.done():
@@ -124,13 +126,20 @@ class Instance:
         await self.close()
 
     async def close(self, *, deadline: float | None = None) -> None:
-        """Close it, after those that were built from it. After `deadline`, monotonic, it is cancelled and named."""
-        if self.users:
-            await asyncio.wait(self.users, timeout=_left(deadline))
-        self._leave.set()
+        """Close it, after those that were built from it. After `deadline`, monotonic, it is cancelled and named.
+
+        May be called again, and by several at once. Whoever is cancelled in it cancels the resource.
+        """
         if self._task is None:
             return
-        await asyncio.wait({self._task}, timeout=_left(deadline))
+        try:
+            if self.users:
+                await asyncio.wait(self.users, timeout=_left(deadline))
+            self._leave.set()
+            await asyncio.wait({self._task}, timeout=_left(deadline))
+        except asyncio.CancelledError:
+            await self._abandon(self._task)
+            raise
         if not self._task.done():
             log.warning("%s did not close in time and is cancelled", self.name)
             await self._abandon(self._task)
@@ -139,9 +148,12 @@ class Instance:
 class Assembly:
     """The resources of one candidate: those that stay, and those that are built for it."""
 
-    def __init__(self, settings: Any, standing: Mapping[Resource[Any], Instance]) -> None:
+    def __init__(
+        self, settings: Any, standing: Mapping[Resource[Any], Instance], registered: Sequence[Resource[Any]]
+    ) -> None:
         self._settings = settings
         self._standing = standing
+        self._registered = registered
         self.instances = dict(standing)
 
     @property
@@ -164,11 +176,16 @@ class Assembly:
 
     async def build(self, resource: Resource[Any], _change: object) -> Instance:
         """Open a new instance. Raises what its context manager raises."""
-        instance = Instance(resource)
-        self.instances.pop(resource, None)  # its predecessor is nothing to be built from
-        await instance.open(Candidate(self._settings, self.values), self.instances)
+        instance, earlier = Instance(resource), self._earlier(resource)
+        candidate = Candidate(self._settings, {key: built.value for key, built in earlier.items()})
+        await instance.open(candidate, earlier)
         self.instances[resource] = instance
         return instance
+
+    def _earlier(self, resource: Resource[Any]) -> dict[Resource[Any], Instance]:
+        # Those that come later may still be replaced in this very reload.
+        keys = itertools.takewhile(lambda key: key is not resource, self._registered)
+        return {key: self.instances[key] for key in keys if key in self.instances}
 
 
 @dataclass(slots=True, eq=False)
@@ -195,7 +212,7 @@ class Resources:
     retire_after: float | None = None
     current: dict[Resource[Any], Instance] = field(default_factory=dict)
     _retired: list[_Retired] = field(default_factory=list)
-    _closing: set[asyncio.Task[None]] = field(default_factory=set)
+    _closing: dict[asyncio.Task[None], tuple[Instance, ...]] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -203,9 +220,10 @@ class Resources:
         """The names of those that have ended by themselves."""
         return tuple(instance.name for instance in self.current.values() if instance.dead)
 
-    def assemble(self, settings: Any, registered: Iterable[Resource[Any]]) -> Assembly:
+    def assemble(self, settings: Any, registered: Sequence[Resource[Any]]) -> Assembly:
         """Begin with what stands and is still registered, in the order of registration."""
-        return Assembly(settings, {key: self.current[key] for key in registered if key in self.current})
+        standing = {key: self.current[key] for key in registered if key in self.current}
+        return Assembly(settings, standing, registered)
 
     def adopt(self, assembly: Assembly, generation: int) -> None:
         """Take over what was built for the generation that has just been swapped in, and retire what it replaced."""
@@ -245,9 +263,9 @@ class Resources:
         self._retired.remove(retired)
         if retired.timer is not None:
             retired.timer.cancel()
-        task = asyncio.create_task(_close(retired.instances), name=f"hotconf-retire-{retired.generation}")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        task = asyncio.create_task(_close(reversed(retired.instances)), name=f"hotconf-retire-{retired.generation}")
+        self._closing[task] = retired.instances
+        task.add_done_callback(self._closing.pop)
 
     async def close(self, *, timeout: float) -> None:
         """Close everything in reverse order, `timeout` seconds in all, leases or not."""
@@ -255,15 +273,13 @@ class Resources:
         for retired in self._retired:
             if retired.timer is not None:
                 retired.timer.cancel()
+        under_way = tuple(self._closing)
         # What was retired first may have been built from what was retired later, or from what is current.
-        batches = [*(retired.instances for retired in self._retired), tuple(self.current.values())]
+        replaced = (*self._closing.values(), *(retired.instances for retired in self._retired))
+        batches = [*replaced, tuple(self.current.values())]
         self._retired, self.current = [], {}
-        for batch in batches:
-            await _close(batch, deadline=deadline)
-        if self._closing:
-            await asyncio.wait(self._closing, timeout=_left(deadline))
-        for task in self._closing:
-            task.cancel()
+        await _close(itertools.chain.from_iterable(map(reversed, batches)), deadline=deadline)
+        await _end(under_way)
 
 
 def _left(deadline: float | None) -> float | None:
@@ -271,5 +287,18 @@ def _left(deadline: float | None) -> float | None:
 
 
 async def _close(instances: Iterable[Instance], *, deadline: float | None = None) -> None:
-    for instance in reversed(list(instances)):
-        await instance.close(deadline=deadline)
+    """Close one after the other. Cancelled, it gives none any more time: it raises when all of them are cancelled."""
+    interrupted: asyncio.CancelledError | None = None
+    for instance in instances:
+        try:
+            await instance.close(deadline=deadline)
+        except asyncio.CancelledError as error:
+            interrupted, deadline = error, 0.0
+    if interrupted is not None:
+        raise interrupted
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,8 +1,9 @@
 """Resources: built before the swap, sealed into their snapshot, closed once when nobody needs them any more."""
 
 import asyncio
+import gc
 import logging
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import anyio
 import pytest
@@ -564,3 +565,156 @@ async def test_nothing_is_remembered_of_those_that_closed():
         async with asyncio.timeout(5):
             while len(pool.users) > 1:
                 await asyncio.sleep(0)
+
+
+def own_tasks():
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+@pytest.fixture
+def impatient():
+    return Options(watch=False, prepare_timeout=0.05)
+
+
+async def test_one_that_was_given_up_may_raise_what_it_likes_and_no_secret_of_it_is_logged(caplog, impatient):
+    conf, memory, *_ = pooled(options=impatient, **size(1))
+
+    @conf.resource("database")
+    @asynccontextmanager
+    async def slow(candidate):
+        if candidate.settings.database.pool_size == 2:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise RuntimeError(candidate.settings.database.url)
+        yield
+
+    async with conf.running(signals=()):
+        memory.set({"database": {"pool_size": 2, "url": "hunter2"}})
+        assert "slow was not ready within 0.05 s" in str((await conf.reload()).faults[0])
+    gc.collect()  # a task whose error nobody has seen complains when it goes
+    assert "hunter2" not in caplog.text
+    assert "never retrieved" not in caplog.text
+    assert "slow raised" in caplog.text
+
+
+async def test_one_that_does_not_close_when_another_refuses_is_cancelled(impatient):
+    conf, memory, *_ = pooled(options=impatient, **size(1))
+
+    @conf.resource("database")
+    @asynccontextmanager
+    async def stubborn(candidate):
+        yield
+        if candidate.settings.database.pool_size == 2:
+            await asyncio.Event().wait()
+
+    @conf.prepare("database")
+    def refuse(change):
+        if change.new.database.pool_size == 2:
+            raise Refuse("no")
+
+    async with conf.running(signals=()):
+        memory.set(size(2))
+        assert (await conf.reload()).outcome == "rejected"
+        assert sum("stubborn" in task.get_name() for task in own_tasks()) == 1, "the one in force"
+    assert not own_tasks()
+
+
+async def test_I10_one_that_does_not_close_when_replaced_keeps_no_other_open_at_the_end(monkeypatch):
+    monkeypatch.setattr("hotconf.engine._CLOSING", 0.1)
+    conf, memory, _, events = pooled()
+    leaving = asyncio.Event()
+
+    @conf.resource("database")
+    @asynccontextmanager
+    async def stubborn(candidate):
+        yield
+        if candidate.settings.database.pool_size == 10:
+            leaving.set()
+            await asyncio.Event().wait()
+
+    async with conf.running(signals=()):
+        memory.set(size(20))
+        await conf.reload()
+        await leaving.wait()
+        assert events == ["open 10", "open 20"], "the pool is closed after what came later"
+    assert sorted(events) == ["close 10", "close 20", "open 10", "open 20"]
+    assert not own_tasks()
+
+
+async def test_a_cancellation_while_the_engine_stops_leaves_none_open():
+    conf, memory, _, events = pooled()
+    busy = asyncio.Event()
+
+    @conf.on_change
+    async def slow(_change):
+        busy.set()
+        await asyncio.Event().wait()
+
+    async def run():
+        async with conf.running(signals=()):
+            memory.set({"message": "other"})
+            await conf.reload()
+            await busy.wait()
+            asyncio.get_running_loop().call_later(0.05, running.cancel)
+
+    running = asyncio.create_task(run())
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert events == ["open 10", "close 10"]
+    assert not own_tasks()
+
+
+async def test_a_cancellation_while_they_close_cancels_all_that_are_open():
+    conf, *_ = pooled()
+    closing, ended = asyncio.Event(), []
+
+    def slow(name):
+        @conf.resource()
+        @asynccontextmanager
+        async def resource(_candidate):
+            try:
+                yield
+                closing.set()
+                await asyncio.Event().wait()
+            finally:
+                ended.append(name)
+
+        return resource
+
+    slow("one")
+    slow("two")
+
+    async def run():
+        async with conf.running(signals=()):
+            pass
+
+    running = asyncio.create_task(run())
+    await closing.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ended == ["two", "one"]
+    assert not own_tasks()
+
+
+async def test_one_that_is_registered_later_cannot_be_asked_for_by_a_later_reload_either():
+    conf, memory, *_ = pooled()
+    answers = []
+
+    @conf.resource("message")
+    @contextmanager
+    def first(candidate):
+        with suppress(NotBuilt):
+            answers.append(candidate[second])
+        yield
+
+    @conf.resource("message")
+    @contextmanager
+    def second(candidate):
+        yield candidate.settings.message
+
+    async with conf.running(signals=()):
+        memory.set({"message": "other"})
+        assert (await conf.reload()).outcome == "applied"
+    assert answers == []
