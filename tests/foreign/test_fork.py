@@ -64,7 +64,8 @@ conf = watching()
 
 
 def child():
-    status = conf.status
+    with conf.pin("the first look"):
+        status = conf.status
     say(conf.current.message, status.state, status.generation, *status.degraded, status.watching["kind"])
     say(refused(conf.request_reload), refused(conf.reload_blocking), refused(lambda: asyncio.run(conf.reload())))
     say(conf.explain("message"))
