@@ -85,7 +85,7 @@ class Rules:
         overrides: Sequence[Layer] = (),
     ) -> Draft[Any]:
         """Merge, guard, validate, defer and compare. Raises Rejected with every fault at once."""
-        readings = [self._canonical(reading) for reading in readings]
+        readings = [self.canonical(reading) for reading in readings]
         layers = [layer for reading in readings for layer in reading.layers]
         merged = merge([*layers, *(canonical(self.model, layer) for layer in overrides)])
         if running is not None and not force:
@@ -129,7 +129,8 @@ class Rules:
             raise Rejected("defer", refusals(deferral.pending))
         return deferral
 
-    def _canonical(self, reading: Reading) -> Reading:
+    def canonical(self, reading: Reading) -> Reading:
+        """Return a reading with canonical keys."""
         layers = tuple(canonical(self.model, layer) for layer in reading.layers)
         return dataclasses.replace(reading, layers=layers)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hotconf.draft import Rejected
 from hotconf.errand import Confirm, Edition, Operation, Patch, Recover, Revert, Rollback
-from hotconf.errors import NoOverlay, NothingToConfirm, PatchRefused, SourceError, Stale, Unconfirmed
+from hotconf.errors import NoOverlay, NothingToConfirm, OperationRefused, PatchRefused, SourceError, Stale, Unconfirmed
 from hotconf.layer import Reading
 from hotconf.origin import Origin
 from hotconf.report import Fault
@@ -62,7 +62,7 @@ class Editor:
         if isinstance(operation, Patch):
             if self.deadline is not None:
                 raise Unconfirmed
-            if operation.expect is not None and (snapshot is None or not operation.expect(snapshot)):
+            if operation.expect is not None and (snapshot is None or not _is_expected(operation.expect, snapshot)):
                 raise Stale
         elif self.deadline is None:
             raise NothingToConfirm
@@ -159,3 +159,10 @@ async def _to_its_end(work: Callable[[], T]) -> asyncio.Future[T]:
 
 def _reading(layer: Layer) -> Reading:
     return Reading((layer,), guarded=False)
+
+
+def _is_expected(expect: Callable[[Snapshot[Any]], bool], snapshot: Snapshot[Any]) -> bool:
+    try:
+        return expect(snapshot)
+    except Exception as error:  # of whoever asked, and theirs to hear of
+        raise OperationRefused(f"what is expected cannot be told: {type(error).__name__}") from error

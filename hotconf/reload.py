@@ -162,7 +162,9 @@ class Reloader(Generic[S]):
         Then the reports have both: the rejected one with its faults, and the one that is returned.
         """
         report = await self.reload(errand)
-        if report.outcome != "rejected" or report.stage == "prepare" or self.last_good is None or self._holder.loaded:
+        if report.outcome != "rejected" or report.stage == "prepare" or self._holder.loaded:
+            return report
+        if self.last_good is None or errand.operation is not None:
             return report
         try:
             copy = await asyncio.to_thread(self.last_good.read)
@@ -331,7 +333,7 @@ class Reloader(Generic[S]):
         # What is not confirmed is put into force or taken back whatever the other sources have come to say meanwhile;
         # and a patch on what was rolled back to must not bring back what it was rolled away from.
         readings = await self._read() if isinstance(operation, Patch) and not held else running
-        layer = running[-1].layers[0] if running else None
+        layer = next(iter(running[-1].layers), None) if running else None  # the last known good is not from it
         trip.edit = await self.editor.begin(operation, layer, held=held)
         return [*readings[:-1], trip.edit.reading]
 
@@ -362,7 +364,9 @@ class Reloader(Generic[S]):
     def _held_back(self, trip: Trip, readings: Sequence[Reading]) -> Sequence[Reading]:
         """Return what is running instead, while the sources say what was rolled away from and nobody insists."""
         held, running = self._held, self._running
-        if held is None or running is None or trip.errand.force or not same_content(held, readings):
+        if held is None or running is None or trip.errand.force:
+            return readings
+        if not same_content(held, [self._rules.canonical(reading) for reading in readings]):
             return readings
         trip.away, trip.note = held, _HELD.format(self._generation)
         return running.readings

@@ -183,3 +183,34 @@ async def test_a_disk_that_cannot_be_written_degrades_and_stops_nothing(file, ca
         assert (await conf.reload()).outcome == "unchanged"
         assert conf.status.degraded == ()
         assert json.loads(copy.read_text())["content"]["generation"] == 2
+
+
+async def test_a_patch_is_possible_as_soon_as_the_sources_can_be_read_again(file):
+    overlay = file.parent / "overlay.toml"
+    await run_once(file)
+    file.write_text("message = \n")
+    conf = conf_of(file, overlay=overlay)
+    async with conf.running(signals=()):
+        file.write_text(GOOD)
+        assert (await conf.patch({"message": "patched"})).outcome == "applied"
+        assert conf.current.message == "patched"
+
+
+async def test_what_was_recovered_can_be_rolled_back_to_and_patched(file):
+    await run_once(file)
+    file.write_text("message = \n")
+    conf = conf_of(file, overlay=file.parent / "overlay.toml")
+    async with conf.running(signals=()):
+        file.write_text(GOOD.replace("good", "bad idea"))
+        await conf.reload()
+        assert (await conf.rollback(1)).outcome == "applied"
+        assert (await conf.patch({"database": {"pool_size": 4}})).outcome == "applied"
+        assert (conf.current.message, conf.current.database.pool_size) == ("good", 4)
+        assert "is held" in (await conf.reload()).note
+
+
+async def test_a_patch_that_is_refused_before_the_first_load_starts_nothing(file):
+    await run_once(file)
+    conf = conf_of(file, overlay=file.parent / "overlay.toml")
+    assert (await conf.patch({"database": {"pool_size": "many"}})).outcome == "rejected"
+    assert not conf.loaded

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from hotconf import HotConf, Options, Refuse
-from hotconf.errors import NoOverlay, NothingToConfirm, NotRunning, Stale, Unconfirmed
+from hotconf.errors import NoOverlay, NothingToConfirm, NotRunning, OperationRefused, Stale, Unconfirmed
 from hotconf.sources import Memory
 from tests.heart import App, until
 
@@ -264,3 +264,34 @@ async def test_it_is_taken_back_after_the_engine_was_stopped_and_started(path):
     async with conf.running(signals=()):
         assert conf.current.port == 1
         await until(lambda: conf.current.port == 8080)
+
+
+async def test_an_expectation_that_raises_refuses_the_patch_and_nothing_else(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        with pytest.raises(OperationRefused, match="what is expected cannot be told: ZeroDivisionError") as refused:
+            await conf.patch({"port": 1}, expect=lambda snapshot: 1 / 0)
+        assert isinstance(refused.value.__cause__, ZeroDivisionError)
+        assert (await conf.patch({"port": 2})).outcome == "applied"
+
+
+async def test_a_patch_on_a_rollback_is_alone_in_the_overlay_when_it_is_confirmed(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1})
+        await conf.rollback()
+        await conf.patch({"message": "tried"}, confirm=60)
+        assert "is held" in (await conf.reload(trigger="SIGHUP")).note
+        await conf.confirm()
+        assert on_disk(path) == {"message": "tried"}
+        assert (await conf.reload()).outcome == "unchanged"
+
+
+async def test_a_rollback_to_a_patch_that_was_never_confirmed_holds(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1}, confirm=0.01)
+        await until(lambda: conf.current.port == 8080)
+        await conf.rollback(2)
+        assert "is held" in (await conf.reload()).note
+        assert conf.current.port == 1

@@ -4,8 +4,9 @@ import asyncio
 from typing import Annotated
 
 import pytest
+from pydantic import Field
 
-from hotconf import HotConf, Options, Refuse, RestartRequired, Settings
+from hotconf import HotConf, Layer, Options, Refuse, RestartRequired, Settings
 from hotconf.errors import Draining, UnknownGeneration
 from tests.heart import QUIET, App, Record, memory_conf
 
@@ -233,3 +234,33 @@ async def test_what_is_pending_is_told_while_it_holds():
         report = await conf.reload()
         assert "is held" in report.note
         assert [entry.path for entry in report.pending_restart] == ["workers"]
+
+
+class Unversioned:
+    """A source that cannot tell whether its content is the same, and spells a field by its name."""
+
+    name, required = "unversioned", True
+
+    def __init__(self):
+        self.port = 1
+
+    async def read(self):
+        return Layer(self.name, {"port": self.port})
+
+
+class Aliased(Settings):
+    model_config = {"populate_by_name": True}
+
+    port: int = Field(1, alias="PORT")
+
+
+async def test_what_a_source_without_revisions_says_is_compared_whatever_its_spelling():
+    source = Unversioned()
+    conf = HotConf(Aliased, sources=[source], options=QUIET)
+    async with conf.running(signals=()):
+        source.port = 2
+        await conf.reload()
+        await conf.rollback()
+        assert "is held" in (await conf.reload()).note
+        source.port = 3
+        assert (await conf.reload()).outcome == "applied"
