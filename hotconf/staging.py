@@ -97,8 +97,8 @@ def _sync_folder(path: Path) -> None:
 
 def _sweep(target: Path, *, before: float) -> None:
     """Remove what earlier crashes have left of this file. A failure harms nobody: the next one tries again."""
-    with suppress(OSError):
-        for entry in os.scandir(target.parent):
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
             is_ours = entry.name.startswith(f".{target.name}.") and entry.name.endswith(_SUFFIX)
             if is_ours and entry.stat(follow_symlinks=False).st_mtime < before:
                 Path(entry.path).unlink()

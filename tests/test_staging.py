@@ -1,6 +1,7 @@
 """A file is replaced as a whole or not at all: by order of calls, by failures at each, and by kill -9 at each."""
 
 import errno
+import gc
 import itertools
 import os
 import stat
@@ -181,3 +182,20 @@ def test_killed_at_any_call_it_leaves_all_of_the_old_or_all_of_the_new(path):
     steps = killed_at_every_step(lambda: replaced(path), check)
     assert set(steps) >= {"open", "write", "fsync", "replace"}
     assert {OLD, NEW} == set(seen), "the kills missed one side of the rename"
+
+
+def test_what_another_process_removes_meanwhile_leaves_no_descriptor_behind(path, monkeypatch):
+    others = [stage(path, b"other") for _ in range(3)]
+    scan = os.scandir
+
+    def vanishing(folder):
+        entries = scan(folder)
+        next(entries)  # from here on it knows the names of all
+        for other in others:
+            other.discard()
+        return entries
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    stage(path, b"second").publish()
+    gc.collect()  # an iterator that was not closed warns when it goes
+    assert path.read_bytes() == b"second"
