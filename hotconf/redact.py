@@ -232,7 +232,9 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 def trail(error: BaseException) -> str:
     """Return the traceback of an error without its text, which may quote any value at all: for foreign code."""
-    return "".join((*traceback.format_tb(error.__traceback__), type(error).__name__))
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    own = "".join((*traceback.format_tb(error.__traceback__), type(error).__name__))
+    return "\n".join((own, *map(trail, inner)))
 
 
 def _pattern(secret: str) -> str:

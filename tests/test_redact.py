@@ -35,7 +35,7 @@ from typing_extensions import TypedDict
 from hotconf import Change, HotConf, Layer
 from hotconf.keypath import render
 from hotconf.merge import lookup, merge
-from hotconf.redact import MASK, digest, document, hidden, masked, scrub, secrets_in, shown, visible
+from hotconf.redact import MASK, digest, document, hidden, masked, scrub, secrets_in, shown, trail, visible
 from hotconf.schema import Section
 from hotconf.shape import Sensitive, shape_of
 from tests.trees import ODD_KEYS, build, origins, tables
@@ -457,3 +457,21 @@ def test_I11_the_repr_of_what_is_handed_out_has_no_values(shown_by_python):
     change = Change(None, conf.current, ("token",), 1)
     for thing in (conf, conf.snapshot, conf.status, layer, merge([layer]), change):
         assert "hunter2" not in shown_by_python(thing)
+
+
+def test_the_trail_of_a_group_leads_to_each_of_its_errors_and_quotes_none():
+    secret = "hunter2"
+
+    def fail():
+        raise ValueError(secret)
+
+    try:
+        try:
+            fail()
+        except ValueError as error:
+            raise ExceptionGroup(secret, [error, TypeError(secret)]) from None
+    except ExceptionGroup as group:
+        text = trail(group)
+    assert "in fail" in text
+    assert text.endswith("ValueError\nTypeError")
+    assert secret not in text
