@@ -378,8 +378,11 @@ class HotConf(Holder[S]):
         unsaved = [f"the last known good {last_good.error}"] if last_good is not None and last_good.error else []
         unwritten = [f"the audit log {self.audit.error}"] if self.audit is not None and self.audit.error else []
         orphaned = ["not live in this forked process: enter running() in it"] if self._orphaned else []
+        engine = self._engine
+        ended = ["reloads have ended by themselves"] if engine is not None and engine.has_failed else []
         half = self._reloader.commit_errors
-        return (*orphaned, *recovered, *rejected, *half, *stale, *dead, *unsaved, *unwritten, *dict.fromkeys(leaks))
+        own = (*orphaned, *ended, *recovered, *rejected, *half)
+        return (*own, *stale, *dead, *unsaved, *unwritten, *dict.fromkeys(leaks))
 
     def _register(self, add: Callable[[Subscription], object], paths: Sequence[Any]) -> Any:
         if len(paths) == 1 and not isinstance(paths[0], str):

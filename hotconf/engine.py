@@ -87,6 +87,11 @@ class Engine:
             with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
                 self.loop.call_soon_threadsafe(self._serving.cancel)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether nobody runs reloads any more, although nobody stopped that: a subscriber may cancel what runs it."""
+        return self._serving is not None and self._serving.done() and self.inbox.refusal is NotRunning
+
     def hint(self, trigger: str) -> None:
         """Ask for a reload where nobody can be told that it is refused. Safe from any thread."""
         try:
@@ -219,7 +224,7 @@ class Engine:
     _pause = 1.0
 
     async def _stop(self) -> None:
-        tasks = tuple(self._tasks)
+        tasks, self._serving = tuple(self._tasks), None
         for task in tasks:
             task.cancel()
         for timer in (self._leak_check, self._reverting):

@@ -557,7 +557,25 @@ async def test_an_engine_that_breaks_leaves_nobody_waiting(monkeypatch, caplog):
             await conf.reload()
         with pytest.raises(NotRunning):
             await conf.reload()
+        assert conf.status.degraded == ("reloads have ended by themselves",)
+    assert conf.status.degraded == ()
     assert any("hotconf-reloads ended with an error" in entry.getMessage() for entry in caplog.records)
+
+
+async def test_so_does_one_that_a_subscriber_cancels():
+    conf, memory = memory_conf()
+
+    @conf.prepare("port")
+    def confused(change):
+        if change.old is not None:
+            asyncio.current_task().cancel()
+
+    async with conf.running(signals=()):
+        memory.set({"port": 1})
+        with pytest.raises(NotRunning):
+            await conf.reload()
+        assert conf.current.port == 8080
+        await until(lambda: conf.status.degraded == ("reloads have ended by themselves",))
 
 
 async def test_what_a_source_returns_is_read_afresh_by_each_run():
