@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import hotconf.keypath as keypath
 from hotconf.defer import Built, Deferral, defer, refusals
-from hotconf.diff import compare
+from hotconf.diff import compare, differences
 from hotconf.explain import Origins
 from hotconf.guard import guard
 from hotconf.keypath import touches
 from hotconf.keys import canonical
 from hotconf.merge import Merged, merge
 from hotconf.redact import digest, document, scrub, secrets_in
-from hotconf.schema import fields
+from hotconf.schema import fields, mutable
 from hotconf.validate import Invalid, validate
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Draft(Generic[S]):
     """Settings that passed validation, and all that is known of them.
 
     `merged` says where each value came from, `readings` what each source said, `changed` the paths at which they differ
-    from what was running when the draft was made, `pending` what only a restart could change.
+    from what was running when the draft was made, `pending` what only a restart could change, `mutated` the paths at
+    which the program itself had changed what was running.
     """
 
     settings: S = field(repr=False)
@@ -53,6 +54,7 @@ class Draft(Generic[S]):
     readings: Sequence[Reading]
     changed: tuple[KeyPath, ...]
     pending: tuple[PendingRestart, ...] = ()
+    mutated: tuple[KeyPath, ...] = ()
 
     def views(self, model: type) -> dict[str, Any]:
         """Return what its snapshot can tell of it, by field. Found out when it is asked, once."""
@@ -97,10 +99,30 @@ class Rules:
         if running is None:
             return Draft(settings, merged, readings, everything(settings))
         changed = compare(running.settings, settings)
-        deferral = self._defer(running, Built(merged, settings), changed)
+        made, mutated = self._as_made(running, Built(merged, settings), changed)
+        deferral = self._defer(made, Built(merged, settings), compare(made.settings, settings) if mutated else changed)
         if deferral.pending:
             changed = compare(running.settings, deferral.settings)
-        return Draft(deferral.settings, deferral.merged, readings, changed, deferral.pending)
+        return Draft(deferral.settings, deferral.merged, readings, changed, deferral.pending, mutated)
+
+    def _as_made(
+        self, running: Draft[Any], candidate: Built, changed: Sequence[KeyPath]
+    ) -> tuple[Draft[Any], tuple[KeyPath, ...]]:
+        """Return the running draft as it was made, and where the program has changed its settings since.
+
+        Looked for where a class lets a program set its values and, since a list within a frozen one can be changed as
+        well, where the settings differ although the sources say the same.
+        """
+        unmoved = running.merged.values == candidate.merged.values
+        if not mutable(self.model) and not (changed and unmoved):
+            return running, ()
+        try:
+            made = validate(self.model, running.merged)
+        except Invalid:  # a validator that goes by something else, such as the time
+            return running, ()
+        found = compare(running.settings, made)
+        impure = set(differences(made, candidate.settings)) if unmoved and found else set()
+        return dataclasses.replace(running, settings=made), tuple(path for path in found if path not in impure)
 
     def overridden(self, running: Draft[Any], overrides: Sequence[Layer]) -> Draft[Any]:
         """Lay overrides over what the sources last said. Raises Rejected.

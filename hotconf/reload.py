@@ -32,6 +32,7 @@ from hotconf.layer import Reading
 from hotconf.redact import trail
 from hotconf.report import Fault, Report
 from hotconf.resources import Resources
+from hotconf.schema import mutable
 from hotconf.snapshot import Snapshot
 from hotconf.subscribers import PrepareFailed, Subscription, asked_to_stop, commit, prepare, rollback
 
@@ -428,6 +429,8 @@ class Reloader(Generic[S]):
             change = self._change(draft, draft.changed)
             before = self._holder._publish(self._seal(draft, assembly))  # noqa: SLF001 - the one place that may
             self.resources.adopt(assembly, self._generation)
+            if before is None and (parts := mutable(self._rules.model)):
+                log.warning(_MUTABLE, ", ".join(parts))
             if before is not None and draft.changed and trip.errand.phase != "load":
                 self._news = (change, draft.changed)
         self._running = draft if draft.changed else draft.kept(self._holder.current)
@@ -465,6 +468,7 @@ class Reloader(Generic[S]):
             changed=tuple(keypath.render(path) for path in draft.changed),
             pending_restart=draft.pending,
             commit_errors=commit_errors,
+            mutated=tuple(keypath.render(path) for path in draft.mutated),
             note=trip.note,
         )
 
@@ -486,6 +490,10 @@ class Reloader(Generic[S]):
         return self._holder.snapshot.generation if self._holder.loaded else 0
 
 
+_MUTABLE = (
+    "the program can change these settings in place, past every reload: %s; give the classes "
+    "model_config = {'frozen': True}. What it changes is found and undone by the next reload"
+)
 _RECOVERED = "started from the last known good, generation {copy.generation} of {copy.written_at:%F %T} UTC"
 
 _HELD = (
@@ -509,7 +517,7 @@ def _same_layer(before: Layer, after: Layer) -> bool:
 
 
 def _log(report: Report, phase: Phase) -> None:
-    level = logging.WARNING if report.outcome == "rejected" or report.commit_errors else logging.INFO
+    level = logging.WARNING if report.outcome == "rejected" or report.commit_errors or report.mutated else logging.INFO
     if report.outcome == "rejected" and phase == "start":
         level = logging.DEBUG  # raised as a ConfigError with the same faults: once is enough
     log.log(level, "%s", report, extra={"hotconf": report.as_dict()})

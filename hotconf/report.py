@@ -63,6 +63,7 @@ class Report:
 
     `triggers` are the distinct triggers that this reload answers, in the order they came; `generation` is the one in
     force afterwards, 0 before the first load. `duration` is in seconds. `stage` says where a candidate was rejected.
+    `mutated` are the paths at which the program itself had changed the running settings.
     """
 
     id: int
@@ -76,6 +77,7 @@ class Report:
     stage: Stage | None = None
     pending_restart: tuple[PendingRestart, ...] = ()
     commit_errors: tuple[str, ...] = ()
+    mutated: tuple[str, ...] = ()
     note: str = ""
     dry_run: bool = False
 
@@ -96,6 +98,8 @@ class Report:
             parts.append(f"changed: {_listed(self.changed)}")
         if self.pending_restart:
             parts.append(f"pending restart: {_listed(tuple(entry.path for entry in self.pending_restart))}")
+        if self.mutated:
+            parts.append(f"the program had changed what was running, which is undone: {_listed(self.mutated)}")
         parts.extend(part for part in (*self.commit_errors, self.note) if part)
         return ", ".join(parts)
 
@@ -113,6 +117,7 @@ class Report:
             "stage": self.stage,
             "pending_restart": [entry.as_dict() for entry in self.pending_restart],
             "commit_errors": list(self.commit_errors),
+            "mutated": list(self.mutated),
             "note": self.note,
             "dry_run": self.dry_run,
         }

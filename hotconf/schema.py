@@ -167,6 +167,19 @@ def walk(model: type) -> Iterator[tuple[KeyPath, type]]:
             pending += [((*path, field.name), nested) for nested in models_in(field.shape)]
 
 
+@functools.lru_cache(maxsize=1024)
+def mutable(model: type) -> tuple[str, ...]:
+    """Return the parts of a class, by dotted path and the class itself by name, whose values a program can set."""
+    return tuple(keypath.render(path) or nested.__name__ for path, nested in walk(model) if not _is_frozen(nested))
+
+
+def _is_frozen(model: type) -> bool:
+    if issubclass(model, BaseModel):
+        return bool(model.model_config.get("frozen"))
+    parameters = getattr(model, "__dataclass_params__", None)
+    return is_named_tuple(model) or bool(parameters is not None and parameters.frozen)
+
+
 def models_in(shape: Shape) -> Iterator[type]:
     """Yield the models that a shape may hold, at any depth of its lists and mappings."""
     yield from shape.models

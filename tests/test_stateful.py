@@ -1,6 +1,8 @@
 """Anything may happen in any order: a small model says what must be in force, who may be open and what is remembered.
 
 Hypothesis chooses; every rule runs the loop until nothing is left to do, so that the same choices are the same run.
+
+Held here together: I2, I8, I10 and the order of generations.
 """
 
 import asyncio

@@ -86,6 +86,7 @@ _SCHEMAS: Json = {
         stage=_or_null(_TEXT),
         pending_restart=_list(_ref("PendingRestart")),
         commit_errors=_TEXTS,
+        mutated=_TEXTS,
         note=_TEXT,
         dry_run={"type": "boolean"},
     ),
