@@ -12,9 +12,9 @@ import random
 import secrets
 from collections import deque
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
 from itertools import islice
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -62,6 +62,12 @@ class _Stream:
     reports: bool
     lags: bool = False
 
+    @classmethod
+    def of(cls, request: web.Request, transport: asyncio.Transport, *, reports: bool) -> _Stream:
+        """Return the stream that a request asks for. HTTP/1.0 knows no chunks."""
+        ended = asyncio.get_running_loop().create_future()
+        return cls(transport, server_of(request), ended, request.version >= (1, 1), reports)
+
     def send(self, frame: _Frame) -> None:
         if self.ended.done() or self.transport.is_closing():
             return  # asked for what it holds, a closed one may raise, and the other streams would go without
@@ -107,7 +113,7 @@ class Feed:
         self._groups: dict[KeyPath, _Group] = {}
         self._parked: set[_Parked] = set()
         self._admitted = 0
-        self._outbox: deque[Iterator[Callable[[], object]]] = deque()
+        self._outbox: deque[tuple[Callable[[Any], object], Iterator[Any]]] = deque()
         self._tending: asyncio.Task[None] | None = None
         self._servers: set[Server] = set()
         self._joined = asyncio.Event()
@@ -159,26 +165,31 @@ class Feed:
             await response.prepare(request)
             response.headers.clear()  # they were sent, and take more memory than all that is noted of a stream here
             if request.transport is not None:
-                await self._follow(request, request.transport, path, reports=reports).ended
+                stream = _Stream.of(request, request.transport, reports=reports)
+                group = self._join(stream, path, request.headers.get("Last-Event-ID", ""))
+                try:
+                    await stream.ended
+                finally:
+                    self._leave(stream, group)
                 await self._end(request, response)
         finally:
             self._admitted -= 1
         return response
 
-    def _follow(self, request: web.Request, transport: asyncio.Transport, path: KeyPath, *, reports: bool) -> _Stream:
-        """Begin a stream: from now on it is told of each change, until its `ended` is done."""
-        ended = asyncio.get_running_loop().create_future()
-        chunked = request.version >= (1, 1)
-        stream = _Stream(transport, server_of(request), ended, chunked=chunked, reports=reports)
-        snapshot = self._conf.snapshot
-        stream.send(_Frame(self._greeting(request.headers.get("Last-Event-ID", ""), snapshot, path)))
-        # Nothing was awaited since the look at the snapshot: no change comes before the greeting, and none between.
-        group = self._group(path, snapshot)
-        group.streams.add(stream)
-        ended.add_done_callback(lambda _: self._unfollow(group, stream))
-        return stream
+    def _join(self, stream: _Stream, path: KeyPath, token: str) -> _Group:
+        """Tell a stream what is in force, and let it be told of each change from now on.
 
-    def _unfollow(self, group: _Group, stream: _Stream) -> None:
+        Nothing is awaited in between: no change can come before the greeting, or be missed behind it.
+        """
+        snapshot = self._conf.snapshot
+        stream.send(_Frame(self._greeting(token, snapshot, path)))
+        group = self._groups.setdefault(path, _Group(path, snapshot.changed_in(path)))
+        if group.generation < snapshot.changed_in(path):
+            self._tell(group, snapshot)  # of an engine in another thread the others may not have heard yet
+        group.streams.add(stream)
+        return group
+
+    def _leave(self, stream: _Stream, group: _Group) -> None:
         group.streams.discard(stream)
         if not group.streams:
             self._groups.pop(group.path, None)
@@ -188,13 +199,6 @@ class Feed:
             limit_goodbye(request)
             with contextlib.suppress(ConnectionError):
                 await response.write(b"event: shutdown\ndata: {}\n\n")
-
-    def _group(self, path: KeyPath, snapshot: Snapshot[Any]) -> _Group:
-        """Return the streams of a part, which have seen a snapshot: one of another thread's engine may be news."""
-        group = self._groups.setdefault(path, _Group(path, snapshot.changed_in(path)))
-        if group.generation < snapshot.changed_in(path):
-            self._tell(group, snapshot)
-        return group
 
     def _greeting(self, token: str, snapshot: Snapshot[Any], path: KeyPath) -> bytes:
         """Return the full state, or nothing new for a client that has it already."""
@@ -247,7 +251,7 @@ class Feed:
         snapshot = self._conf.snapshot
         changed_in = {path: snapshot.changed_in(path) for path in {parked.path for parked in self._parked}}
         over = [parked.ended for parked in self._parked if changed_in[parked.path] > parked.seen]
-        self._do(partial(_resolve, future) for future in over)
+        self._do(_resolve, over)
         for group in self._groups.values():
             if snapshot.changed_in(group.path) > group.generation:
                 self._tell(group, snapshot)
@@ -263,24 +267,26 @@ class Feed:
             self._send(_Frame(f"event: report\ndata: {json.dumps(report.as_dict())}\n\n".encode()), streams)
 
     def _send(self, frame: _Frame, streams: Iterable[_Stream]) -> None:
-        self._do(partial(stream.send, frame) for stream in tuple(streams))
+        self._do(methodcaller("send", frame), tuple(streams))
 
-    def _do(self, work: Iterator[Callable[[], object]]) -> None:
-        """Do many small things, behind all that is still to be done: each stream gets its frames in their order.
+    def _do(self, function: Callable[[Any], object], items: Iterable[Any]) -> None:
+        """Call a function with each item, behind all that is still to be done: each stream gets its frames in order.
 
         In batches, between which the event loop serves others.
         """
-        self._outbox.append(work)
+        self._outbox.append((function, iter(items)))
         if len(self._outbox) == 1:
             self._do_batch()
 
     def _do_batch(self) -> None:
-        done = 0
-        while self._outbox and done < _BATCH:
-            for one in islice(self._outbox[0], _BATCH - done):
-                one()
-                done += 1
-            if done < _BATCH:
+        rest = _BATCH
+        while self._outbox and rest:
+            function, items = self._outbox[0]
+            batch = tuple(islice(items, rest))
+            for item in batch:
+                function(item)
+            rest -= len(batch)
+            if rest:
                 self._outbox.popleft()
         if self._outbox:
             asyncio.get_running_loop().call_soon(self._do_batch)

@@ -56,10 +56,12 @@ class Reading:
             return (view.unchanged if _matches(request, view) else view.found).response()
         if not _is_current(request, view):
             return view.found.response()
-        release_snapshot(request)  # a parked request must not keep an old snapshot's resources open
-        await self._feed.park(request, view.path, view.changed_in, seconds=min(wait, LONGEST_WAIT))
+        path, changed_in = view.path, view.changed_in
+        del view  # who waits must keep nothing of an old snapshot alive, nor its resources open
+        release_snapshot(request)
+        await self._feed.park(request, path, changed_in, seconds=min(wait, LONGEST_WAIT))
         now = self._view(request)
-        return (now.found if now.changed_in > view.changed_in else now.unchanged).response()
+        return (now.found if now.changed_in > changed_in else now.unchanged).response()
 
     def token(self, snapshot: Snapshot[Any]) -> str:
         """Return the token of the whole."""

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import re
 import socket
 import ssl
+import weakref
 
 import pytest
 import uvloop
@@ -16,6 +18,7 @@ from hotconf.sources import Memory
 from hotconf.web.feed import _BACKLOG, LOOK, Feed
 from hotconf.web.problem import problems
 from tests.web.clients import GET, client_of, draining, serving, until
+from tests.web.sites import site_of
 
 LARGE = 20_000
 PATIENCE = LOOK + 5
@@ -196,6 +199,54 @@ async def test_both_kinds_share_a_change():
         assert '"message": "two"' in (await plain.reader.readuntil(b'"two"')).decode() + '"'
         while "two" not in (await chunked.chunk()).decode():
             pass
+
+
+# Many of them
+
+
+async def test_in_batches_everybody_gets_every_change_in_its_order(monkeypatch):
+    monkeypatch.setattr("hotconf.web.feed._BATCH", 2)
+    async with site() as here, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(here.reader()) for _ in range(5)]
+        await until(lambda: here.feed.watchers["stream"] == 5)
+        for number in range(4):
+            await here.change(str(number))
+        drained = draining(here.server)
+        for client in clients:
+            seen = [event["value"]["message"] for event in events((await client.chunks()).decode())]
+            assert seen == ["hello", "0", "1", "2", "3"]
+        assert await drained == ()
+
+
+async def test_between_batches_the_loop_serves_others(monkeypatch):
+    monkeypatch.setattr("hotconf.web.feed._BATCH", 2)
+    async with site() as here, contextlib.AsyncExitStack() as stack:
+        for _ in range(7):
+            await stack.enter_async_context(here.reader())
+        await until(lambda: here.feed.watchers["stream"] == 7)
+        turns, done = 0, []
+        here.feed._do(done.append, range(7))
+        while here.feed._outbox:
+            turns += 1
+            assert len(done) == 2 * turns
+            await asyncio.sleep(0)
+        assert (turns, done) == (3, list(range(7)))
+
+
+async def test_who_waits_keeps_nothing_of_an_old_configuration_alive():
+    ask = "GET %s HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: %s\r\n\r\n"
+    async with site_of(App, {}, history=1) as here, client_of(here.server) as stream, client_of(here.server) as poll:
+        old = weakref.ref(here.conf.current)
+        tag = await here.tag("/config/other")
+        stream.send((ask % ("/events?path=other", tag)).encode())
+        poll.send((ask % ("/config/other?wait=60", tag)).encode())
+        while (await here.value("/status"))["watchers"] != {"poll": 1, "stream": 1}:
+            await asyncio.sleep(0.005)
+        await here.change(message="two")
+        await here.value("/config")
+        gc.collect()
+        assert old() is None
+        assert (await here.value("/status"))["watchers"] == {"poll": 1, "stream": 1}
 
 
 # Another loop
