@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BODY_LIMIT = 1024 * 1024
 """Bytes that a patch may have."""
 
+_PATH = "{path:(?s:.*)}"  # keys may hold line breaks, too
+
 
 def config_app(
     conf: HotConf[Any],
@@ -60,7 +62,7 @@ def config_routes(
     writing = Writing(conf, reading)
     return [
         web.get("/config", reading.config),
-        web.get("/config/{path:.*}", reading.config),
+        web.get(f"/config/{_PATH}", reading.config),
         web.patch("/config", writing.patch),
         web.get("/events", feed.stream, allow_head=False),
         web.post("/reload", writing.reload),
@@ -71,7 +73,7 @@ def config_routes(
         web.get("/reloads", records.reloads),
         web.get("/reloads/{number}", records.report),
         web.get("/explain", records.origins),
-        web.get("/explain/{path:.*}", records.explain),
+        web.get(f"/explain/{_PATH}", records.explain),
         web.get("/schema", records.schema),
         web.get("/openapi.json", records.openapi),
         web.get("/status", probes.status),

@@ -13,10 +13,10 @@ import fcntl
 import sys
 import termios
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from hotconf.web.limits import BodyTimeout, answer, raw_answer
 from hotconf.web.reach import reach_of
@@ -161,7 +161,7 @@ class Connection(web.RequestHandler):
             # aiohttp reads on for a moment what is too much, so that the answer arrives and not a reset.
             request.content._exception = None  # noqa: SLF001 - see the module
             return True
-        return isinstance(error, BodyTimeout)
+        return isinstance(error, BodyTimeout | web.RequestPayloadError)
 
     def is_idle(self) -> bool:
         """Whether nothing runs on it, waits to be read, or waits to be sent."""
@@ -181,10 +181,18 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what cannot be parsed or handled. A line that is too long is no error of ours to be logged."""
+        """Answer what cannot be parsed or handled. What cannot be parsed is not quoted: it may hold a token."""
         if isinstance(exc, LineTooLong):
             return self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
+        if isinstance(exc, HttpProcessingError):
+            self._enter(_Phase.HANDLING, None)
+            return answer(HTTPStatus.BAD_REQUEST)
         return super().handle_error(request, status, exc, message)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log an error of ours. What a client sends wrong is none, and anybody could fill the log with it."""
+        if not isinstance(kw.get("exc_info"), HttpProcessingError | web.RequestPayloadError):
+            super().log_exception(*args, **kw)
 
     # Repeating
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
+from hotconf.web.problem import CONTENT_TYPE, Problem
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -138,31 +140,39 @@ class Door:
 
 
 def answer(status: HTTPStatus) -> web.Response:
-    """Return the answer to a request that broke a limit. It is the last on its connection."""
-    response = web.Response(status=status, text=_text(status), headers=_headers(status))
+    """Return the answer to a request that broke a limit or a rule of HTTP. It is the last on its connection."""
+    response = _problem(status).response()
     response.force_close()
     return response
 
 
 def raw_answer(status: HTTPStatus) -> bytes:
     """Return the same as bytes, for a client whose request was not read, or not to its end."""
-    text = _text(status)
+    problem = _problem(status)
+    text = problem.text()
     headers = {
-        hdrs.CONTENT_TYPE: "text/plain; charset=utf-8",
+        hdrs.CONTENT_TYPE: f"{CONTENT_TYPE}; charset=utf-8",
         hdrs.CONTENT_LENGTH: str(len(text)),
         hdrs.CONNECTION: "close",
-        **_headers(status),
+        **problem.headers,
     }
     lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", text]).encode("ascii")
 
 
-def _headers(status: HTTPStatus) -> dict[str, str]:
-    return {hdrs.RETRY_AFTER: _RETRY_AFTER} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
+def _problem(status: HTTPStatus) -> Problem:
+    headers: dict[str, str] = {hdrs.RETRY_AFTER: _RETRY_AFTER} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return Problem(status, _ADVICE[status], headers=headers)
 
 
-def _text(status: HTTPStatus) -> str:
-    return f"{status.value}: {status.phrase}\n"
+_ADVICE = {
+    HTTPStatus.BAD_REQUEST: "this cannot be read as a request of HTTP, or its body not as its headers say",
+    HTTPStatus.REQUEST_TIMEOUT: "the rest of the request did not come in time: send it again",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than this server takes",
+    HTTPStatus.EXPECTATION_FAILED: "nothing is understood in Expect but 100-continue: leave it out",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "first line and headers are larger than this server takes",
+    HTTPStatus.SERVICE_UNAVAILABLE: "too many clients are connected: come back after a while",
+}
 
 
 def _is_reached(limit: int | None, count: int) -> bool:

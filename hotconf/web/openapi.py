@@ -153,7 +153,7 @@ def _parameter(name: str, place: str, schema: Json, description: str, *, require
 
 
 _FLAG: Json = {"enum": ["0", "1", "false", "true"]}
-_DURATION: Json = {"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?(s|m)?$"}
+_DURATION: Json = {"type": "string", "pattern": r"^[0-9]{1,15}(\.[0-9]{1,6})?(s|m)?$"}
 _PATH = _parameter("path", "path", {"type": "string", "minLength": 1}, "Keys and indices, a/0/b.", required=True)
 _NUMBER = _parameter("number", "path", {"type": "integer", "minimum": 0}, "Its number.", required=True)
 _DRY_RUN = _parameter("dry_run", "query", _FLAG, "Ask everybody, then undo: nothing changes.")
@@ -184,8 +184,10 @@ def _get(summary: str, schema: Json, *parameters: Json, statuses: Iterable[int] 
     return {"get": {"summary": summary, "parameters": list(parameters), "responses": responses}}
 
 
-def _post(summary: str, *parameters: Json, body: Json | None = None, statuses: Iterable[int] = ()) -> Json:
-    content = {"application/json": {"schema": body or {"type": "object"}}}
+def _post(summary: str, *parameters: Json, members: Json | None = None, statuses: Iterable[int] = ()) -> Json:
+    content = {
+        "application/json": {"schema": {"type": "object", "properties": members or {}, "additionalProperties": False}}
+    }
     return {
         "post": {
             "summary": summary,
@@ -263,7 +265,7 @@ _PATHS: Json = {
     "/confirm": _post("Make the patch permanent that waits for it", statuses=[409]),
     "/rollback": _post(
         "Go back to a generation, or to the one before",
-        body={"type": "object", "properties": {"generation": {"type": "integer"}}},
+        members={"generation": {"type": "integer"}},
         statuses=[404],
     ),
     "/history": _get("The last generations", _object(running=_COUNT, generations=_list(_ref("Generation")))),

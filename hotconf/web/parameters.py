@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT = 300.0
 
-_DURATION = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(s|m)?", re.ASCII)
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(s|m)?", re.ASCII)
 _FLAGS = {"0": False, "false": False, "1": True, "true": True}
 _JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -42,18 +42,24 @@ def duration(request: web.Request, name: str) -> float | None:
 
 def flag(request: web.Request, name: str) -> bool:
     """Return whether a parameter is 1 or true, and not 0, false or missing."""
+    text = parameter(request, name)
     try:
-        return _FLAGS[(parameter(request, name) or "0").lower()]
+        return text is not None and _FLAGS[text.lower()]
     except KeyError:
         raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be 1 or 0") from None
 
 
-async def json_body(request: web.Request) -> Mapping[str, Any]:
-    """Return the JSON object of a body, an empty one where there is no body.
+async def json_body(request: web.Request, *members: str) -> Mapping[str, Any]:
+    """Return the JSON object of a body, an empty one where there is no body. It may have these members alone.
 
-    Refused is any other content type (415): what a form on another site can send is never JSON.
+    Refused is any other content type (415): what a form on another site can send is never JSON. And any other member
+    (400): whoever sends `dry_run` here is not to get a real reload.
     """
-    return await _object(request, _JSON) if await request.read() else {}
+    body = await _object(request, _JSON) if await request.read() else {}
+    if body.keys() - set(members):
+        known = f"nothing but {', '.join(members)}" if members else "no members here: parameters go into the URL"
+        raise Problem(HTTPStatus.BAD_REQUEST, f"the body may have {known}")
+    return body
 
 
 async def merge_patch(request: web.Request) -> Mapping[str, Any]:

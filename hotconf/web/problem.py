@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
 
+CONTENT_TYPE = "application/problem+json"
+
+
 class Problem(Exception):  # noqa: N818 - the standard's word
     """An answer that refuses. `members` are further members of the document, such as `faults`."""
 
@@ -31,6 +34,10 @@ class Problem(Exception):  # noqa: N818 - the standard's word
 
     def response(self) -> web.Response:
         """Return the answer."""
+        return web.Response(status=self.status.value, text=self.text(), content_type=CONTENT_TYPE, headers=self.headers)
+
+    def text(self) -> str:
+        """Return the document."""
         body = {
             "type": "about:blank",
             "title": self.status.phrase,
@@ -39,12 +46,7 @@ class Problem(Exception):  # noqa: N818 - the standard's word
             "faults": [],
             **self.members,
         }
-        return web.Response(
-            status=self.status.value,
-            text=json.dumps(body, ensure_ascii=False),
-            content_type="application/problem+json",
-            headers=self.headers,
-        )
+        return json.dumps(body, ensure_ascii=False)
 
 
 def refusal(error: Exception) -> web.Response:

@@ -72,7 +72,7 @@ class Reading:
         if self._views[0] is not snapshot or len(self._views[1]) >= _MOST_VIEWS:
             self._views = snapshot, {}
         views = self._views[1]
-        notation = best(request.headers.get("Accept"))
+        notation = best(",".join(request.headers.getall("Accept", ())))
         name = tail_of(request), notation.name
         view = views.get(name)
         if view is None:

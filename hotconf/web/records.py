@@ -80,7 +80,7 @@ class Records:
 
     async def openapi(self, request: web.Request) -> web.Response:
         """Answer with the description of these endpoints, as they are mounted here."""
-        return json_answer(openapi(prefix=request.rel_url.raw_path.removesuffix("/openapi.json")))
+        return json_answer(openapi(prefix=request.rel_url.raw_path.rpartition("/")[0]))
 
 
 def _explained(origins: Origins, document: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from hotconf.web.limits import (
     answer,
 )
 from hotconf.web.listener import Listener, bind_tcp, bind_unix, place_of
+from hotconf.web.problem import Problem
 from hotconf.web.ready import ReadyResponse
 from hotconf.web.repeats import Repeats, can_repeat
 
@@ -277,10 +278,13 @@ class Server:
             response = self._refusal(request)
             if response is None:
                 response = await handle(request)
-        except BodyTimeout:
+        except (BodyTimeout, web.RequestPayloadError) as error:
             if request.writer.output_size:
                 raise
-            response = answer(HTTPStatus.REQUEST_TIMEOUT)
+            late = isinstance(error, BodyTimeout)
+            response = answer(HTTPStatus.REQUEST_TIMEOUT if late else HTTPStatus.BAD_REQUEST)
+        except web.HTTPExpectationFailed:  # raised before any middleware of the application
+            response = answer(HTTPStatus.EXPECTATION_FAILED)
         except web.HTTPException as refusal:
             self._end_after(request, refusal)
             raise
@@ -509,7 +513,8 @@ def _describe(request: web.BaseRequest, age: float) -> str:
 
 
 def _unavailable() -> web.Response:
-    return web.Response(status=503, headers={hdrs.RETRY_AFTER: "1"}, text="the server is shutting down\n")
+    headers: dict[str, str] = {hdrs.RETRY_AFTER: "1"}
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down", headers=headers).response()
 
 
 def _current_task() -> asyncio.Task[Any]:

@@ -58,7 +58,7 @@ class Writing:
 
     async def rollback(self, request: web.Request) -> web.Response:
         """Go back to a generation, without a body to the one before the running one."""
-        generation = _generation(await json_body(request))
+        generation = _generation(await json_body(request, "generation"))
         return await self._carry_out(request, self._conf.rollback(generation))
 
     async def _carry_out(self, request: web.Request, errand: Awaitable[Report]) -> web.Response:

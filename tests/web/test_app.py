@@ -40,7 +40,7 @@ class App(Settings):
 
 VALUES = {
     "servers": [{"host": "a"}, {"host": "b"}],
-    "labels": {"app.kubernetes.io/name": "x", "plain": "y", "empty": ""},
+    "labels": {"app.kubernetes.io/name": "x", "plain": "y", "empty": "", "line\nbreak": "z"},
 }
 PROBLEM = "application/problem+json"
 
@@ -105,6 +105,7 @@ async def test_the_whole_with_secrets_masked(site):
         ("servers/0", {"host": "a"}),
         ("labels/plain", "y"),
         ("labels/empty", ""),
+        ("labels/line%0Abreak", "z"),
     ],
 )
 async def test_a_part_by_its_path(site, path, value):
@@ -266,6 +267,7 @@ async def test_a_refusal_of_a_subscriber_is_422_too(site):
         (b"{", "application/json", 400),
         (b"\xff", "application/json", 400),
         (b"[" * 100_000, "application/json", 400),
+        (b'{"dry_run": true}', "application/json", 400),
         (b" " * (2**20 + 1), "application/json", 413),  # aiohttp's own limit
     ],
 )
@@ -285,7 +287,7 @@ async def test_a_dry_run_says_what_a_reload_would_do_and_does_nothing(site):
 
 
 @pytest.mark.parametrize(
-    ("query", "status"), [("force=1", 200), ("force=0", 200), ("force=TRUE", 200), ("force=x", 400)]
+    ("query", "status"), [("force=1", 200), ("force=0", 200), ("force=TRUE", 200), ("force=x", 400), ("dry_run", 400)]
 )
 async def test_force_is_a_flag(site, query, status):
     assert (await site.ask(f"/reload?{query}", "POST")).status == status

@@ -13,7 +13,7 @@ from pydantic import RootModel, SecretStr
 from hotconf import HotConf, Options, Section
 from hotconf.sources import Memory
 from hotconf.web import Server, config_app
-from tests.web.clients import until
+from tests.web.clients import client_of, until
 from tests.web.sites import site_of
 
 
@@ -232,6 +232,10 @@ async def test_no_time_at_all_is_a_look(site, wait):
     assert answer.status == 304
 
 
+async def test_a_very_long_time_is_a_long_one_and_no_mistake(site):
+    assert (await site.ask("/config?wait=86400000s")).status == 200
+
+
 async def test_a_client_that_flips_between_two_replicas_loses_no_change(site):
     memory = Memory(VALUES)
     other = HotConf(App, sources=[memory], options=Options(watch=False))
@@ -251,3 +255,10 @@ async def test_a_client_that_flips_between_two_replicas_loses_no_change(site):
             assert seen == [str(round_) for round_ in range(4) for _ in range(2)]
         finally:
             await server.stop()
+
+
+async def test_an_accept_header_on_several_lines_is_one(site):
+    async with client_of(site.server) as client:
+        client.send(b"GET /config HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nAccept: application/toml\r\n\r\n")
+        reply = await client.reply()
+        assert (reply.status, reply.headers["content-type"]) == (200, "application/toml")

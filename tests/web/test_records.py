@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
+from yarl import URL
 
 from hotconf import HotConf, Options, RestartRequired, Section
 from hotconf.sources import Memory
@@ -171,8 +172,8 @@ async def test_under_a_prefix_everything_is_where_the_description_says():
     async with conf.running(signals=()), TestClient(TestServer(outer)) as client:
         description = await (await client.get("/admin/conf/openapi.json")).json()
         assert description["servers"] == [{"url": "/admin/conf"}]
+        spelled = await client.get(URL("/admin/conf/openapi%2Ejson", encoded=True))
+        assert await spelled.json() == description
         for path in ("/config/labels/c%2Fd", "/explain/servers/0", "/history/1", "/reloads/1", "/metrics", "/schema"):
-            from yarl import URL
-
             answer = await client.get(URL(f"/admin/conf{path}", encoded=True))
             assert answer.status == 200, path

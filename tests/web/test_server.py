@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import logging
 import os
 import resource
@@ -842,3 +843,33 @@ def test_uvloop_keeps_every_step_of_a_drain():
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(scenario())
+
+
+# What cannot be read
+
+
+ASKED = b"POST /upload HTTP/1.1\r\nHost: test\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer s3cr3t\x00\r\n\r\n", 400),
+        (b"s3cr3t\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (ASKED + b"Content-Length: s3cr3t\r\n\r\n", 400),
+        (ASKED + b"Content-Encoding: gzip\r\nContent-Length: 6\r\n\r\ns3cr3t", 400),
+        (ASKED + b"Transfer-Encoding: chunked\r\n\r\ns3cr3t\r\n", 400),
+        (ASKED + b"Expect: s3cr3t\r\nContent-Length: 0\r\n\r\n", 417),
+    ],
+    ids=["header", "garbage", "no Host", "length", "encoding", "chunks", "Expect"],
+)
+async def test_what_cannot_be_read_is_a_problem_and_quoted_nowhere(gates, caplog, sent, status):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(sent)
+        reply = await client.reply()
+        assert (reply.status, reply.headers["content-type"].partition(";")[0]) == (status, "application/problem+json")
+        assert json.loads(reply.body)["detail"]
+        assert await client.ended()
+        assert "s3cr3t" not in reply.body.decode() + caplog.text
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

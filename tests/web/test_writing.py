@@ -260,7 +260,14 @@ async def test_rollback_goes_to_the_generation_before_or_to_a_named_one(site):
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [({"generation": 99}, 404), ({"generation": "1"}, 400), ({"generation": True}, 400), ([1], 400), ({}, 404)],
+    [
+        ({"generation": 99}, 404),
+        ({"generation": "1"}, 400),
+        ({"generation": True}, 400),
+        ({"generaton": 1}, 400),
+        ([1], 400),
+        ({}, 404),
+    ],
 )
 async def test_a_generation_that_is_none_is_refused(site, body, status):
     answer = await post(site, "/rollback", body)
