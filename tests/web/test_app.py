@@ -392,6 +392,23 @@ async def test_the_probes_of_a_configuration_alone_follow_its_state(site):
     assert await site.json("/readyz") == {"ready": False, "state": "draining"}
 
 
+@pytest.mark.parametrize(("calls_itself_ready", "status"), [(True, 200), (False, 503)])
+async def test_a_process_that_started_from_the_last_known_good_is_ready_by_option(tmp_path, calls_itself_ready, status):
+    file, options = tmp_path / "app.toml", Options(watch=False, last_good=tmp_path / "good.json")
+    file.write_text('message = "good"\n')
+    async with HotConf(App, files=[file], options=options).running(signals=()):
+        pass
+    file.write_text("broken")
+    options = options.model_copy(update={"ready_when_degraded": calls_itself_ready})
+    conf = HotConf(App, files=[file], options=options)
+    async with conf.running(signals=()), TestClient(TestServer(config_app(conf))) as client:
+        assert (await client.get("/readyz")).status == status
+        assert (await (await client.get("/status")).json())["degraded"]
+        file.write_text('message = "mended"\n')
+        await conf.reload()
+        assert (await client.get("/readyz")).status == 200
+
+
 async def test_before_the_first_load_it_lives_but_is_not_ready():
     conf = HotConf(App, options=Options(watch=False))
     async with TestClient(TestServer(config_app(conf))) as client:
