@@ -135,7 +135,9 @@ class Connection(web.RequestHandler):
     def refusal(self, request: web.BaseRequest) -> web.Response | None:
         """Return the answer to a request that is too large, which no handler need see. Bounds what it may read."""
         limits = self._door.limits()
-        if _head_size(request) > limits.header_size:
+        # A head that came in one piece is no larger than that, and counting is dear.
+        fits = 0 < len(self._asked) <= limits.header_size
+        if not fits and _head_size(request) > limits.header_size:
             return self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
         if limits.body_size is not None and request.body_exists:
             request._client_max_size = limits.body_size  # noqa: SLF001 - see the module
