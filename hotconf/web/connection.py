@@ -192,8 +192,10 @@ class Connection(web.RequestHandler):
         return super().handle_error(request, status, exc, message)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log an error of ours. What a client sends wrong is none, and anybody could fill the log with it."""
-        if not isinstance(kw.get("exc_info"), HttpProcessingError | web.RequestPayloadError):
+        """Log an error of ours. What a client sends wrong, or not to its end, is none: anybody could fill the log."""
+        error = kw.get("exc_info")
+        sent_wrong = isinstance(error, HttpProcessingError | web.RequestPayloadError)
+        if not sent_wrong and (self._running is None or error is not self._running.content.exception()):
             super().log_exception(*args, **kw)
 
     # Repeating

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hotconf.keypath import KeyPath
+
+
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")  # one spelling for each item
 
 
 class Part(NamedTuple):
@@ -45,7 +49,7 @@ def part_at(document: Any, keys: Iterable[str]) -> Part:
     path: list[str | int] = []
     for key in keys:
         inner = _children(document)
-        found = int(key) if isinstance(document, list) and key.isascii() and key.isdecimal() and len(key) < 10 else key
+        found = int(key) if isinstance(document, list) and _INDEX.fullmatch(key) else key
         if found not in inner:
             raise Problem(HTTPStatus.NOT_FOUND, _missing(path, key, document))
         document = inner[found]

@@ -46,7 +46,7 @@ class Reading:
     def __init__(self, conf: HotConf[Any], feed: Feed) -> None:
         self._conf = conf
         self._feed = feed
-        self._views: tuple[Snapshot[Any] | None, dict[tuple[str, str], View]] = (None, {})
+        self._views: tuple[Snapshot[Any] | None, dict[tuple[tuple[str, ...], str], View]] = (None, {})
 
     async def config(self, request: web.Request) -> web.Response:
         """Answer a read: at once, or with `wait` when what the client has is not what is in force any more."""
@@ -73,14 +73,14 @@ class Reading:
             self._views = snapshot, {}
         views = self._views[1]
         notation = best(",".join(request.headers.getall("Accept", ())))
-        name = tail_of(request), notation.name
+        name = keys_of(tail_of(request)), notation.name  # by the keys: a path can be spelled in many ways
         view = views.get(name)
         if view is None:
             view = views[name] = self._build(snapshot, name[0], notation)
         return view
 
-    def _build(self, snapshot: Snapshot[Any], tail: str, notation: Representation) -> View:
-        path, value = part_at(snapshot.document, keys_of(tail))
+    def _build(self, snapshot: Snapshot[Any], keys: tuple[str, ...], notation: Representation) -> View:
+        path, value = part_at(snapshot.document, keys)
         changed_in = snapshot.changed_in(path)
         token = self._feed.token(changed_in)
         tag = token + notation.suffix

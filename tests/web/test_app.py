@@ -120,7 +120,19 @@ async def test_a_key_with_dots_is_one_step(site):
 
 @pytest.mark.parametrize(
     "path",
-    ["nowhere", "message/deeper", "servers/2", "servers/-1", "servers/one", "labels/x", "a//b", "%00", '"', "message."],
+    [
+        "nowhere",
+        "message/deeper",
+        "servers/2",
+        "servers/-1",
+        "servers/00",
+        "servers/one",
+        "labels/x",
+        "a//b",
+        "%00",
+        '"',
+        "message.",
+    ],
 )
 async def test_what_is_not_there_is_404(site, path):
     reply = await site.ask(f"/config/{path}")

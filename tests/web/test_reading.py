@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tomllib
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import RootModel, SecretStr
 from hotconf import HotConf, Options, Section
 from hotconf.sources import Memory
 from hotconf.web import Server, config_app
+from hotconf.web.representations import written
 from tests.web.clients import client_of, until
 from tests.web.sites import site_of
 
@@ -255,6 +257,14 @@ async def test_a_client_that_flips_between_two_replicas_loses_no_change(site):
             assert seen == [str(round_) for round_ in range(4) for _ in range(2)]
         finally:
             await server.stop()
+
+
+async def test_however_its_path_is_spelled_a_part_is_encoded_once(site, monkeypatch):
+    bodies = []
+    monkeypatch.setattr("hotconf.web.reading.written", lambda *given: bodies.append(written(*given)) or bodies[-1])
+    for path in ("message", "%6dessage", "%6Dessage", "message/"):
+        assert await site.value(f"/config/{path}") == json.loads(bodies[0])
+    assert len(bodies) == 1
 
 
 async def test_an_accept_header_on_several_lines_is_one(site):

@@ -873,3 +873,28 @@ async def test_what_cannot_be_read_is_a_problem_and_quoted_nowhere(gates, caplog
         assert await client.ended()
         assert "s3cr3t" not in reply.body.decode() + caplog.text
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error_of_ours(gates, caplog):
+    async with serving(gates.app()) as server:
+        async with client_of(server) as client:
+            client.send(ASKED + b"Content-Length: 100\r\n\r\nhalf")
+            await gates.entered.wait()
+        await until(lambda: not server._is_busy())
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_an_error_of_a_handler_whose_client_left_is_logged(gates, caplog):
+    async def broken(request):
+        gates.entered.set()
+        await until(lambda: request.transport is None)
+        raise ConnectionResetError("the database went away")
+
+    app = gates.app()
+    app.router.add_post("/broken", broken)
+    async with serving(app) as server:
+        async with client_of(server) as client:
+            client.send(b"POST /broken HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf")
+            await gates.entered.wait()
+        await until(lambda: not server._is_busy())
+        assert "the database went away" in caplog.text
