@@ -27,7 +27,7 @@ pytest: $(VENV)/.dev
 soak: $(VENV)/.dev  ## Run the long tests.
 	$(BIN)/python -m pytest -m soak --timeout 900 -n auto --maxprocesses 4 --dist load
 
-bench: $(VENV)/.dev  ## Measure, side by side with the peers.
+bench: $(VENV)/.dev $(VENV)/.bench  ## Measure, side by side with the peers.
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove what the targets made.
@@ -42,3 +42,7 @@ $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,bench]"
+	@touch $@
