@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import tomllib
 from pathlib import Path
 
@@ -94,19 +95,25 @@ def in_flight(pid):
     return any(row[3] == "01" and row[9] in inodes for row in rows)
 
 
-async def test_the_library_example_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    Path("app.toml").write_text('[database]\nurl = "postgres://db"\n', encoding="utf-8")
-    names = {"__name__": "example"}
-    exec(compile(blocks(section("In your service"), "python")[0], "README.md", "exec", dont_inherit=True), names)
-
-    await names["main"]()
-
-    assert capsys.readouterr().out.splitlines() == ["10", "database.url = 'postgres://db'  from app.toml:2:1"]
+def test_the_library_example_runs(tmp_path):
+    write_named_blocks(README, tmp_path)
+    (init, _), (_start, shown), *edits = steps(section("In your service"))
+    run(init, tmp_path)
+    service = Process([sys.executable, "app.py"], cwd=tmp_path, env=environment())
+    try:
+        service.stdout.find(re.escape(shown))
+        [goes_on] = blocks(section("In your service"), "text")
+        for (command, _), line in zip(edits, goes_on.splitlines(), strict=True):
+            run(command, tmp_path)
+            stream = service.stderr if line.startswith("reload") else service.stdout
+            stream.find(re.escape(re.sub(r" \[.*", "", line)))
+    finally:
+        service.kill()
 
 
 def test_the_command_does_what_is_shown(tmp_path):
     write_named_blocks(README, tmp_path)
+    run(next(steps(section("In your service")))[0], tmp_path)
     for command, shown in steps(section("From the shell")):
         output = run(command, tmp_path)
         assert matches(shown, output), f"{command}\n{output}"

@@ -57,6 +57,7 @@ def _greet(url: str, path: Path) -> None:
         f"kill -HUP {pid}": "reloads, and says what came of it",
         "break the file": "the old message still serves; the log names the line",
         f"curl {url}/status": "the same, as JSON",
+        f"open {url}/dashboard": "the same, in a browser",
         f"curl '{url}/slow?seconds=10'": "then press Ctrl-C here: it finishes first",
     }
     width = max(map(len, advice))

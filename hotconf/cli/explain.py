@@ -31,6 +31,7 @@ def explain(inputs: Inputs, key: str | None, style: str) -> None:
     if not key or is_target(key):
         raise click.UsageError("name the KEY to explain, such as database.pool_size")
     conf = inputs.configuration()
+    _check(conf, key)  # first: a forgotten KEY makes a file's name one, and that file would be missed
     with progress("reading"):
         loaded(conf)
     explanation = _explained(conf, key)
@@ -40,15 +41,19 @@ def explain(inputs: Inputs, key: str | None, style: str) -> None:
         _print(explanation)
 
 
-def _explained(conf: HotConf[Any], key: str) -> Explanation:
+def _check(conf: HotConf[Any], key: str) -> None:
     from hotconf.errors import SchemaError
     from hotconf.schema import resolve
 
     try:
         resolve(conf.schema, key)
-        return conf.explain(key)
     except SchemaError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"{error}; KEY is the last argument") from None
+
+
+def _explained(conf: HotConf[Any], key: str) -> Explanation:
+    try:
+        return conf.explain(key)
     except KeyError:
         raise click.UsageError(f"the configuration has no {key!r}") from None
 

@@ -60,6 +60,7 @@ def test_list_items_and_quoted_keys(verb, folder):
         (["app:conf", ""], "name the KEY to explain"),
         (["app:conf", "mesage"], "App has no field 'mesage'; did you mean 'message'?"),
         (["app:conf", "database.x"], "App.database has no field 'x'"),
+        (["app:App", "app.toml"], "has no field 'app'; KEY is the last argument"),
         (["app:conf", "a..b"], "is not a dotted path"),
         (["app.toml", "nothing"], "the configuration has no 'nothing'"),
         (["message"], "name a TARGET (module:attr), a file, or both"),
