@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -302,3 +303,9 @@ def test_a_ctrl_c_at_a_random_moment_of_the_exit_is_no_traceback(tmp_path):
         for code, stderr in pool.map(interrupted_at_the_end, range(4)):
             assert code in (0, 130)
             assert "Traceback" not in stderr
+
+
+def test_a_verb_that_is_mistyped_is_told_the_near_one():
+    run = subprocess.run([sys.executable, "-m", "hotconf", "chek"], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "there is no verb 'chek'; did you mean 'check'?" in run.stderr
