@@ -4,7 +4,6 @@ import configparser
 import inspect
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +19,7 @@ from hotconf.drain import CLOSING
 from hotconf.service import EXIT_CONFIGURATION, Service
 from hotconf.web.demo import Demo as DemoSettings, demo_conf
 from hotconf.web.server import Server
-from tests.support import ROOT, Demo, wait_until
+from tests.support import ROOT, Demo, require_tool, wait_until
 
 EXAMPLES = ROOT / "examples"
 MARGIN = 1  # second, for the supervisor itself
@@ -80,12 +79,11 @@ def test_unit_starts_what_there_is(unit):
 
 
 def test_unit_has_no_key_that_systemd_does_not_know(tmp_path):
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze reads the unit")
+    analyze = require_tool("systemd-analyze")
     copy = tmp_path / "hotconf.service"
     text = (EXAMPLES / "hotconf.service").read_text(encoding="utf-8")
     copy.write_text(text.replace("ExecStart=/usr/bin/hotconf", f"ExecStart={sys.executable} -m hotconf"))
-    command = ["systemd-analyze", "verify", "--man=no", copy]
+    command = [analyze, "verify", "--man=no", copy]
     said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20).stderr
     # One that is older than 253 says so of the type.
     assert "Unknown key" not in said
