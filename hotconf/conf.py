@@ -37,6 +37,7 @@ from hotconf.subscribers import Subscribers, Subscription
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from typing import Self
 
     from hotconf.abc import Observer, Source, Subscriber
     from hotconf.candidate import Candidate
@@ -140,7 +141,7 @@ class HotConf(Holder[S]):
             raise ConfigError(report)
         return report
 
-    def running(self, signals: Iterable[str] | None = None) -> Running[S]:
+    def running(self, signals: Iterable[str] | None = None) -> Running[Self]:
         """Return a context manager, sync or async, inside which the configuration is live.
 
         `async with` runs in the current event loop, `with` in a thread of its own. `signals` are the ones that reload:

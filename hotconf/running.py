@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from hotconf.engine import Engine, EngineThread
 from hotconf.signals import SignalRouter
@@ -16,23 +14,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
-    from hotconf.conf import HotConf
-
-S = TypeVar("S", bound=BaseModel)
-
 log = logging.getLogger("hotconf")
 
 
-class Running(Generic[S]):
+class Live(Protocol):
+    """A configuration as the time in which it is live knows it: the other half of HotConf."""
+
+    options: Any
+    _engine: Engine | None
+    _state: Any
+    _started: float
+    _orphaned: bool
+    _loading: threading.Lock
+    _reloader: Any
+    _stack: Any
+
+    def _tell_nobody(self) -> bool: ...
+
+
+C = TypeVar("C", bound=Live)
+
+
+class Running(Generic[C]):
     """What `HotConf.running` returns: enter it with `with` or `async with`, once."""
 
-    def __init__(self, conf: HotConf[S], signals: Iterable[str] | None) -> None:
+    def __init__(self, conf: C, signals: Iterable[str] | None) -> None:
         self._conf = conf
         self._signals = None if signals is None else _names(signals)
         self._router: SignalRouter | None = None
         self._thread: EngineThread | None = None
 
-    async def __aenter__(self) -> HotConf[S]:
+    async def __aenter__(self) -> C:
         engine = self._begin()
         try:
             self._install()
@@ -52,7 +64,7 @@ class Running(Generic[S]):
         finally:
             self._end()
 
-    def __enter__(self) -> HotConf[S]:
+    def __enter__(self) -> C:
         engine = self._begin()
         self._thread = EngineThread(engine)
         try:
@@ -95,7 +107,7 @@ class Running(Generic[S]):
         if self._router is not None:
             self._router.install()
 
-    def _ready(self, engine: Engine) -> HotConf[S]:
+    def _ready(self, engine: Engine) -> C:
         if self._router is not None:
             self._router.route(on_reload=lambda: engine.hint("SIGHUP"))
         if self._conf._state == "starting":  # noqa: SLF001
