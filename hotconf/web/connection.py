@@ -58,6 +58,7 @@ class Connection(web.RequestHandler):
     __slots__ = (
         "_alarm",
         "_asked",
+        "_before",
         "_door",
         "_due",
         "_phase",
@@ -79,7 +80,7 @@ class Connection(web.RequestHandler):
         self._seat = seat
         self._repeats = repeats
         self._reach: Reach = "network"
-        self._asked = b""
+        self._asked = self._before = b""
         self._time = loop.time
         self._phase = _Phase.OPENED
         self._running: web.BaseRequest | None = None
@@ -102,7 +103,7 @@ class Connection(web.RequestHandler):
         """
         if self._phase is _Phase.LEAVING:
             return
-        self._asked = b""  # what runs is not all that came
+        self._asked, self._before = b"", self._asked  # what runs need not be all that came
         if data and self._awaits_head():
             if self._repeat(data):
                 return
@@ -216,8 +217,12 @@ class Connection(web.RequestHandler):
         return True
 
     def learn(self, request: web.BaseRequest, response: ReadyResponse) -> None:
-        """Note what answers the request that runs, for all who will ask the same."""
-        self._repeats.note(self._reach, self._asked, request, response)
+        """Note what answers the request that runs, for all who will ask the same: if it has just been asked before.
+
+        Clients that never do so shall not pay for those that do.
+        """
+        if self._asked and self._asked == self._before:
+            self._repeats.note(self._reach, self._asked, request, response)
 
     # Growing
 

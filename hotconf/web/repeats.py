@@ -1,8 +1,9 @@
 """Repeats: what was asked before, byte for byte, and is answered the same until something changes.
 
 A client that polls sends the same head again and again. Who may ask, what was meant and which answer is due were found
-out the first time; all of that hangs on the head alone, so that the second time the answer can leave as soon as the
-bytes are in. Only `Ready` answers that say until when they hold are repeated, and only where nobody else takes part.
+out the first time, and once more when it came back. All of that hangs on the head alone, so that from then on the
+answer can leave as soon as the bytes are in. Only `Ready` answers that say until when they hold are repeated, and only
+where nobody else takes part.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
-if TYPE_CHECKING:
-    from aiohttp import web
+from aiohttp import web
 
+if TYPE_CHECKING:
     from hotconf.web.reach import Reach
     from hotconf.web.ready import Ready, ReadyResponse
 
@@ -68,7 +69,12 @@ class Repeats:
 
 
 def _is_whole(head: bytes, request: web.BaseRequest) -> bool:
-    """Whether these bytes are one request to its end: no second one, no body and no other protocol behind it."""
+    """Whether these bytes are one request to its end: no second one, no body and no other protocol behind it.
+
+    And one that the server's application answered itself: one that is mounted in it has middlewares of its own.
+    """
+    if not isinstance(request, web.Request) or len(request.match_info.apps) > 1:
+        return False
     if len(head) > _LONGEST or head.find(_END) != len(head) - len(_END):
         return False
     return not request.body_exists and "Upgrade" not in request.headers

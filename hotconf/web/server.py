@@ -295,7 +295,7 @@ class Server:
             task.uncancel()
             response = _unavailable()
         self._end_after(request, response)
-        if self._repeating and isinstance(response, ReadyResponse) and not self._last_words and _is_direct(request):
+        if self._repeating and isinstance(response, ReadyResponse) and not self._last_words:
             connection_of(request).learn(request, response)
         return response
 
@@ -499,11 +499,6 @@ class _Arrival(NamedTuple):
 
     sock: socket.socket
     seat: Seat
-
-
-def _is_direct(request: web.BaseRequest) -> bool:
-    """Whether the application itself answered, and none that is mounted in it with middlewares of its own."""
-    return isinstance(request, web.Request) and len(request.match_info.apps) == 1
 
 
 def _describe(request: web.BaseRequest, age: float) -> str:

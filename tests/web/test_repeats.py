@@ -58,25 +58,40 @@ async def ask(client, data=None):
     return await client.reply()
 
 
-async def test_what_is_asked_again_is_answered_without_asking_the_handler():
+async def teach(client, data=None):
+    """Ask twice: what comes back is worth to be known."""
+    await ask(client, data)
+    return await ask(client, data)
+
+
+async def test_what_came_back_is_answered_without_asking_the_handler():
     async with place_and_client() as (place, server, client):
-        first = await ask(client)
+        first = await teach(client)
         assert (first.status, first.body) == (200, b"hello")
         async with client_of(server) as another:
             for again in (await ask(client), await ask(another)):
                 assert {**again.headers, "date": ""} == {**first.headers, "date": ""}
                 assert (again.status, again.body) == (first.status, first.body)
-        assert place.asked == 1
+        assert place.asked == 2
+
+
+async def test_what_is_never_asked_twice_in_a_row_costs_nothing():
+    async with place_and_client() as (place, server, client):
+        for _ in range(3):
+            await ask(client, head("/", "X: 1"))
+            await ask(client, head("/", "X: 2"))
+        assert place.asked == 6
+        assert not server._repeats._known
 
 
 async def test_once_it_does_not_hold_any_more_the_handler_is_asked():
     async with place_and_client() as (place, _, client):
-        await ask(client)
+        await teach(client)
         place.current = False
         place.ready = Ready(HTTPStatus.OK, {}, b"newer", holds=lambda: True)
         assert (await ask(client)).body == b"newer"
         assert (await ask(client)).body == b"newer"
-        assert place.asked == 2
+        assert place.asked == 3
 
 
 @pytest.mark.parametrize(
@@ -93,10 +108,10 @@ async def test_once_it_does_not_hold_any_more_the_handler_is_asked():
 )
 async def test_a_request_that_differs_in_one_byte_is_another_one(again):
     async with place_and_client() as (place, _, client):
-        await ask(client)
+        await teach(client)
         client.send(again)
         await client.head()
-        assert place.asked >= 2
+        assert place.asked >= 3
 
 
 @pytest.mark.parametrize(
@@ -110,24 +125,32 @@ async def test_a_request_that_differs_in_one_byte_is_another_one(again):
     ],
 )
 async def test_what_may_mean_more_than_its_head_says_is_never_repeated(asked):
-    async with place_and_client() as (place, server, _):
-        for count in (1, 2):
-            async with client_of(server) as client:
-                client.send(asked)
-                await client.head()
+    async with place_and_client() as (place, server, client):
+        for count in (1, 2, 3):
+            client.send(asked)
+            _, headers = await client.head()
+            if headers.get("content-length") and not asked.startswith(b"HEAD"):
+                await client.reader.readexactly(int(headers["content-length"]))
             assert place.asked == count
+            if ends(headers, asked):
+                break
+        assert not server._repeats._known
+
+
+def ends(headers, asked):
+    """Whether a connection ends with this answer."""
+    return headers.get("connection") == "close" or (b"HTTP/1.0" in asked and "connection" not in headers)
 
 
 async def test_a_body_behind_a_head_that_came_alone_is_no_request():
-    async with place_and_client() as (place, _, client):
-        for count in (1, 2):
+    async with place_and_client() as (place, server, client):
+        for count in (1, 2, 3):
             client.send(head("/", "Content-Length: 2"))
-            if count == 2:  # the answer waits for nothing, but the next request must begin behind the body
-                assert (await client.reply()).body == b"hello"
+            assert (await client.reply()).body == b"hello"
             client.send(b"{}")
-            if count == 1:
-                assert (await client.reply()).body == b"hello"
             assert place.asked == count
+        assert not server._repeats._known
+        assert (await ask(client, head("/other"))).body == b"other"
 
 
 async def test_pipelined_requests_in_pieces_keep_their_own_answers():
@@ -155,21 +178,21 @@ async def test_pipelined_requests_in_pieces_keep_their_own_answers():
 
 async def test_a_head_in_two_pieces_is_read_as_ever():
     async with place_and_client() as (place, _, client):
-        await ask(client)
+        await teach(client)
         whole = head("/")
         client.send(whole[:9])
         await asyncio.sleep(0.05)
         client.send(whole[9:])
         assert (await client.reply()).body == b"hello"
-        assert place.asked == 2
+        assert place.asked == 3
 
 
 async def test_in_a_drain_every_answer_says_that_it_is_the_last():
     async with place_and_client(idle_linger=5.0) as (place, server, client):
-        await ask(client)
+        await teach(client)
         server.begin_drain()
         reply = await ask(client)
-        assert (reply.body, reply.closes, place.asked) == (b"hello", True, 2)
+        assert (reply.body, reply.closes, place.asked) == (b"hello", True, 3)
         await draining(server)
 
 
@@ -178,7 +201,7 @@ async def test_a_limit_that_shrank_holds_for_who_asks_again():
     place = Place()
     async with serving(place.app, limits=lambda: limits) as server, client_of(server) as client:
         long = head("/", "X: " + "x" * 1500)
-        await ask(client, long)
+        await teach(client, long)
         limits = Limits(header_size=1024)
         assert (await ask(client, long)).status == 431
 
@@ -196,18 +219,19 @@ async def test_a_middleware_that_is_not_ours_sees_every_request():
     place = Place(middlewares=[problems, foreign])
     place.app[SEEN] = []
     async with place_and_client(place) as (_, _, client):
+        await teach(client)
         await ask(client)
-        await ask(client)
-    assert place.app[SEEN] == ["/", "/"]
+    assert place.app[SEEN] == ["/", "/", "/"]
 
 
 async def test_our_own_middlewares_decide_once():
     place = Place(middlewares=[problems, Safety().middleware()])
     async with place_and_client(place) as (_, _, client):
+        await teach(client)
         await ask(client)
-        await ask(client)
+        assert place.asked == 2
         assert (await ask(client, b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")).status == 403
-    assert place.asked == 1
+    assert place.asked == 2
 
 
 async def test_mounted_in_another_application_its_middlewares_see_every_request():
@@ -215,9 +239,9 @@ async def test_mounted_in_another_application_its_middlewares_see_every_request(
     outer[SEEN] = []
     outer.add_subapp("/inner", inner.app)
     async with serving(outer) as server, client_of(server) as client:
-        for _ in range(2):
+        for _ in range(3):
             assert (await ask(client, head("/inner/"))).body == b"hello"
-    assert (inner.asked, outer[SEEN]) == (2, ["/inner/", "/inner/"])
+    assert (inner.asked, outer[SEEN]) == (3, ["/inner/"] * 3)
 
 
 async def test_a_signal_sees_every_answer_and_may_change_it():
@@ -228,18 +252,18 @@ async def test_a_signal_sees_every_answer_and_may_change_it():
 
     place.app.on_response_prepare.append(sign)
     async with place_and_client(place) as (_, _, client):
-        for _ in range(2):
+        for _ in range(3):
             assert (await ask(client)).headers["x-signed"] == "yes"
-    assert place.asked == 2
+    assert place.asked == 3
 
 
 async def test_with_an_access_log_every_request_is_in_it(caplog):
     caplog.set_level("INFO", logger="aiohttp.access")
     async with place_and_client(access_log=True) as (_, _, client):
-        for _ in range(2):
+        for _ in range(3):
             reply = await ask(client)
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert all('"GET / HTTP/1.1" 200 ' in line for line in lines)
     assert reply.body == b"hello"
 
@@ -248,9 +272,9 @@ async def test_an_answer_that_names_no_end_is_never_repeated():
     place = Place()
     place.ready = Ready(HTTPStatus.OK, {}, b"hello")
     async with place_and_client(place) as (_, _, client):
+        await teach(client)
         await ask(client)
-        await ask(client)
-    assert place.asked == 2
+    assert place.asked == 3
 
 
 @pytest.mark.parametrize(
