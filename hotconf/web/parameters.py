@@ -49,6 +49,13 @@ def flag(request: web.Request, name: str) -> bool:
         raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be 1 or 0") from None
 
 
+def only_parameters(request: web.Request, *names: str) -> None:
+    """Refuse any other parameter: whoever misspells `dry_run` is not to get a real reload."""
+    if request.query.keys() - set(names):
+        known = f"nothing but {', '.join(names)}" if names else "none here"
+        raise Problem(HTTPStatus.BAD_REQUEST, f"the parameters may be {known}")
+
+
 async def json_body(request: web.Request, *members: str) -> Mapping[str, Any]:
     """Return the JSON object of a body, an empty one where there is no body. It may have these members alone.
 

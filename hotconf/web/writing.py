@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hotconf.reload import utcnow
 from hotconf.web.answers import report_answer
-from hotconf.web.parameters import duration, flag, json_body, merge_patch
+from hotconf.web.parameters import duration, flag, json_body, merge_patch, only_parameters
 from hotconf.web.pin import GENERATION, release_snapshot
 from hotconf.web.problem import Problem
 from hotconf.web.safety import token_name
@@ -35,12 +35,14 @@ class Writing:
 
     async def reload(self, request: web.Request) -> web.Response:
         """Read the sources again. While a reload runs, this waits for the one after it."""
+        only_parameters(request, "force", "dry_run")
         await json_body(request)
         force, dry_run = flag(request, "force"), flag(request, "dry_run")
         return await self._carry_out(request, self._conf.reload(force=force, trigger="http", dry_run=dry_run))
 
     async def patch(self, request: web.Request) -> web.Response:
         """Merge a patch into the overlay, if nothing has changed since the client read what it names."""
+        only_parameters(request, "confirm", "dry_run")
         tags = _required_tags(request)
         values = await merge_patch(request)
         confirm, dry_run = _confirm_within(request), flag(request, "dry_run")
@@ -53,11 +55,13 @@ class Writing:
 
     async def confirm(self, request: web.Request) -> web.Response:
         """Make the patch permanent that waits for it."""
+        only_parameters(request)
         await json_body(request)
         return await self._carry_out(request, self._conf.confirm())
 
     async def rollback(self, request: web.Request) -> web.Response:
         """Go back to a generation, without a body to the one before the running one."""
+        only_parameters(request)
         generation = _generation(await json_body(request, "generation"))
         return await self._carry_out(request, self._conf.rollback(generation))
 

@@ -349,3 +349,16 @@ async def test_a_reload_asked_for_during_another_waits_for_the_one_after_it(site
 async def test_no_request_holds_the_snapshot_that_it_replaces(site):
     assert (await patch(site, {"message": "two"})).status == 200
     assert site.conf.leased == {}
+
+
+@pytest.mark.parametrize("path", ["/reload?dryrun=1", "/confirm?x=1", "/rollback?generation=1"])
+async def test_a_parameter_that_nobody_reads_is_refused_and_does_nothing(site, path):
+    reports = len(site.conf.reports)
+    answer = await post(site, path)
+    assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (400, PROBLEM)
+    assert len(site.conf.reports) == reports
+
+
+async def test_nor_is_a_patch_with_one_carried_out(site):
+    assert (await patch(site, {"message": "two"}, query="?dryrun=1")).status == 400
+    assert not site.overlay.exists()
