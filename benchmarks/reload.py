@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 LARGE = 10_000
+_TABLE = 10  # keys in one more
 SMALL = 1_000
 
 TOMLLIB = "tomllib + model_validate"
@@ -52,11 +53,13 @@ WIDE = Shape("sections of 100", WideParts, wide_toml_of, "parts.part0.retries0")
 
 
 class Reloaded:
-    """A file that is changed by one value, then read anew."""
+    """A file that is changed by one value, then read anew; or by a table, so that it must be parsed as a whole."""
 
-    def __init__(self, path: Path, keys: int, shape: Shape = NARROW) -> None:
+    def __init__(self, path: Path, keys: int, shape: Shape = NARROW, *, whole: bool = False) -> None:
         self._keys = keys
         self._serial = 0
+        self._whole = whole
+        self._more = 0
         self.shape = shape
         self.path = path
         self.change()
@@ -65,15 +68,17 @@ class Reloaded:
     def change(self) -> None:
         """Write the next version of the file."""
         self._serial += 1
-        replace(self.path, self.shape.text(self._keys, self._serial))
+        serial = 0 if self._whole else self._serial
+        replace(self.path, self.shape.text(self._keys + self._more, serial))
 
     async def reload(self, clock: Callable[[], float] = time.perf_counter) -> float:
         """Return the milliseconds from asking until the report."""
+        self._more = _TABLE - self._more if self._whole else 0
         self.change()
         before = clock()
         report = await self.conf.reload()
         taken = clock() - before
-        if report.changed != (self.shape.changed,):
+        if report.changed != (f"parts.part{self._keys // 10}" if self._whole else self.shape.changed,):
             raise RuntimeError(f"not the reload that was to be measured: {report}")
         return taken * 1000
 
@@ -104,7 +109,10 @@ async def _rows(folder: Path, rounds: int) -> list[Row]:
         async with small.conf.running(signals=()):
             narrow_rows.append(await _growth_row(large, small, rounds))
     async with wide.conf.running(signals=()):
-        return [*narrow_rows, *await _duration_rows(wide, rounds)]
+        wide_rows = await _duration_rows(wide, rounds)
+    whole = Reloaded(folder / "whole.toml", LARGE, whole=True)
+    async with whole.conf.running(signals=()):
+        return [*narrow_rows, *wide_rows, await _whole_row(whole, rounds)]
 
 
 async def _duration_rows(reloaded: Reloaded, rounds: int) -> list[Row]:
@@ -122,6 +130,13 @@ async def _duration_rows(reloaded: Reloaded, rounds: int) -> list[Row]:
         *(compared(work, samples, name, unit="ms") for name in (RTOML, TOMLLIB_ALONE, RTOML_ALONE)),
         await _processor_row(reloaded, peers[TOMLLIB], rounds),
     ]
+
+
+async def _whole_row(reloaded: Reloaded, rounds: int) -> Row:
+    work = f"{LARGE:,} keys in {reloaded.shape.name}, when a table comes or goes: parsed as a whole"
+    peer = partial(reloaded.parse, lambda text: reloaded.validate(tomllib.loads(text)))
+    samples = await _in_turns({"hotconf": reloaded.reload, TOMLLIB: peer}, rounds)
+    return compared(work, samples, TOMLLIB, unit="ms")
 
 
 async def _processor_row(reloaded: Reloaded, load: Callable[[str], object], rounds: int) -> Row:

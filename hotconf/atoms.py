@@ -7,6 +7,7 @@ wholes, in C: a step of Python for each of ten thousand values is what a reload 
 from __future__ import annotations
 
 import marshal
+import operator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def _are_same(old: list[Any], new: list[Any]) -> bool:
     # Of other types marshal knows some all too well: it writes an array as its bytes.
     if not are_atoms(new):
         return False
+    if len(old) == len(new) and all(map(operator.is_, old, new)):  # as they are from a section that was reused
+        return True
     try:
         # Later versions than 2 write references, which tell objects apart that are equal.
         return marshal.dumps(old, 2) == marshal.dumps(new, 2)

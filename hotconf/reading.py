@@ -31,7 +31,7 @@ except ImportError:  # no leases here: files must stand still
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
     from hotconf.origin import OriginKind
@@ -122,7 +122,7 @@ class FileReader:
     def _layer(self, data: bytes) -> Layer:
         accepted = self._accepted
         if accepted is None or accepted[0] != data:
-            self._accepted = accepted = (data, self._parse(data))
+            self._accepted = accepted = (data, self._parse(data, accepted))
         return accepted[1]
 
     def _contents(self, data: bytes) -> bytes:
@@ -176,16 +176,21 @@ class FileReader:
             self._refuse(f"is larger than {limit} bytes")
         return data
 
-    def _parse(self, data: bytes) -> Layer:
+    def _parse(self, data: bytes, before: tuple[bytes, Layer] | None) -> Layer:
         try:
             kind = formats.format_of(self.path.name)
-            parsed = formats.parse(kind, data)
+            values = formats.revised(kind, data, before[0], before[1].values) if before is not None else None
+            if values is None:
+                values = self._parsed(kind, data)
         except FormatError as error:
             self._refuse(error.reason, error.line, error.column)
-        found: dict[bytes, Any] = {}
-        values = reuse(parsed, self._sections, found)
-        self._sections = found
         return Layer(self.name, values, Located(self.name, kind, data, kind=self._kind), revision=str(hash(data)))
+
+    def _parsed(self, kind: str, data: bytes) -> Mapping[str, Any]:
+        parsed, found = formats.parse(kind, data), dict[bytes, Any]()
+        values: Mapping[str, Any] = reuse(parsed, self._sections, found)
+        self._sections = found
+        return values
 
     def _refuse(self, message: str, line: int | None = None, column: int | None = None) -> NoReturn:
         raise SourceError([Fault("", message, Origin(self._kind, self.name, line, column))]) from None

@@ -170,6 +170,25 @@ async def test_unchanged_sections_of_a_changed_file_are_the_same_objects(tmp_pat
     assert second["c"][0]["z"] is first["c"][0]["z"]
 
 
+async def test_of_a_large_file_only_the_changed_table_is_parsed_again(path, monkeypatch):
+    tables = [f"[part{index}]\nname = 'a'\nport = {index}\n" for index in range(100)]
+    path.write_text("".join(tables))
+    found = reader(path)
+    first = await text_of(found)
+    monkeypatch.setattr(reading.formats, "parse", lambda *_: pytest.fail("parsed as a whole"))
+    for serial in range(3):
+        tables[7] = f"[part7]\nname = 'a'\nport = {1000 + serial}\n"
+        path.write_text("".join(tables))
+        layer = await found.layer()
+        assert layer.values == {**first, "part7": {"name": "a", "port": 1000 + serial}}
+        assert layer.values["part8"] is first["part8"]
+        assert str(layer.origins["part7", "port"]) == "app.toml:24:1"
+    monkeypatch.undo()
+    tables[7] += "port = 1\n"
+    path.write_text("".join(tables))
+    assert "app.toml:25:1" in await refusal(found)
+
+
 async def test_same_size_and_time_with_other_content_is_seen(path):
     found = reader(path)
     await found.layer()
