@@ -40,6 +40,7 @@ _KEY: Final = re.compile(r"""[A-Za-z0-9_-]++|"(?:[^"\\]++|\\.)*+"|'[^']*+'""")
 # rtoml lets an inline table break its lines around these as well.
 _DOT: Final = re.compile(rf"{_BLANK.pattern}\.{_BLANK.pattern}")
 _EQUALS: Final = re.compile(rf"{_BLANK.pattern}={_BLANK.pattern}")
+_INDENTED: Final = re.compile(r"\n[ \t]++\[")
 _HEADER: Final = re.compile(r"\[\[?[ \t]*+")
 _HEADER_END: Final = re.compile(r"[ \t]*+\]\]?")
 _SCALAR: Final = re.compile(
@@ -100,6 +101,8 @@ def _table(piece: str) -> _Table:
     """Return the path of a piece that is one table, and what it holds. Raises ValueError for any other piece."""
     bracket = "[" if piece[:1] not in ("", "\n") else ""
     text = f"{bracket}{piece}\n"
+    if _INDENTED.search(text):
+        raise ValueError("may hold another table, and an empty one would not show")
     header, held = rtoml.loads("".join(text.partition("\n")[:2])), rtoml.loads(text)
     path: list[str] = []
     while header:

@@ -110,6 +110,7 @@ def test_other_values_are_read_from_their_table_alone(old, new, line_end, monkey
         ("[[servers]]\nport = 2", ""),
         ("[log]", "[other]\n[log]"),
         ("size = 10", "size = 10\n  [indented]\nkey = 1"),
+        ("nan = nan", "nan = nan\n\t[database]"),  # empty, and a fault
     ],
 )
 def test_what_more_than_one_table_can_tell_is_left_to_the_parser(old, new):
@@ -150,6 +151,7 @@ _HEADERS = ["[a]", "[a.b]", "[ k ]", "[b.a]", "[[c]]", "[c.a]", "  [b]", "[x] # 
 _lines = (
     st.builds("{} = {}".format, _keys, _values)
     | st.builds("[{}]".format, _keys)
+    | st.builds("  [{}]".format, _keys)
     | st.sampled_from(["", "# [a]", "[", "]", "[1]", ",", '"""', "x = '''\n[a]\n'''", "]]", "[a", "x", "a.x = 1"])
 )
 _bodies = st.dictionaries(_keys, _values, max_size=3).map(lambda body: [f"{key} = {body[key]}" for key in body])
