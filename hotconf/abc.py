@@ -101,6 +101,7 @@ class Staged(Protocol):
         ...
 
 
+@runtime_checkable
 class Editable(Protocol):
     """The one source that is written to: the overlay. `unconfirmed` are patches in force that no file has."""
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 import hotconf.forks as forks
 import hotconf.schema as schema
 from hotconf.audit import AuditLog
+from hotconf.boot import Boot
 from hotconf.candidate import Resource
 from hotconf.composition import compose, several
 from hotconf.draft import Rules
@@ -26,13 +27,13 @@ from hotconf.holder import Holder
 from hotconf.last_good import LastGood
 from hotconf.options import Options
 from hotconf.override import Override
-from hotconf.reload import Reloader, refuse_reentry
+from hotconf.reload import Reloader
 from hotconf.resources import Resources
 from hotconf.running import Running
-from hotconf.sources.overlay import Overlay
 from hotconf.stack import Stack
 from hotconf.status import State, Status
 from hotconf.subscribers import Subscribers, Subscription
+from hotconf.trip import refuse_reentry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -103,32 +104,25 @@ class HotConf(Holder[S]):
             raise RuntimeError("files and options can be amended only before the first load")
         self.options = Options(**{**dict(self.options), **options})
         self._given[0].extend(several(files))
-        observers = tuple(observer for observer in self._reloader.observers if observer is not self.audit)
+        observers = tuple(observer for observer in self._reloader.journal.observers if observer is not self.audit)
         self._put_together()
-        self._reloader.observers += observers
+        self._reloader.journal.observers += observers
 
     def _put_together(self) -> None:
-        composed = compose(self.schema, *self._given, self.options)
-        self._overlay = composed[-1] if composed and isinstance(composed[-1], Overlay) else None
-        self._stack = Stack.of(composed)
-        self._reloader = self._make_reloader()
-        self.audit = AuditLog(self.options.audit_log) if self.options.audit_log is not None else None
-        if self.audit is not None:
-            self.observe(self.audit)
-
-    def _make_reloader(self) -> Reloader[S]:
         options = self.options
-        return Reloader(
+        self._stack = Stack.of(compose(self.schema, *self._given, options))
+        self._reloader = Reloader(
             Rules(self.schema, options.guard, options.on_restart_required),
             self._stack,
             holder=self,
             subscribers=self._subscribers,
-            prepare_timeout=options.prepare_timeout,
-            retire_after=options.retire_after,
-            overlay=self._overlay,
-            last_good=LastGood(options.last_good, self.schema) if options.last_good is not None else None,
-            history=options.history,
+            options=options,
         )
+        last_good = LastGood(options.last_good, self.schema) if options.last_good is not None else None
+        self._boot = Boot(self._reloader, self._stack, last_good)
+        self.audit = AuditLog(options.audit_log) if options.audit_log is not None else None
+        if self.audit is not None:
+            self.observe(self.audit)
 
     def load(self) -> Report:
         """Read the sources once, blocking, and put the settings into force. For scripts, and before anything runs.
@@ -218,7 +212,7 @@ class HotConf(Holder[S]):
     @property
     def origins(self) -> Origins:
         """Where the values in force come from by now: lines may have moved since the snapshot. Raises NotLoaded."""
-        return self._reloader.origins
+        return self._reloader.pointer.origins
 
     def explain(self, path: str) -> Explanation:
         """Say which source supplied a value, and what it shadows; secrets are masked.
@@ -281,7 +275,7 @@ class HotConf(Holder[S]):
         nobody is asked or told, and a resource follows only when `running` is entered inside. Entering raises
         ConfigError for values that do not validate.
         """
-        return Override(self._reloader, values)
+        return Override(self._reloader.overrides, values)
 
     def unsubscribe(self, registered: object) -> None:
         """Take back every registration of a function, subscriber or resource. From anywhere, also from within it."""
@@ -289,23 +283,23 @@ class HotConf(Holder[S]):
 
     def observe(self, observer: Observer) -> None:
         """Let an observer see every reload from now on: when it begins, and its report."""
-        self._reloader.observers += (observer,)
+        self._reloader.journal.observers += (observer,)
 
     @property
     def status(self) -> Status:
         """How things stand now."""
         snapshot = self.snapshot if self.loaded else None
-        reports = tuple(self._reloader.reports)
+        reports = tuple(self._reloader.journal.reports)
         return Status(
             state=self._state,
             generation=snapshot.generation if snapshot else 0,
             digest=snapshot.digest if snapshot else None,
             loaded_at=snapshot.loaded_at if snapshot else None,
             last_reload=reports[-1] if reports else None,
-            consecutive_failures=self._reloader.failures,
+            consecutive_failures=self._reloader.journal.failures,
             sources=tuple(state.as_dict() for state in self._stack.states),
             watching=self._watching(),
-            pending_restart=self._reloader.pending,
+            pending_restart=self._reloader.pointer.pending,
             degraded=self._degraded(),
             leased=self.leased,
             uptime=time.monotonic() - self._started,
@@ -319,7 +313,7 @@ class HotConf(Holder[S]):
     @property
     def reports(self) -> tuple[Report, ...]:
         """The reports of the last reloads, oldest first."""
-        return tuple(self._reloader.reports)
+        return tuple(self._reloader.journal.reports)
 
     def begin_drain(self) -> None:
         """Freeze the configuration: every trigger is refused from now on. For whoever drains the process."""
@@ -348,8 +342,8 @@ class HotConf(Holder[S]):
         return self._inbox().ask(errand).result()
 
     async def _load_once(self, errand: Errand) -> Report:
-        report = await self._reloader.boot(errand)
-        await self._reloader.remember()
+        report = await self._boot.run(errand)
+        await self._boot.remember()
         return report
 
     @property
@@ -369,19 +363,19 @@ class HotConf(Holder[S]):
 
     def _degraded(self) -> tuple[str, ...]:
         stale = [f"source {state.source.name} is stale" for state in self._stack.states if state.state == "stale"]
-        rejected = ["the last reload was rejected"] if self._reloader.failures else []
+        rejected = ["the last reload was rejected"] if self._reloader.journal.failures else []
         dead = [f"{name} has ended by itself" for name in self._reloader.resources.dead]
         recovered = [self._reloader.recovered] if self._reloader.recovered else []
         limit = self.options.lease_warning
         overdue = self.overdue(limit) if limit is not None else []
         leaks = [f"generation {n} is leased by {lease.owner} for more than {limit:g} s" for n, lease in overdue]
-        last_good = self._reloader.last_good
+        last_good = self._boot.last_good
         unsaved = [f"the last known good {last_good.error}"] if last_good is not None and last_good.error else []
         unwritten = [f"the audit log {self.audit.error}"] if self.audit is not None and self.audit.error else []
         orphaned = ["not live in this forked process: enter running() in it"] if self._orphaned else []
         engine = self._engine
         ended = ["reloads have ended by themselves"] if engine is not None and engine.has_failed else []
-        half = self._reloader.commit_errors
+        half = self._reloader.journal.commit_errors
         own = (*orphaned, *ended, *recovered, *rejected, *half)
         return (*own, *stale, *dead, *unsaved, *unwritten, *dict.fromkeys(leaks))
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from hotconf.boot import Boot
     from hotconf.options import Options
     from hotconf.reload import Reloader
     from hotconf.report import Report
@@ -44,9 +45,10 @@ class Engine:
     behind, when the first reload is rejected.
     """
 
-    def __init__(self, reloader: Reloader[Any], stack: Stack, options: Options) -> None:
+    def __init__(self, reloader: Reloader[Any], stack: Stack, *, boot: Boot, options: Options) -> None:
         self._reloader = reloader
         self._stack = stack
+        self._boot = boot
         self._options = options
         self._tasks: set[asyncio.Task[None]] = set()
         self._entered = contextlib.AsyncExitStack()
@@ -62,8 +64,8 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         try:
             await self._watch()
-            _require(await self._reloader.boot(Errand(("start",), phase="start")))
-            await self._reloader.remember()
+            _require(await self._boot.run(Errand(("start",), phase="start")))
+            await self._boot.remember()
         except BaseException:
             await self._stop()
             raise
@@ -127,7 +129,7 @@ class Engine:
             request.fail(self.inbox.refusal or NotRunning)
             raise
         try:
-            await self._reloader.remember()
+            await self._boot.remember()
         finally:  # whatever becomes of the copy, this reload has taken place
             request.answer(report)
         self._reloader.tell()

@@ -72,7 +72,7 @@ class LastGood:
 
     def __init__(self, path: str | os.PathLike[str], model: type, *, size_limit: int = SIZE_LIMIT) -> None:
         self.path = os.fspath(path)
-        self._model = model
+        self.model = model
         self._size_limit = size_limit
         self._trouble = Trouble(f"{NAME} {self.path}")
 
@@ -109,9 +109,9 @@ class LastGood:
             self._refuse("is damaged")
 
     def _data(self, values: Mapping[str, Any], generation: int, when: dt.datetime) -> bytes:
-        omitted = dict.fromkeys(_above_lists(values, path) for path in hidden(self._model, values))
+        omitted = dict.fromkeys(_above_lists(values, path) for path in hidden(self.model, values))
         content = {
-            "schema": fingerprint(self._model),
+            "schema": fingerprint(self.model),
             "generation": generation,
             "written_at": when.isoformat(),
             "omitted": [encode(list(path)) for path in omitted],
@@ -133,7 +133,7 @@ class LastGood:
         content = document.get("content")
         if not isinstance(content, dict) or document.get("checksum") != _checksum(content):
             self._refuse("is damaged: its checksum does not match")
-        if content.get("schema") != fingerprint(self._model):
+        if content.get("schema") != fingerprint(self.model):
             self._refuse("was written for other settings: another class, or another version of it")
         return content
 

@@ -28,6 +28,7 @@ class Live(Protocol):
     _loading: threading.Lock
     _reloader: Any
     _stack: Any
+    _boot: Any
 
     def _tell_nobody(self) -> bool: ...
 
@@ -96,7 +97,7 @@ class Running(Generic[C]):
         with conf._loading:  # noqa: SLF001 - the other half of HotConf; one reload at a time, also this first one
             if conf._engine is not None:  # noqa: SLF001
                 raise RuntimeError("this configuration is running already")
-            self._engine = Engine(conf._reloader, conf._stack, conf.options)  # noqa: SLF001
+            self._engine = Engine(conf._reloader, conf._stack, boot=conf._boot, options=conf.options)  # noqa: SLF001
             conf._engine, conf._state, conf._started = self._engine, "starting", time.monotonic()  # noqa: SLF001
             conf._orphaned = False  # noqa: SLF001
             conf._tell_nobody()  # noqa: SLF001

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from hotconf.abc import LayeredSource, Source, WatchedFiles
+from hotconf.abc import Editable, LayeredSource, Source, WatchedFiles
 from hotconf.errors import SourceBusy, SourceError
 from hotconf.layer import Layer, Reading
 from hotconf.origin import Origin
@@ -106,6 +106,14 @@ class Stack:
     def of(cls, sources: Sequence[Source | LayeredSource]) -> Stack:
         """Build a stack, the weakest source first."""
         return cls(tuple(SourceState(source) for source in sources))
+
+    @property
+    def overlay(self) -> Editable | None:
+        """The strongest source, where it is one that can be written to."""
+        if not self.states:
+            return None
+        strongest = self.states[-1].source
+        return strongest if isinstance(strongest, Editable) else None
 
     async def read(self) -> list[Reading]:
         """Read every source at once. Raises one SourceError with every fault of every source."""

@@ -21,11 +21,12 @@ LAYERS = [
         # 2, contracts
         "abc",
         # 3, the heart
-        "holder inbox stack subscribers draft resources edit reload history staging trouble last_good audit",
+        """clock holder inbox trip stack hold edit draft override subscribers resources pointer reload boot journal
+        history staging trouble last_good audit""",
         # 4, adapters
         "formats mounts reading variables sources watch",
         # 5, the process
-        "composition forks engine running conf override signals drain jobs service systemd metrics sample",
+        "composition forks engine running conf signals drain jobs service systemd metrics sample",
         # 6, faces
         "web cli testing __main__",
     )
@@ -50,9 +51,9 @@ FENCED_NAMES = {
     "loop.add_signal_handler": set(),
     "os.environ": {"sources", "systemd", "cli"},
     "os.getenv": {"sources", "systemd", "cli"},
-    "time.time": {"reload"},
-    "dt.datetime.now": {"reload"},
-    "datetime.now": {"reload"},
+    "time.time": {"clock"},
+    "dt.datetime.now": {"clock"},
+    "datetime.now": {"clock"},
     "datetime.utcnow": set(),
 }
 SIBLINGS_APART = ("formats", "sources", "cli")

@@ -101,7 +101,7 @@ class Outputs:
         self.add(error, "".join(traceback.format_exception(error)))
 
     def add_conf(self, conf):
-        self.add(conf, conf.status, json.dumps(conf.status.as_dict()), conf._reloader._running, conf._stack)
+        self.add(conf, conf.status, json.dumps(conf.status.as_dict()), conf._reloader.pointer.draft, conf._stack)
         for report in conf.reports:
             self.add(report, json.dumps(report.as_dict()), *report.faults)
         if conf.loaded:

@@ -8,6 +8,7 @@ import pytest
 from hotconf import Fault, HotConf, Layer
 from hotconf.errors import SourceError
 from hotconf.sources import Memory
+from hotconf.sources.overlay import Overlay
 from hotconf.stack import Stack
 from tests.heart import QUIET, App
 
@@ -186,3 +187,10 @@ def test_only_sources_with_paths_are_watched(tmp_path):
             return [tmp_path / "a"]
 
     assert list(Stack.of([Memory(), Watched()]).paths()) == [tmp_path / "a"]
+
+
+def test_the_overlay_is_the_strongest_source_or_there_is_none(tmp_path):
+    overlay = Overlay(tmp_path / "overlay.toml", App)
+    assert Stack.of([Memory(), overlay]).overlay is overlay
+    assert Stack.of([overlay, Memory()]).overlay is None
+    assert Stack.of([]).overlay is None
