@@ -36,7 +36,7 @@ LAYERS = [
 FENCED_MODULES = {
     "aiohttp": {"web"},
     "yarl": {"web"},
-    "watchfiles": {"watch"},
+    "watchfiles": {"watch.events"},
     "tomli_w": {"formats.toml"},
     "rtoml": {"formats.toml"},
     "yaml": {"formats.yaml"},

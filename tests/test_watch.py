@@ -17,7 +17,7 @@ from time import monotonic
 import pytest
 
 from hotconf import mounts, watch
-from hotconf.watch import Watcher
+from hotconf.watch import Watcher, events, observer, survey
 
 SOON = 20.0  # generous: a hint that comes at all comes within a tenth of a second
 QUIET = 0.2  # long enough for a hint that should not come
@@ -428,7 +428,7 @@ def deaf(monkeypatch):
         stop.wait(max(0.0, until - monotonic()))
         return frozenset()
 
-    monkeypatch.setattr(watch._Events, "_collect", sleep)
+    monkeypatch.setattr(events.Events, "_collect", sleep)
 
 
 async def test_the_safety_poll_finds_what_events_did_not_tell(file, deaf):
@@ -440,7 +440,7 @@ async def test_the_safety_poll_finds_what_events_did_not_tell(file, deaf):
 
 async def test_no_event_is_lost_at_the_end_of_a_wait(tmp_path):
     """A stamp of the same size within one tick of the clock may be the same: the event itself must arrive."""
-    feed = watch._Events([str(tmp_path.resolve())])
+    feed = events.Events([str(tmp_path.resolve())])
     stop, told = threading.Event(), set()
 
     def collect():
@@ -461,8 +461,8 @@ async def test_no_event_is_lost_at_the_end_of_a_wait(tmp_path):
 
 
 def test_a_wait_ends_even_when_the_wall_clock_is_set_back():
-    assert watch._Rhythm(threading.Event(), 0.0, monotonic() - 1).is_set()
-    assert not watch._Rhythm(threading.Event(), 0.0, monotonic() + 60).is_set()
+    assert events._Rhythm(threading.Event(), 0.0, monotonic() - 1).is_set()
+    assert not events._Rhythm(threading.Event(), 0.0, monotonic() + 60).is_set()
 
 
 # Without events.
@@ -484,7 +484,7 @@ def refusing(error):
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 async def test_without_inotify_it_polls_and_says_so_once(file, monkeypatch, caplog, refusal):
-    monkeypatch.setattr(watch, "_open_notify", refusing(refusal))
+    monkeypatch.setattr(events, "_open_notify", refusing(refusal))
     with caplog.at_level(logging.WARNING, "hotconf"):
         async with watching(file, poll=0.05) as hints:
             assert hints.watcher.kind == "polling"
@@ -501,7 +501,7 @@ async def test_without_inotify_it_polls_and_says_so_once(file, monkeypatch, capl
 async def test_watches_that_run_out_later_are_survived(file, monkeypatch, caplog):
     async with watching(file, poll=0.05) as hints:
         assert hints.watcher.kind == "events"
-        monkeypatch.setattr(watch, "_open_notify", refusing(OSError("limit reached")))
+        monkeypatch.setattr(events, "_open_notify", refusing(OSError("limit reached")))
         shutil.rmtree(file.parent)
         file.parent.mkdir()
         await hints.until(file)
@@ -540,8 +540,8 @@ def test_a_machine_without_a_mount_table_knows_of_no_remote_file_system(monkeypa
 async def test_a_single_mounted_file_is_watched_itself(file, monkeypatch):
     """Its events are told in the folder it comes from, which may lie outside of what the process can see."""
     opened = []
-    real = watch._open_notify
-    monkeypatch.setattr(watch, "_open_notify", lambda folders: opened.append(folders) or real(folders))
+    real = events._open_notify
+    monkeypatch.setattr(events, "_open_notify", lambda folders: opened.append(folders) or real(folders))
     monkeypatch.setattr(mounts.Mounts, "read", lambda: mounts.Mounts({}, frozenset({str(file.resolve())})))
     async with watching(file) as hints:
         assert str(file.resolve()) in opened[-1]
@@ -551,23 +551,23 @@ async def test_a_single_mounted_file_is_watched_itself(file, monkeypatch):
 
 async def test_a_parent_that_cannot_be_read_is_left_out(file, monkeypatch):
     opened = []
-    real = watch._open_notify
-    monkeypatch.setattr(watch, "_open_notify", lambda folders: opened.append(folders) or real(folders))
-    monkeypatch.setattr(watch, "_readable", lambda folder: False)
+    real = events._open_notify
+    monkeypatch.setattr(events, "_open_notify", lambda folders: opened.append(folders) or real(folders))
+    monkeypatch.setattr(observer, "_readable", lambda folder: False)
     async with watching(file) as hints:
         assert opened == [[str(file.parent.resolve())]]
         assert hints.watcher.kind == "events"
 
 
 async def test_a_folder_that_vanishes_while_being_armed_is_surveyed_again(file, monkeypatch):
-    real = watch._open_notify
+    real = events._open_notify
 
     def vanish(folders):
-        monkeypatch.setattr(watch, "_open_notify", real)
+        monkeypatch.setattr(events, "_open_notify", real)
         shutil.rmtree(file.parent)
         return real(folders)
 
-    monkeypatch.setattr(watch, "_open_notify", vanish)
+    monkeypatch.setattr(events, "_open_notify", vanish)
     async with watching(file) as hints:
         assert hints.watcher.kind == "events"
         file.parent.mkdir()
@@ -600,25 +600,25 @@ async def test_a_fifo_in_place_of_the_file_blocks_nobody(file):
             delete_and_recreate(file)
             await hints.until(file)
     os.mkfifo(file.with_name("fifo"))
-    assert watch._digest(str(file.with_name("fifo"))) == b""
+    assert survey._digest(str(file.with_name("fifo"))) == b""
 
 
 def test_content_is_compared_up_to_the_limit(file, monkeypatch):
-    monkeypatch.setattr(watch, "DIGEST_LIMIT", 3)
+    monkeypatch.setattr(survey, "DIGEST_LIMIT", 3)
     file.write_text("abc")
-    short = watch._digest(str(file))
+    short = survey._digest(str(file))
     file.write_text("abd")
     assert short
-    assert watch._digest(str(file)) not in (short, b"")
+    assert survey._digest(str(file)) not in (short, b"")
     file.write_text("abcd")
-    assert watch._digest(str(file)) == b""
-    assert watch._digest(str(file.with_name("missing"))) == b""
+    assert survey._digest(str(file)) == b""
+    assert survey._digest(str(file.with_name("missing"))) == b""
 
 
 def test_content_tells_where_no_time_does(file):
     """As on a network file system: same size, times and inode."""
     status = file.stat()
-    lookup = watch._Lookup(hashing=True)
+    lookup = survey.Lookup(hashing=True)
     before = lookup._stamp(str(file), status)
     file.write_text("new")
     assert lookup._stamp(str(file), status) != before
@@ -719,7 +719,7 @@ async def test_an_error_of_paths_is_raised_by_the_iteration(file):
 
 async def test_a_thread_stuck_in_a_dead_mount_is_left_behind(file, monkeypatch):
     stuck, release = threading.Event(), threading.Event()
-    monkeypatch.setattr(watch, "_EXIT_PATIENCE", 0.05)
+    monkeypatch.setattr("hotconf.watch.watcher.EXIT_PATIENCE", 0.05)
     paths = [file]
 
     def ask():
@@ -758,23 +758,23 @@ def test_a_program_that_exits_without_leaving_exits_cleanly(file):
     """
     for _ in range(3):
         subprocess.run(
-            [sys.executable, "-c", code, file], check=True, cwd=Path(watch.__file__).parents[1], timeout=SOON
+            [sys.executable, "-c", code, file], check=True, cwd=Path(watch.__file__).parents[2], timeout=SOON
         )
 
 
 def test_a_forked_child_does_not_wait_at_its_exit_for_a_thread_that_it_has_not(file):
     code = """if True:
         import asyncio, os, pathlib, sys
-        from hotconf import watch
-        watch._EXIT_PATIENCE = 600.0
-        watcher = watch.Watcher(lambda: [pathlib.Path(sys.argv[1])], debounce=0.0, max_wait=1.0, poll=1.0)
+        from hotconf.watch import Watcher, observer
+        observer.EXIT_PATIENCE = 600.0
+        watcher = Watcher(lambda: [pathlib.Path(sys.argv[1])], debounce=0.0, max_wait=1.0, poll=1.0)
         asyncio.run(watcher.__aenter__())
         child = os.fork()
         if child:
             sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         sys.exit(0)
     """
-    subprocess.run([sys.executable, "-c", code, file], check=True, cwd=Path(watch.__file__).parents[1], timeout=SOON)
+    subprocess.run([sys.executable, "-c", code, file], check=True, cwd=Path(watch.__file__).parents[2], timeout=SOON)
 
 
 def test_it_works_under_uvloop(file):
@@ -791,4 +791,4 @@ def test_it_works_under_uvloop(file):
 
 def test_the_module_alone_pulls_in_no_watchfiles():
     code = "import sys, hotconf.watch; sys.exit('watchfiles' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(watch.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(watch.__file__).parents[2])

@@ -18,10 +18,11 @@ from pydantic_settings import SettingsConfigDict
 from hotconf.conf import HotConf
 from hotconf.schema import Section, Settings
 from hotconf.web.app import config_routes
+from hotconf.web.drain import messages
 from hotconf.web.limits import Limits
 from hotconf.web.pin import pin_snapshot, request_snapshot
 from hotconf.web.problem import Problem
-from hotconf.web.server import Server, messages
+from hotconf.web.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -21,11 +21,11 @@ from aiohttp import web
 
 import hotconf.keypath as keypath
 from hotconf.keypath import touches
+from hotconf.web.drain import drain_state, limit_goodbye
 from hotconf.web.parameters import flag, parameter
 from hotconf.web.parts import keys_in, part_at
 from hotconf.web.pin import release_snapshot
 from hotconf.web.problem import Problem
-from hotconf.web.server import limit_goodbye, server_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hotconf.keypath import KeyPath
     from hotconf.report import Report
     from hotconf.snapshot import Snapshot
-    from hotconf.web.server import Server
+    from hotconf.web.drain import DrainState
 
 LOOK = 1.0
 """Seconds between two looks for clients that have gone."""
@@ -56,7 +56,7 @@ class _Frame:
 @dataclass(slots=True, eq=False)
 class _Stream:
     transport: asyncio.Transport
-    server: Server | None
+    drain: DrainState | None
     ended: asyncio.Future[None]
     chunked: bool
     reports: bool
@@ -66,7 +66,7 @@ class _Stream:
     def of(cls, request: web.Request, transport: asyncio.Transport, *, reports: bool) -> _Stream:
         """Return the stream that a request asks for. HTTP/1.0 knows no chunks."""
         ended = asyncio.get_running_loop().create_future()
-        return cls(transport, server_of(request), ended, request.version >= (1, 1), reports)
+        return cls(transport, drain_state(request), ended, request.version >= (1, 1), reports)
 
     def send(self, frame: _Frame) -> None:
         if self.ended.done() or self.transport.is_closing():
@@ -94,7 +94,7 @@ class _Group:
 @dataclass(slots=True, eq=False)
 class _Parked:
     transport: asyncio.BaseTransport | None
-    server: Server | None
+    drain: DrainState | None
     path: KeyPath
     seen: int
     ended: asyncio.Future[None]
@@ -115,7 +115,7 @@ class Feed:
         self._admitted = 0
         self._outbox: deque[tuple[Callable[[Any], object], Iterator[Any]]] = deque()
         self._tending: asyncio.Task[None] | None = None
-        self._servers: set[Server] = set()
+        self._drains: set[DrainState] = set()
         self._joined = asyncio.Event()
         conf.on_change(self._changed)
         conf.observe(self)
@@ -133,9 +133,9 @@ class Feed:
 
     async def park(self, request: web.Request, path: KeyPath, seen: int, *, seconds: float) -> None:
         """Return when the values at a path have changed since a generation, after `seconds`, or in a drain."""
-        server = server_of(request)
-        self._admit(server)
-        parked = _Parked(request.transport, server, path, seen, asyncio.get_running_loop().create_future())
+        drain = drain_state(request)
+        self._admit(drain)
+        parked = _Parked(request.transport, drain, path, seen, asyncio.get_running_loop().create_future())
         self._parked.add(parked)
         try:
             # The engine may have a thread of its own, which has swapped before it could know of us.
@@ -158,7 +158,7 @@ class Feed:
         """
         path = part_at(self._conf.snapshot.document, keys_in(parameter(request, "path") or "")).path
         reports = flag(request, "reports")
-        self._admit(server_of(request))
+        self._admit(drain_state(request))
         try:
             release_snapshot(request)  # a stream may live for days
             response = _stream_response(request)
@@ -293,7 +293,7 @@ class Feed:
 
     # Clients that come and go
 
-    def _admit(self, server: Server | None) -> None:
+    def _admit(self, drain: DrainState | None) -> None:
         """Count one more, who is to be counted off in the end. Raises Problem (503) where there is no room.
 
         Counted from here on, and not from when they wait: one that does not read its greeting is there, too.
@@ -303,12 +303,12 @@ class Feed:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients wait for changes already", headers=headers)
         self._loop = asyncio.get_running_loop()
         if self._tending is None or self._tending.done():
-            self._servers, self._joined = set(), asyncio.Event()
+            self._drains, self._joined = set(), asyncio.Event()
             self._outbox.clear()
             self._tending = asyncio.create_task(self._tend(), name="hotconf-feed")
         self._admitted += 1
-        if server is not None and server not in self._servers:
-            self._servers.add(server)
+        if drain is not None and drain not in self._drains:
+            self._drains.add(drain)
             self._joined.set()
 
     async def _tend(self) -> None:
@@ -332,7 +332,7 @@ class Feed:
 
         One look for all, and not a task for each that waits: that would be a third of the memory of a client.
         """
-        drains = [server.draining for server in self._servers if not server.draining.is_set()]
+        drains = [drain.draining for drain in self._drains if not drain.draining.is_set()]
         waiting = [asyncio.ensure_future(event.wait()) for event in (self._joined, *drains)]
         try:
             await asyncio.wait(waiting, timeout=min(LOOK, self._heartbeat), return_when=asyncio.FIRST_COMPLETED)
@@ -368,7 +368,7 @@ def _stream_response(request: web.Request) -> web.StreamResponse:
 
 def _is_over(waiting: _Parked | _Stream) -> bool:
     """Whether a client has gone, or its server wants it to go."""
-    drains = waiting.server is not None and waiting.server.draining.is_set()
+    drains = waiting.drain is not None and waiting.drain.draining.is_set()
     return drains or waiting.transport is None or waiting.transport.is_closing()
 
 

@@ -156,6 +156,11 @@ def place_of(address: str | tuple[Any, ...]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def host_of(peer: object) -> str | None:
+    """Return the IP address of a socket's peer; None at the other end of a unix socket."""
+    return str(peer[0]) if isinstance(peer, tuple) else None
+
+
 @contextlib.contextmanager
 def _naming(place: str) -> Any:
     """Give an OSError a text that names the address, and keep its class and number."""

@@ -21,7 +21,8 @@ import uvloop
 from aiohttp import web
 
 from hotconf.web import connection as connection_module, listener as listener_module, server as server_module
-from hotconf.web.server import Server, draining_of, messages
+from hotconf.web.drain import draining_of, messages
+from hotconf.web.server import Server
 from tests.web.clients import GET, Client, Gates, client_of, draining, serving, until
 
 
