@@ -286,6 +286,9 @@ class Connection(web.RequestHandler):
             self._fail_body(_too_large(limits.body_size, content.total_bytes), "body_size")
         elif content.is_eof():
             self._enter(_Phase.HANDLING, None)
+        elif self.has_queued():
+            # Behind a body without an end aiohttp queues nothing but what it could not parse: that end cannot come.
+            self._break_body(web.RequestPayloadError("the body is not as its headers say"))
         else:
             self._enter(_Phase.BODY, limits.body_timeout)
 

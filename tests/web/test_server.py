@@ -924,6 +924,27 @@ async def test_what_cannot_be_read_is_a_problem_and_quoted_nowhere(gates, caplog
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.parametrize("path", ["upload", "deaf"])
+async def test_a_chunk_that_cannot_be_read_is_answered_at_once(gates, caplog, path):
+    async def deaf(request):
+        gates.entered.set()
+        await gates.release.wait()
+        return web.Response()
+
+    app = gates.app()
+    app.router.add_post("/deaf", deaf)
+    async with serving(app) as server, client_of(server) as client:
+        client.send(b"POST /%s HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" % path.encode())
+        await gates.entered.wait()
+        client.send(b"3\r\nabc\r\ns3cr3t\r\n")
+        client.send(GET % b"/")
+        gates.release.set()
+        async with asyncio.timeout(8):
+            assert (await client.reply()).status == (400 if path == "upload" else 200)
+            assert await client.ended()
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error_of_ours(gates, caplog):
     async with serving(gates.app()) as server:
         async with client_of(server) as client:
