@@ -92,7 +92,8 @@ class Reloader(Generic[S]):
         try:
             return await self._travel(trip)
         except Rejected as rejection:
-            return self._report(trip, "rejected", stage=rejection.stage, faults=rejection.faults)
+            faults = rejection.faults if trip.edit is None else trip.edit.blamed(rejection.faults)
+            return self._report(trip, "rejected", stage=rejection.stage, faults=faults)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             unforeseen = "a reload failed in an unforeseen way; what was running stays in force\n%s"
             log.error(unforeseen, trail(error))  # noqa: TRY400 - not its text

@@ -57,10 +57,24 @@ async def test_a_patch_that_does_not_validate_changes_nothing(path):
         await conf.patch({"port": 1})
         report = await conf.patch({"port": "many"})
         assert (report.outcome, report.stage) == ("rejected", "validate")
-        assert str(report.faults[0].origin).startswith(str(path))
+        assert str(report.faults[0].origin) == "patch"
         assert (conf.current.port, on_disk(path)) == (1, {"port": 1})
         assert sorted(entry.name for entry in path.parent.iterdir()) == ["overlay.toml"]
         assert (await conf.reload()).outcome == "unchanged"
+
+
+@pytest.mark.parametrize("confirm", [None, 60])
+async def test_a_fault_names_the_line_of_the_file_or_the_patch_and_no_line_that_was_never_written(path, confirm):
+    conf, memory = overlaid(path)
+    path.write_text("# by hand\n\nport = 1\n")
+    async with conf.running(signals=()):
+        path.write_text("# by hand\n\n\nport = 'one'\n")
+        report = await conf.patch({"message": 5, "database": {"pool_size": "many"}}, confirm=confirm)
+        places = {fault.path: str(fault.origin) for fault in report.faults}
+        assert places == {"port": f"{path}:4:1", "message": "patch", "database.pool_size": "patch"}
+        memory.set({"port": "two"})
+        report = await conf.patch({"port": None}, confirm=confirm)
+        assert [fault.origin.source for fault in report.faults] == [memory.name]
 
 
 async def test_one_that_a_subscriber_refuses_is_not_on_disk(path):
