@@ -70,6 +70,7 @@ class Editor:
         self._overlay = overlay
         self.deadline: float | None = None
         self._below: Layer | None = None
+        self._on_file = ""
 
     def check(self, operation: Operation | None, snapshot: Snapshot[Any] | None) -> None:
         """Raise OperationRefused for an operation on the overlay that is not possible as things are."""
@@ -92,13 +93,12 @@ class Editor:
         """
         overlay = self._editable
         try:
+            file = await overlay.read_file()
             match operation:
                 case Confirm():
-                    return await self._written(running.values if running is not None else {}, await overlay.read_file())
+                    return await self._written(self._to_confirm(file), file)
                 case Revert():
-                    file = await overlay.read_file()
                     return Edit(_reading(self._below or file), _reading(file), file)
-            file = await overlay.read_file()
             below = running if held and running is not None else file
             if operation.confirm is None:
                 return await self._written(overlay.patched(below.values, operation.values), below)
@@ -109,6 +109,17 @@ class Editor:
             raise Rejected("read", error.faults) from None
         deadline = time.monotonic() + operation.confirm
         return Edit(reading, on_file, below, None, (operation.values,), deadline, below if held else None)
+
+    def _to_confirm(self, file: Layer) -> Mapping[str, Any]:
+        """Return what is to be permanent: on top of the file, lest an edit by hand that nobody has reloaded is lost.
+
+        Or of what was gone back to, as long as the file is what it was.
+        """
+        overlay = self._editable
+        on_file = overlay.laid_over(file, overlay.unconfirmed)
+        if self._below is None or on_file.revision != self._on_file:
+            return on_file.values
+        return overlay.laid_over(self._below, overlay.unconfirmed).values
 
     async def _written(self, values: Mapping[str, Any], before: Layer) -> Edit:
         staging = await _to_its_end(functools.partial(self._editable.stage, values))
@@ -153,6 +164,7 @@ class Editor:
             self._overlay.unconfirmed = edit.unconfirmed if edit is not None else ()
             self.deadline = edit.deadline if edit is not None else None
             self._below = edit.below if edit is not None else None
+            self._on_file = edit.file.layers[0].revision if edit is not None else ""
 
     @property
     def _editable(self) -> Editable:

@@ -167,6 +167,44 @@ async def test_it_stays_through_reloads_and_is_permanent_when_confirmed(path):
         assert (await conf.patch({"port": 2})).outcome == "applied"
 
 
+async def test_confirming_takes_in_what_was_edited_by_hand_meanwhile(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1}, confirm=60)
+        path.write_text("message = 'by hand'\n")
+        report = await conf.confirm()
+        assert (report.outcome, report.changed) == ("applied", ("message",))
+        assert (conf.current.port, conf.current.message) == (1, "by hand")
+        assert on_disk(path) == {"port": 1, "message": "by hand"}
+
+
+async def test_confirming_does_not_overwrite_an_edit_by_hand_that_is_broken(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1}, confirm=60)
+        for broken, place in (("message = \n", f"{path}:1"), ("\nmessage = 5\n", f"{path}:2:1")):
+            path.write_text(broken)
+            report = await conf.confirm()
+            assert (report.outcome, path.read_text()) == ("rejected", broken)
+            assert str(report.faults[0].origin).startswith(place)
+            assert (conf.current.port, conf.unconfirmed is None) == (1, False)
+        path.unlink()
+        assert (await conf.confirm()).outcome == "unchanged"
+        assert on_disk(path) == {"port": 1}
+
+
+async def test_confirming_on_a_rollback_takes_in_what_was_edited_by_hand_meanwhile(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1})
+        await conf.rollback()
+        await conf.patch({"message": "tried"}, confirm=60)
+        path.write_text("port = 2\n")
+        assert (await conf.confirm()).changed == ("port",)
+        assert on_disk(path) == {"port": 2, "message": "tried"}
+        assert (await conf.reload()).outcome == "unchanged"
+
+
 async def test_a_restart_forgets_it(path):
     conf, _ = overlaid(path)
     async with conf.running(signals=()):
