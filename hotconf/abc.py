@@ -120,6 +120,10 @@ class Editable(Protocol):
         """Return a layer with patches on top that are not confirmed. Raises PatchRefused."""
         ...
 
+    def settled(self, layer: Layer) -> Layer:
+        """Return a layer that was read, without a word that its patches wait to be confirmed."""
+        ...
+
     def stage(self, values: Mapping[str, Any]) -> Staged:
         """Write the next file. Blocks. Raises OSError, and PatchRefused for what it cannot hold."""
         ...

@@ -153,6 +153,14 @@ class Editor:
                 return _reading(await self._editable.read_file())
         return None
 
+    def settled(self, readings: Sequence[Reading]) -> Sequence[Reading]:
+        """Return what was in force once, the overlay last, without a word that anything waits to be confirmed."""
+        overlay = self._overlay
+        if overlay is None:
+            return readings
+        last = readings[-1]
+        return [*readings[:-1], dataclasses.replace(last, layers=tuple(map(overlay.settled, last.layers)))]
+
     def discard(self, edit: Edit) -> None:
         """Leave the overlay as it is. After `write`, this does nothing."""
         if edit.staged is not None:

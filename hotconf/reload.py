@@ -134,7 +134,7 @@ class Reloader(Generic[S]):
             target = self.history.find(operation.generation)
             trip.note = f"rolled back to generation {target.generation}"
             trip.away = await self._rolled_away_from()
-            return target.readings
+            return self.editor.settled(target.readings)
         if isinstance(operation, Recover):
             trip.note = operation.note
             # One more than there are sources: nothing that they say later is to be compared with it.

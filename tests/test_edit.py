@@ -233,6 +233,20 @@ async def test_a_rollback_ends_it(path):
         assert conf.current.port == 8080
 
 
+async def test_what_a_rollback_brings_back_is_not_called_unconfirmed(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1}, confirm=60)
+        assert str(conf.explain("port").origin) == f"{path} (unconfirmed)"
+        await conf.confirm()
+        assert str(conf.explain("port").origin) == f"{path}:1:1"
+        await conf.patch({"port": 2})
+        await conf.rollback(2)
+        assert (conf.current.port, str(conf.explain("port").origin)) == (1, str(path))
+        await conf.reload()
+        assert str(conf.explain("port").origin) == str(path)
+
+
 async def test_a_patch_on_a_rollback_does_not_bring_back_what_was_rolled_away_from(path):
     conf, memory = overlaid(path)
     async with conf.running(signals=()):
