@@ -63,6 +63,15 @@ async def test_a_patch_that_does_not_validate_changes_nothing(path):
         assert (await conf.reload()).outcome == "unchanged"
 
 
+@pytest.mark.parametrize("values", [5, "port = 1", ["port"], None])
+async def test_a_patch_that_is_no_mapping_is_a_mistake_of_the_caller(path, values):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        with pytest.raises(TypeError, match=f"a patch is a mapping, .* and no {type(values).__name__}"):
+            await conf.patch(values)
+        assert len(conf.reports) == 1
+
+
 @pytest.mark.parametrize("confirm", [None, 60])
 async def test_a_fault_names_the_line_of_the_file_or_the_patch_and_no_line_that_was_never_written(path, confirm):
     conf, memory = overlaid(path)
