@@ -1,11 +1,14 @@
 """Contracts: what others may implement. Nothing here runs.
 
 Every protocol is small on purpose: reading a source, watching it, taking part in a reload and serving are four things.
+Beside them what the functions of resources are annotated with: Candidate is what they take, Resource what they become.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+from hotconf.candidate import Candidate as Candidate, Resource as Resource  # noqa: PLC0414 - so that mypy lets them out
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
