@@ -98,14 +98,16 @@ class Reloader(Generic[S]):
             unforeseen = "a reload failed in an unforeseen way; what was running stays in force\n%s"
             log.error(unforeseen, trail(error))  # noqa: TRY400 - not its text
             fault = Fault("", f"unforeseen {type(error).__name__}, see the log")
-            return self._report(trip, "rejected", stage="read", faults=[fault])
+            return self._report(trip, "rejected", stage=trip.stage, faults=[fault])
         finally:
             if trip.edit is not None:
                 self.editor.discard(trip.edit)
 
     async def _travel(self, trip: Trip) -> Report:
         readings = await self._gather(trip)
+        trip.stage = "validate"
         draft = await self._draft(trip, readings)
+        trip.stage = "prepare"
         concerned = everything(draft.settings) if trip.errand.phase == "start" else draft.changed
         change = self._change(draft, concerned)
         assembly = self.resources.assemble(draft.settings, self._subscribers.resources)
