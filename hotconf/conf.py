@@ -191,7 +191,10 @@ class HotConf(Holder[S]):
         return await self._carry_out(Errand((trigger,), operation=Patch(values, confirm, expect), dry_run=dry_run))
 
     async def confirm(self, *, trigger: str = "confirm") -> Report:
-        """Make the patch that waits for it permanent. Raises NothingToConfirm, and what `reload` raises."""
+        """Make the patch that waits for it permanent, on top of the overlay's file as it is by then.
+
+        Raises NothingToConfirm, and what `reload` raises.
+        """
         return await self._carry_out(Errand((trigger,), operation=Confirm()))
 
     @property
