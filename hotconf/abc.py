@@ -1,11 +1,14 @@
 """Contracts: what others may implement. Nothing here runs.
 
 Every protocol is small on purpose: reading a source, watching it, taking part in a reload and serving are four things.
+Beside them what the functions of resources are annotated with: Candidate is what they take, Resource what they become.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+from hotconf.candidate import Candidate as Candidate, Resource as Resource  # noqa: PLC0414 - so that mypy lets them out
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
@@ -118,6 +121,10 @@ class Editable(Protocol):
 
     def laid_over(self, layer: Layer, patches: Sequence[Mapping[str, Any]]) -> Layer:
         """Return a layer with patches on top that are not confirmed. Raises PatchRefused."""
+        ...
+
+    def settled(self, layer: Layer) -> Layer:
+        """Return a layer that was read, without a word that its patches wait to be confirmed."""
         ...
 
     def stage(self, values: Mapping[str, Any]) -> Staged:

@@ -184,14 +184,17 @@ class HotConf(Holder[S]):
         With `confirm`, in seconds, the patch is in no file and is taken back by itself unless `confirm` is called in
         time; a restart forgets it. `expect` is asked about the snapshot in force when the patch's turn has come: False
         raises Stale. Raises NoOverlay without `Options.overlay`, Unconfirmed while another patch waits, NotRunning for
-        one to be confirmed where no engine runs, and what `reload` raises.
+        one to be confirmed where no engine runs, TypeError for values that are no mapping, and what `reload` raises.
         """
         if confirm is not None and self._engine is None:
             raise NotRunning
         return await self._carry_out(Errand((trigger,), operation=Patch(values, confirm, expect), dry_run=dry_run))
 
     async def confirm(self, *, trigger: str = "confirm") -> Report:
-        """Make the patch that waits for it permanent. Raises NothingToConfirm, and what `reload` raises."""
+        """Make the patch that waits for it permanent, on top of the overlay's file as it is by then.
+
+        Raises NothingToConfirm, and what `reload` raises.
+        """
         return await self._carry_out(Errand((trigger,), operation=Confirm()))
 
     @property

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hotconf.diff import differences
 from hotconf.draft import Rejected
 from hotconf.errand import Confirm, Edition, Operation, Patch, Recover, Revert, Rollback
 from hotconf.errors import NoOverlay, NothingToConfirm, OperationRefused, PatchRefused, SourceError, Stale, Unconfirmed
 from hotconf.layer import Reading
+from hotconf.merge import lookup, origin_in, present
 from hotconf.origin import Origin
 from hotconf.report import Fault
 from hotconf.subscribers import asked_to_stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from hotconf.abc import Editable, Staged
     from hotconf.layer import Layer
@@ -27,22 +30,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_PATCH = Origin("overlay", "patch")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edit:
     """What one reload does to the overlay. `staged` is the next file, None where nothing is written.
 
     `reading` is what it is in force with, `file` what it will read as from then on: something else on a rollback that
-    holds. `unconfirmed` and `deadline`, on the monotonic clock, are what waits to be confirmed afterwards; `below` is
-    what they stand on, None where it is the file.
+    holds. `before` is what it changes. `unconfirmed` and `deadline`, on the monotonic clock, are what waits to be
+    confirmed afterwards; `below` is what they stand on, None where it is the file.
     """
 
     reading: Reading
     file: Reading
+    before: Layer
     staged: Staged | None = None
     unconfirmed: tuple[Mapping[str, Any], ...] = ()
     deadline: float | None = None
     below: Layer | None = None
+
+    def blamed(self, faults: Sequence[Fault]) -> tuple[Fault, ...]:
+        """Return the faults of what was rejected and is in no file: at its place before, or blamed on the patch."""
+        return tuple(dataclasses.replace(fault, origin=self._place(fault.origin)) for fault in faults)
+
+    def _place(self, origin: Origin | None) -> Origin | None:
+        (proposed,) = self.reading.layers
+        path = next((path for path, place in proposed.origins.items() if place == origin), None)
+        if path is None:
+            return origin
+        old, new = (lookup(layer.values, path) for layer in (self.before, proposed))
+        return origin_in(self.before, path) if present(old) and not differences(old, new) else _PATCH
 
 
 class Editor:
@@ -52,6 +70,7 @@ class Editor:
         self._overlay = overlay
         self.deadline: float | None = None
         self._below: Layer | None = None
+        self._on_file = ""
 
     def check(self, operation: Operation | None, snapshot: Snapshot[Any] | None) -> None:
         """Raise OperationRefused for an operation on the overlay that is not possible as things are."""
@@ -74,25 +93,35 @@ class Editor:
         """
         overlay = self._editable
         try:
+            file = await overlay.read_file()
             match operation:
                 case Confirm():
-                    return await self._written(running.values if running is not None else {})
+                    return await self._written(self._to_confirm(file), file)
                 case Revert():
-                    file = await overlay.read_file()
-                    return Edit(_reading(self._below or file), _reading(file))
-            file = await overlay.read_file()
+                    return Edit(_reading(self._below or file), _reading(file), file)
             below = running if held and running is not None else file
             if operation.confirm is None:
-                return await self._written(overlay.patched(below.values, operation.values))
+                return await self._written(overlay.patched(below.values, operation.values), below)
             reading, on_file = (_reading(overlay.laid_over(layer, (operation.values,))) for layer in (below, file))
         except PatchRefused as refused:
             raise Rejected("validate", refused.faults) from None
         except SourceError as error:
             raise Rejected("read", error.faults) from None
         deadline = time.monotonic() + operation.confirm
-        return Edit(reading, on_file, None, (operation.values,), deadline, below if held else None)
+        return Edit(reading, on_file, below, None, (operation.values,), deadline, below if held else None)
 
-    async def _written(self, values: Mapping[str, Any]) -> Edit:
+    def _to_confirm(self, file: Layer) -> Mapping[str, Any]:
+        """Return what is to be permanent: on top of the file, lest an edit by hand that nobody has reloaded is lost.
+
+        Or of what was gone back to, as long as the file is what it was.
+        """
+        overlay = self._editable
+        on_file = overlay.laid_over(file, overlay.unconfirmed)
+        if self._below is None or on_file.revision != self._on_file:
+            return on_file.values
+        return overlay.laid_over(self._below, overlay.unconfirmed).values
+
+    async def _written(self, values: Mapping[str, Any], before: Layer) -> Edit:
         staging = await _to_its_end(functools.partial(self._editable.stage, values))
         try:
             staged = staging.result()
@@ -102,7 +131,7 @@ class Editor:
             staged.discard()
             raise asyncio.CancelledError
         reading = _reading(staged.layer)
-        return Edit(reading, reading, staged)
+        return Edit(reading, reading, before, staged)
 
     async def write(self, edit: Edit) -> None:
         """Rename the next file into its place: the last step that can fail, and then raises Rejected.
@@ -124,6 +153,14 @@ class Editor:
                 return _reading(await self._editable.read_file())
         return None
 
+    def settled(self, readings: Sequence[Reading]) -> Sequence[Reading]:
+        """Return what was in force once, the overlay last, without a word that anything waits to be confirmed."""
+        overlay = self._overlay
+        if overlay is None:
+            return readings
+        last = readings[-1]
+        return [*readings[:-1], dataclasses.replace(last, layers=tuple(map(overlay.settled, last.layers)))]
+
     def discard(self, edit: Edit) -> None:
         """Leave the overlay as it is. After `write`, this does nothing."""
         if edit.staged is not None:
@@ -135,6 +172,7 @@ class Editor:
             self._overlay.unconfirmed = edit.unconfirmed if edit is not None else ()
             self.deadline = edit.deadline if edit is not None else None
             self._below = edit.below if edit is not None else None
+            self._on_file = edit.file.layers[0].revision if edit is not None else ""
 
     @property
     def _editable(self) -> Editable:

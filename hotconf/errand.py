@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from hotconf.layer import Layer
     from hotconf.snapshot import Snapshot
@@ -24,12 +25,16 @@ class Patch:
     """Merge a patch (RFC 7396) into the overlay.
 
     `expect` is asked about the snapshot in force when the patch's turn has come. With `confirm`, in seconds, the patch
-    is taken back by itself unless it is confirmed in time.
+    is taken back by itself unless it is confirmed in time. Raises TypeError for values that are no mapping.
     """
 
     values: Mapping[str, Any] = field(repr=False)
     confirm: float | None = None
     expect: Callable[[Snapshot[Any]], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.values, Mapping):
+            raise TypeError(f"a patch is a mapping, by the names of settings, and no {type(self.values).__name__}")
 
 
 @dataclass(frozen=True, slots=True)

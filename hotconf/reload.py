@@ -92,19 +92,22 @@ class Reloader(Generic[S]):
         try:
             return await self._travel(trip)
         except Rejected as rejection:
-            return self._report(trip, "rejected", stage=rejection.stage, faults=rejection.faults)
+            faults = rejection.faults if trip.edit is None else trip.edit.blamed(rejection.faults)
+            return self._report(trip, "rejected", stage=rejection.stage, faults=faults)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             unforeseen = "a reload failed in an unforeseen way; what was running stays in force\n%s"
             log.error(unforeseen, trail(error))  # noqa: TRY400 - not its text
             fault = Fault("", f"unforeseen {type(error).__name__}, see the log")
-            return self._report(trip, "rejected", stage="read", faults=[fault])
+            return self._report(trip, "rejected", stage=trip.stage, faults=[fault])
         finally:
             if trip.edit is not None:
                 self.editor.discard(trip.edit)
 
     async def _travel(self, trip: Trip) -> Report:
         readings = await self._gather(trip)
+        trip.stage = "validate"
         draft = await self._draft(trip, readings)
+        trip.stage = "prepare"
         concerned = everything(draft.settings) if trip.errand.phase == "start" else draft.changed
         change = self._change(draft, concerned)
         assembly = self.resources.assemble(draft.settings, self._subscribers.resources)
@@ -133,7 +136,7 @@ class Reloader(Generic[S]):
             target = self.history.find(operation.generation)
             trip.note = f"rolled back to generation {target.generation}"
             trip.away = await self._rolled_away_from()
-            return target.readings
+            return self.editor.settled(target.readings)
         if isinstance(operation, Recover):
             trip.note = operation.note
             # One more than there are sources: nothing that they say later is to be compared with it.

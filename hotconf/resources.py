@@ -268,7 +268,10 @@ class Resources:
         task.add_done_callback(self._closing.pop)
 
     async def close(self, *, timeout: float) -> None:
-        """Close everything in reverse order, `timeout` seconds in all, leases or not."""
+        """Close everything in reverse order, `timeout` seconds in all, leases or not.
+
+        Whoever takes longer than its share of the time goes on beside those after it.
+        """
         deadline = time.monotonic() + timeout
         for retired in self._retired:
             if retired.timer is not None:
@@ -278,7 +281,7 @@ class Resources:
         replaced = (*self._closing.values(), *(retired.instances for retired in self._retired))
         batches = [*replaced, tuple(self.current.values())]
         self._retired, self.current = [], {}
-        await _close(itertools.chain.from_iterable(map(reversed, batches)), deadline=deadline)
+        await _close_by(deadline, [instance for batch in batches for instance in reversed(batch)])
         await _end(under_way)
 
 
@@ -286,9 +289,10 @@ def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
-async def _close(instances: Iterable[Instance], *, deadline: float | None = None) -> None:
+async def _close(instances: Iterable[Instance]) -> None:
     """Close one after the other. Cancelled, it gives none any more time: it raises when all of them are cancelled."""
     interrupted: asyncio.CancelledError | None = None
+    deadline: float | None = None
     for instance in instances:
         try:
             await instance.close(deadline=deadline)
@@ -296,6 +300,26 @@ async def _close(instances: Iterable[Instance], *, deadline: float | None = None
             interrupted, deadline = error, 0.0
     if interrupted is not None:
         raise interrupted
+
+
+async def _close_by(deadline: float, instances: Sequence[Instance]) -> None:
+    """Close one after the other. Whoever has had its share of the time keeps none from closing that comes after it.
+
+    What it was built from must stay open under it: so such a one is cancelled then, and any other at the deadline.
+    """
+    closing: list[asyncio.Task[None]] = []
+    try:
+        for left, instance in zip(range(len(instances), 0, -1), instances, strict=True):
+            now = time.monotonic()
+            until = now + max(0.0, deadline - now) / left
+            closing.append(asyncio.create_task(instance.close(deadline=until if instance.needs else deadline)))
+            await asyncio.wait(closing[-1:], timeout=until - now)
+        await asyncio.gather(*closing)
+    except asyncio.CancelledError:
+        await _end(closing)
+        for instance in instances[len(closing) :]:
+            await instance.close(deadline=0.0)
+        raise
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hotconf.edit import Edit
     from hotconf.errand import Errand
     from hotconf.layer import Layer, Reading
+    from hotconf.report import Stage
 
 _inside: contextvars.ContextVar[Trip | None] = contextvars.ContextVar("hotconf_reload", default=None)
 
@@ -26,6 +27,7 @@ _inside: contextvars.ContextVar[Trip | None] = contextvars.ContextVar("hotconf_r
 class Trip:
     """One reload under way, on behalf of `owner`: its errand, and what it has come by so far.
 
+    `stage` is where it is, as far as a report of what nobody foresaw can tell: "guard" and "defer" count as "validate".
     `away` is what must not come back by itself afterwards, `overrides` are those that it was made with.
     """
 
@@ -34,6 +36,7 @@ class Trip:
     started_at: dt.datetime = field(default_factory=utcnow)
     started: float = field(default_factory=time.monotonic)
     open: bool = True
+    stage: Stage = "read"
     note: str = ""
     edit: Edit | None = None
     away: Sequence[Reading] | None = None

@@ -57,10 +57,33 @@ async def test_a_patch_that_does_not_validate_changes_nothing(path):
         await conf.patch({"port": 1})
         report = await conf.patch({"port": "many"})
         assert (report.outcome, report.stage) == ("rejected", "validate")
-        assert str(report.faults[0].origin).startswith(str(path))
+        assert str(report.faults[0].origin) == "patch"
         assert (conf.current.port, on_disk(path)) == (1, {"port": 1})
         assert sorted(entry.name for entry in path.parent.iterdir()) == ["overlay.toml"]
         assert (await conf.reload()).outcome == "unchanged"
+
+
+@pytest.mark.parametrize("values", [5, "port = 1", ["port"], None])
+async def test_a_patch_that_is_no_mapping_is_a_mistake_of_the_caller(path, values):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        with pytest.raises(TypeError, match=f"a patch is a mapping, .* and no {type(values).__name__}"):
+            await conf.patch(values)
+        assert len(conf.reports) == 1
+
+
+@pytest.mark.parametrize("confirm", [None, 60])
+async def test_a_fault_names_the_line_of_the_file_or_the_patch_and_no_line_that_was_never_written(path, confirm):
+    conf, memory = overlaid(path)
+    path.write_text("# by hand\n\nport = 1\n")
+    async with conf.running(signals=()):
+        path.write_text("# by hand\n\n\nport = 'one'\n")
+        report = await conf.patch({"message": 5, "database": {"pool_size": "many"}}, confirm=confirm)
+        places = {fault.path: str(fault.origin) for fault in report.faults}
+        assert places == {"port": f"{path}:4:1", "message": "patch", "database.pool_size": "patch"}
+        memory.set({"port": "two"})
+        report = await conf.patch({"port": None}, confirm=confirm)
+        assert [fault.origin.source for fault in report.faults] == [memory.name]
 
 
 async def test_one_that_a_subscriber_refuses_is_not_on_disk(path):
@@ -153,6 +176,44 @@ async def test_it_stays_through_reloads_and_is_permanent_when_confirmed(path):
         assert (await conf.patch({"port": 2})).outcome == "applied"
 
 
+async def test_confirming_takes_in_what_was_edited_by_hand_meanwhile(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1}, confirm=60)
+        path.write_text("message = 'by hand'\n")
+        report = await conf.confirm()
+        assert (report.outcome, report.changed) == ("applied", ("message",))
+        assert (conf.current.port, conf.current.message) == (1, "by hand")
+        assert on_disk(path) == {"port": 1, "message": "by hand"}
+
+
+async def test_confirming_does_not_overwrite_an_edit_by_hand_that_is_broken(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1}, confirm=60)
+        for broken, place in (("message = \n", f"{path}:1"), ("\nmessage = 5\n", f"{path}:2:1")):
+            path.write_text(broken)
+            report = await conf.confirm()
+            assert (report.outcome, path.read_text()) == ("rejected", broken)
+            assert str(report.faults[0].origin).startswith(place)
+            assert (conf.current.port, conf.unconfirmed is None) == (1, False)
+        path.unlink()
+        assert (await conf.confirm()).outcome == "unchanged"
+        assert on_disk(path) == {"port": 1}
+
+
+async def test_confirming_on_a_rollback_takes_in_what_was_edited_by_hand_meanwhile(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1})
+        await conf.rollback()
+        await conf.patch({"message": "tried"}, confirm=60)
+        path.write_text("port = 2\n")
+        assert (await conf.confirm()).changed == ("port",)
+        assert on_disk(path) == {"port": 2, "message": "tried"}
+        assert (await conf.reload()).outcome == "unchanged"
+
+
 async def test_a_restart_forgets_it(path):
     conf, _ = overlaid(path)
     async with conf.running(signals=()):
@@ -179,6 +240,20 @@ async def test_a_rollback_ends_it(path):
         assert (conf.current.port, conf.unconfirmed) == (8080, None)
         await conf.reload()
         assert conf.current.port == 8080
+
+
+async def test_what_a_rollback_brings_back_is_not_called_unconfirmed(path):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1}, confirm=60)
+        assert str(conf.explain("port").origin) == f"{path} (unconfirmed)"
+        await conf.confirm()
+        assert str(conf.explain("port").origin) == f"{path}:1:1"
+        await conf.patch({"port": 2})
+        await conf.rollback(2)
+        assert (conf.current.port, str(conf.explain("port").origin)) == (1, str(path))
+        await conf.reload()
+        assert str(conf.explain("port").origin) == str(path)
 
 
 async def test_a_patch_on_a_rollback_does_not_bring_back_what_was_rolled_away_from(path):

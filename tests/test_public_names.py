@@ -53,7 +53,7 @@ def test_dir_lists_what_there_is():
 
 
 def test_submodules_are_reachable_as_attributes():
-    names = "hotconf.sources.File, hotconf.web.Server, hotconf.errors.Draining"
+    names = "hotconf.sources.File, hotconf.web.Server, hotconf.errors.Draining, hotconf.abc.Candidate"
     script = f"import hotconf; print(*(found.__name__ for found in ({names})))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["File", "Server", "Draining"]
+    assert done.stdout.split() == ["File", "Server", "Draining", "Candidate"]

@@ -444,6 +444,46 @@ async def test_one_that_does_not_close_in_time_is_cancelled_and_named(caplog, mo
     assert events[-1] == "close 10"
 
 
+async def closed_in_order(conf, *, hangs, needs=()):
+    """Three resources, some of which never end by themselves; each takes its time. Returns what ended, in order."""
+    ended, keys = [], {}
+
+    def register(name):
+        @asynccontextmanager
+        async def part(candidate):
+            if name in needs:
+                assert candidate[keys[needs[name]]] == needs[name]
+            yield name
+            try:
+                await (asyncio.Event().wait() if name in hangs else asyncio.sleep(0.02))
+                ended.append(name)
+            except asyncio.CancelledError:
+                ended.append(f"{name} cut")
+                raise
+
+        keys[name] = conf.resource()(part)
+
+    for name in ("first", "second", "third"):
+        register(name)
+    async with conf.running(signals=()):
+        pass
+    return ended
+
+
+async def test_one_that_hangs_leaves_the_others_the_time_to_close(caplog, monkeypatch):
+    monkeypatch.setattr("hotconf.engine._CLOSING", 1.0)
+    ended = await closed_in_order(HotConf(App, options=QUIET), hangs={"third"})
+    assert ended == ["second", "first", "third cut"]
+    assert caplog.text.count("did not close in time") == 1
+
+
+async def test_what_one_that_hangs_was_built_from_closes_after_it(caplog, monkeypatch):
+    monkeypatch.setattr("hotconf.engine._CLOSING", 1.0)
+    ended = await closed_in_order(HotConf(App, options=QUIET), hangs={"third"}, needs={"third": "second"})
+    assert ended == ["third cut", "second", "first"]
+    assert caplog.text.count("did not close in time") == 1
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_bare_generator_is_refused_at_registration(kind):
     conf = HotConf(App)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from typing import assert_type
 
 from hotconf import Change, HotConf, Prepared, Report, Section, Settings, Snapshot
-from hotconf.candidate import Candidate, Resource
+from hotconf.abc import Candidate, Resource
 from hotconf.history import Generation
 from hotconf.sources import File, Memory
 

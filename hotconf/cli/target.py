@@ -9,6 +9,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -79,6 +80,8 @@ def split(words: Iterable[str]) -> tuple[str | None, list[str]]:
         raise click.UsageError(f"there can be one TARGET only, not {' and '.join(targets)}")
     for word in filter(is_url, words):
         raise click.UsageError(f"{word} is a URL: this verb works on a TARGET and files")
+    for word in filter(_is_module, words):
+        raise click.UsageError(f"{word} names a module, and no file: a TARGET is module:attr, such as app.settings:App")
     return next(iter(targets), None), [word for word in words if word not in targets]
 
 
@@ -154,6 +157,23 @@ def _conf(found: Any, files: Sequence[str] = (), **options: Any) -> HotConf[Any]
 def is_target(word: str) -> bool:
     """Whether a word is a TARGET: it has a colon, and is neither a URL nor a file that is there."""
     return ":" in word and not is_url(word) and not os.path.lexists(word)
+
+
+def _is_module(word: str) -> bool:
+    """Whether a word can be no file of ours, which has another ending, and begins with a module. Imports nothing."""
+    if os.path.lexists(word) or not word.replace(".", "").isidentifier() or _has_format(word):
+        return False
+    folders = [os.getcwd(), *sys.path]  # noqa: PTH109 - as text, for the path
+    return PathFinder.find_spec(word.partition(".")[0], folders) is not None
+
+
+def _has_format(name: str) -> bool:
+    import hotconf.formats as formats
+    from hotconf.errors import FormatError
+
+    with contextlib.suppress(FormatError):
+        return bool(formats.format_of(name))
+    return False
 
 
 def _imported(name: str, target: str) -> ModuleType:

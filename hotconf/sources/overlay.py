@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,23 +169,29 @@ class Overlay:
         if values is layer.values:
             return layer
         revision = str(hash((layer.revision, repr(values))))
-        return Layer(self.name, values, _Unconfirmed(f"{self.name} (unconfirmed)", values, layer), revision)
+        return Layer(self.name, values, _Patched(f"{self.name} (unconfirmed)", values, layer), revision)
+
+    def settled(self, layer: Layer) -> Layer:
+        """Return a layer of `read` as one whose patches wait no longer: taken out of the history, say."""
+        if not isinstance(layer.origins, _Patched):
+            return layer
+        return replace(layer, origins=_Patched(self.name, layer.values, layer.origins.below))
 
 
-class _Unconfirmed(Mapping[KeyPath, Origin]):
+class _Patched(Mapping[KeyPath, Origin]):
     """Where the values come from that patches have left: of the same places as before, as far as they are the same."""
 
     def __init__(self, name: str, values: Mapping[str, Any], below: Layer) -> None:
+        self.below = below
         self._origin = Origin("overlay", name)
         self._values = values
-        self._below = below
 
     def __getitem__(self, path: KeyPath) -> Origin:
-        value, before = lookup(self._values, path), lookup(self._below.values, path)
+        value, before = lookup(self._values, path), lookup(self.below.values, path)
         if not present(value):
             raise KeyError(path)
         is_old = path and present(before) and not differences(before, value)
-        return origin_in(self._below, path) if is_old else self._origin
+        return origin_in(self.below, path) if is_old else self._origin
 
     def __iter__(self) -> Iterator[KeyPath]:
         return (path for path, _ in leaves(self._values))

@@ -61,6 +61,7 @@ class Connection(web.RequestHandler):
         "_before",
         "_door",
         "_due",
+        "_leavers_matter",
         "_phase",
         "_reach",
         "_received",
@@ -68,6 +69,7 @@ class Connection(web.RequestHandler):
         "_running",
         "_seat",
         "_time",
+        "half_closed",
     )
 
     def __init__(self, server: web.Server, *, door: Door, seat: Seat, repeats: Repeats) -> None:
@@ -82,6 +84,8 @@ class Connection(web.RequestHandler):
         self._reach: Reach = "network"
         self._asked = self._before = b""
         self._time = loop.time
+        self._leavers_matter = server.handler_cancellation
+        self.half_closed = False
         self._phase = _Phase.OPENED
         self._running: web.BaseRequest | None = None
         self._received = 0
@@ -114,6 +118,15 @@ class Connection(web.RequestHandler):
         if self._phase is _Phase.BODY:
             self._body_grew()
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's own never keeps a connection
+        """Keep the connection open for a client that sends no more and is still to be answered. False: it is closed.
+
+        A client that has gone looks the same. Hence nobody is kept whose request has no end yet, who is being sent a
+        stream, or whose handler is to be cancelled when it leaves. Who waits for long must look at `half_closed`.
+        """
+        self.half_closed = not self._leavers_matter and self.ssl_context is None and self._owes_an_answer()
+        return self.half_closed
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give up the seat, unless a handler still works for the client that left: `end` does it then."""
         super().connection_lost(exc)
@@ -132,6 +145,8 @@ class Connection(web.RequestHandler):
             self._enter(_Phase.HANDLING, None)
         else:
             self._enter(_Phase.BODY, self._door.limits().body_timeout)
+            if self.half_closed:
+                self._break_body(web.RequestPayloadError("the client closed before the end of its body"))
 
     def refusal(self, request: web.BaseRequest) -> web.Response | None:
         """Return the answer to a request that is too large, which no handler need see. Bounds what it may read."""
@@ -156,6 +171,13 @@ class Connection(web.RequestHandler):
         else:
             self._received = 0
             self._enter(_Phase.IDLE, self._door.limits().idle_timeout)
+            if self.half_closed:
+                # Later: a request behind this one may have been taken up by now, and not begun.
+                asyncio.get_running_loop().call_soon(self._close_if_done)
+
+    def _close_if_done(self) -> None:
+        if self._awaits_head():
+            self.force_close()
 
     def settle_body(self, request: web.BaseRequest) -> bool:
         """Tell whether reading the body was given up, at the end of its request. If so this must be its last answer."""
@@ -176,6 +198,15 @@ class Connection(web.RequestHandler):
     def has_queued(self) -> bool:
         """Whether a further request was read behind the one that runs."""
         return bool(getattr(self, "_messages", ()))
+
+    def _owes_an_answer(self) -> bool:
+        """Whether a request has come to its end, whose answer is not on its way as a stream."""
+        if self._phase in (_Phase.BODY, _Phase.LEAVING):
+            return False
+        if self._running is None:
+            return not self._awaits_head()
+        writer = self._running.writer
+        return not writer.output_size or writer.length is not None
 
     def handle_error(
         self,
@@ -255,6 +286,9 @@ class Connection(web.RequestHandler):
             self._fail_body(_too_large(limits.body_size, content.total_bytes), "body_size")
         elif content.is_eof():
             self._enter(_Phase.HANDLING, None)
+        elif self.has_queued():
+            # Behind a body without an end aiohttp queues nothing but what it could not parse: that end cannot come.
+            self._break_body(web.RequestPayloadError("the body is not as its headers say"))
         else:
             self._enter(_Phase.BODY, limits.body_timeout)
 
@@ -309,8 +343,11 @@ class Connection(web.RequestHandler):
     # Refusing
 
     def _fail_body(self, error: Exception, reason: str) -> None:
-        assert self._running is not None, "a body belongs to a request"  # noqa: S101 - for the type checker
         self._door.count(reason)
+        self._break_body(error)
+
+    def _break_body(self, error: Exception) -> None:
+        assert self._running is not None, "a body belongs to a request"  # noqa: S101 - for the type checker
         self._running.content.set_exception(error)
         self._enter(_Phase.HANDLING, None)
 

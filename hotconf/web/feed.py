@@ -369,7 +369,12 @@ def _stream_response(request: web.Request) -> web.StreamResponse:
 def _is_over(waiting: _Parked | _Stream) -> bool:
     """Whether a client has gone, or its server wants it to go."""
     drains = waiting.drain is not None and waiting.drain.draining.is_set()
-    return drains or waiting.transport is None or waiting.transport.is_closing()
+    return drains or waiting.transport is None or waiting.transport.is_closing() or _is_half_closed(waiting.transport)
+
+
+def _is_half_closed(transport: asyncio.BaseTransport) -> bool:
+    # One that sends no more cannot be told from one that has gone: it is answered with what there is.
+    return getattr(transport.get_protocol(), "half_closed", False)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

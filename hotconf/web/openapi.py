@@ -136,7 +136,7 @@ _WHY = {
     409: "It cannot be done as things are.",
     412: "The configuration has changed since it was read.",
     413: "The body is too large.",
-    415: "The body is not JSON.",
+    415: "The body is not JSON, or in a Content-Encoding that nobody here understands.",
     422: "Rejected, with every fault. What was running stays in force.",
     428: "If-Match is missing.",
     503: "Starting, draining, or too many wait already.",

@@ -22,6 +22,10 @@ _FLAGS = {"0": False, "false": False, "1": True, "true": True}
 _JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 
+_UNDERSTOOD = "gzip, deflate"
+_DECODED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+"""What aiohttp has decoded by now. Without a library for the last two, its parser has refused them."""
+
 
 def parameter(request: web.Request, name: str) -> str | None:
     """Return the text of a parameter; None without it."""
@@ -79,6 +83,9 @@ async def _object(request: web.Request, *content_types: str) -> Mapping[str, Any
         advice = f"send the body with `Content-Type: {content_types[0]}`"
         header = "Accept-Patch" if request.method == "PATCH" else "Accept"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={header: ", ".join(content_types)})
+    if request.headers.get("Content-Encoding", "").lower() not in _DECODED:
+        advice = f"send the body as it is, or with one of these as its Content-Encoding: {_UNDERSTOOD}"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={"Accept-Encoding": _UNDERSTOOD})
     try:
         return formats.parse("json", await request.read())
     except FormatError as error:

@@ -81,3 +81,46 @@ def test_what_a_terminal_cannot_write_is_escaped_and_no_traceback(launch, folder
     process = launch("show", "any.toml", cwd=folder, env=environment(PYTHONIOENCODING="latin-1"))
     assert process.end() == 0
     assert process.stdout.text == 'a = "a \\u2192 b"\n'
+
+
+# A running process
+
+
+@pytest.mark.parametrize("style", ["toml", "json", "yaml"])
+@pytest.mark.parametrize("options", [[], ["--origins"]])
+def test_a_process_shows_what_it_runs_with_as_its_files_do(verb, served, style, options):
+    url = served().url
+    of_files = verb("show", "app:conf", "--format", style, *options)
+    of_process = verb("show", url, "--format", style, *options)
+    assert (of_process.code, of_process.err) == (0, "")
+    assert of_process.out == of_files.out
+    assert "canary" not in of_process.out
+
+
+def test_a_process_shows_what_is_in_force_and_not_what_is_in_its_files(verb, served, folder):
+    url = served().url
+    assert verb("set", url, "message=patched").code == 0
+    (folder / "app.toml").write_text("broken")
+    assert json.loads(verb("show", url, "--format", "json").out) == {**DOCUMENT, "message": "patched"}
+
+
+def test_a_process_with_a_token_wants_it(verb, served, folder):
+    (folder / "token").write_text("let-me-in-please")
+    url = served(token="let-me-in-please").url
+    refused = verb("show", url)
+    assert (refused.code, refused.out) == (1, "")
+    assert "--token-file" in refused.err
+    assert verb("show", url, "--token-file", "token").code == 0
+
+
+def test_a_process_that_is_not_there_is_1_and_named(verb):
+    result = verb("show", "http://127.0.0.1:1")
+    assert (result.code, result.out) == (1, "")
+    assert "127.0.0.1:1" in result.err
+
+
+@pytest.mark.parametrize("more", [["app.toml"], ["app:App"], ["--config", "app.toml"], ["--secret", "pin"]])
+def test_a_url_stands_alone(verb, more):
+    result = verb("show", "http://127.0.0.1:1", *more)
+    assert (result.code, result.out) == (2, "")
+    assert "stands alone" in result.err

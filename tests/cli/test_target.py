@@ -48,6 +48,8 @@ def test_the_environment_is_read_as_the_class_says(verb, folder, monkeypatch):
         (["app:Field"], "app:Field is a function"),
         (["app:Annotated"], "app:Annotated is the class Annotated"),
         (["some-file:App"], "a TARGET is module:attr, such as app.settings:App"),
+        (["app"], "app names a module, and no file: a TARGET is module:attr"),
+        (["app.App", "good.toml"], "app.App names a module, and no file: a TARGET is module:attr"),
         (["no/such.toml:3"], "a TARGET is module:attr, such as app.settings:App"),
         (["http://localhost"], "http://localhost is a URL: this verb works on a TARGET and files"),
         (["app:App", "--secret", "pin"], "--secret is for files without a TARGET"),
@@ -137,3 +139,15 @@ def test_whatever_a_file_holds_there_is_a_message_and_no_traceback(verb, folder,
     assert result.code in (1, 2)
     assert result.out + result.err
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("word", ["app.toml", "app.env", "nowhere", "a-b", "site.yaml"])
+def test_a_file_that_is_not_there_is_no_module(verb, folder, word):
+    result = verb("check", word)
+    assert (result.code, result.lines) == (1, [f"{word}: does not exist"])
+
+
+def test_a_module_is_not_imported_to_find_that_it_is_one(verb, folder):
+    (folder / "loud.py").write_text("print('imported')\n")
+    result = verb("check", "loud")
+    assert (result.code, "imported" in result.out + result.err) == (2, False)

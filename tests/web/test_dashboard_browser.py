@@ -271,6 +271,29 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(view, site):
     await view.sees_no("#answer")
 
 
+async def test_what_the_guard_refused_can_be_forced_and_nothing_else(browser):
+    async with serving(message="mine") as site, viewing(browser, site.url) as view:
+        await site.change(message=2)
+        await view.sees("#verdict-text", "at validate")
+        await view.sees_no("#force")
+        await site.change()
+        await view.sees("#verdict-text", "at guard")
+        await view.locator("#force").click()
+        await view.sees("#confirm-text", "values vanish")
+        await view.sees("#confirm-text .changes", "message")
+        await view.locator("#confirm-no").click()
+        await view.sees_no("#confirm")
+        assert site.conf.current.message == "mine"
+        await view.locator("#force").click()
+        await view.locator("#confirm-yes").click()
+        await view.sees("#answer-text", "generation 2 is in force")
+        await view.sees_no("#force")
+        assert site.conf.reports[-1].changed == ("message",)
+        await view.get_by_role("button", name="Roll back to 1").click()
+        await view.sees("#confirm-yes", "Roll back")
+        await view.sees("#confirm-text", "becomes")
+
+
 async def test_a_patch_can_be_kept_before_it_is_taken_back(browser, tmp_path):
     async with serving(overlay=tmp_path / "overlay.toml") as site, viewing(browser, site.url) as view:
         await view.sees(view.leaf("message"), "one")

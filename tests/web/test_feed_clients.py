@@ -115,15 +115,26 @@ async def test_who_resets_the_connection_makes_room_for_the_next():
             await until(lambda: here.feed.watchers["poll"])
 
 
-async def test_who_says_that_nothing_more_comes_has_left():
-    """aiohttp closes where a client ends its side: a stream or a parked request would never learn of its end."""
-    async with site() as here, client_of(here.server) as client:
-        client.send(GET % b"/park")
+async def test_who_says_that_nothing_more_comes_is_answered_with_what_there_is():
+    """It may have left: a parked request would wait in vain, a stream never learn of its end."""
+    async with site() as here, client_of(here.server) as parked, client_of(here.server) as early:
+        parked.send(GET % b"/park")
         await until(lambda: here.feed.watchers["poll"])
-        client.writer.write_eof()
+        parked.writer.write_eof()
+        early.send(GET % b"/events")
+        early.writer.write_eof()
         async with asyncio.timeout(PATIENCE):
-            await until(lambda: not here.feed.watchers["poll"])
-            assert await client.ended()
+            assert (await parked.reply()).body == b"hello"
+            assert await parked.ended()
+            assert [event["value"]["message"] for event in events((await early.reply()).body.decode())] == ["hello"]
+            assert await early.ended()
+        await until(lambda: here.feed.watchers == {"poll": 0, "stream": 0})
+
+
+async def test_stream_whose_client_says_that_nothing_more_comes_ends_at_once():
+    async with site() as here, here.reader() as client:
+        client.writer.write_eof()
+        await until(lambda: not here.server._connections())
 
 
 async def test_tls_client_that_leaves_keeps_no_change_from_the_others(tls, certificate):

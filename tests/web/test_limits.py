@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import socket
 import ssl
+import struct
 
 import aiohttp
 import pytest
@@ -122,13 +123,16 @@ async def test_change_of_the_limit_of_connections_holds_for_the_next_one(gates):
             assert (await fourth.get()).status == 200
 
 
-async def test_work_for_a_client_that_left_keeps_its_place(gates):
+@pytest.mark.parametrize("reset", [False, True])
+async def test_work_for_a_client_that_left_keeps_its_place(gates, reset):
     async with serving(gates.app(), limits=Limits(connections=1)) as server:
         async with client_of(server) as client:
             client.send(GET % b"/slow")
             await gates.entered.wait()
             (connection,) = server._connections()
-        await until(lambda: not connection.connected)
+            sock = client.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", reset, 0))
+        await until(lambda: not connection.connected if reset else connection.half_closed)
         async with client_of(server) as client:
             assert (await client.reply()).status == 503
         gates.release.set()

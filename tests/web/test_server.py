@@ -240,6 +240,54 @@ async def test_a_client_that_leaves_cancels_its_handler_only_if_asked_for(gates,
     assert gates.seen == ["cancelled" if wanted else "finished"]
 
 
+# A client that sends no more, and still reads
+
+
+@pytest.mark.parametrize(("path", "answer"), [("/", b"hello"), ("/slow", b"slow"), ("/late-stream", b"late")])
+async def test_client_that_ends_its_side_is_answered_and_closed(gates, path, answer):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % b"/" + GET % path.encode())
+        client.writer.write_eof()
+        assert (await client.reply()).body == b"hello"
+        gates.release.set()
+        assert (await client.reply()).body == answer
+        assert await client.ended()
+        await until(lambda: not server._is_busy())
+
+
+@pytest.mark.parametrize("loop_factory", [None, uvloop.new_event_loop])
+def test_client_that_ends_its_side_during_its_request_is_answered(gates, loop_factory):
+    async def scenario():
+        async with serving(gates.app()) as server, client_of(server) as client:
+            client.send(GET % b"/slow")
+            await gates.entered.wait()
+            client.writer.write_eof()
+            (connection,) = server._connections()
+            await until(lambda: connection.half_closed)
+            gates.release.set()
+            assert (await client.reply()).body == b"slow"
+            assert await client.ended()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(scenario())
+
+
+async def test_client_that_ends_its_side_between_two_requests_is_closed(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        await client.get()
+        client.writer.write_eof()
+        assert await client.ended()
+        await until(lambda: not server._is_busy())
+
+
+async def test_client_that_ends_its_side_behind_half_a_body_hears_that_it_was_half(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf")
+        client.writer.write_eof()
+        assert (await client.reader.read())[:12] in {b"HTTP/1.1 400", b""}, "where it comes later, nobody reads"
+        await until(lambda: not server._is_busy())
+
+
 # The unix socket
 
 
@@ -873,6 +921,27 @@ async def test_what_cannot_be_read_is_a_problem_and_quoted_nowhere(gates, caplog
         assert json.loads(reply.body)["detail"]
         assert await client.ended()
         assert "s3cr3t" not in reply.body.decode() + caplog.text
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("path", ["upload", "deaf"])
+async def test_a_chunk_that_cannot_be_read_is_answered_at_once(gates, caplog, path):
+    async def deaf(request):
+        gates.entered.set()
+        await gates.release.wait()
+        return web.Response()
+
+    app = gates.app()
+    app.router.add_post("/deaf", deaf)
+    async with serving(app) as server, client_of(server) as client:
+        client.send(b"POST /%s HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n" % path.encode())
+        await gates.entered.wait()
+        client.send(b"3\r\nabc\r\ns3cr3t\r\n")
+        client.send(GET % b"/")
+        gates.release.set()
+        async with asyncio.timeout(8):
+            assert (await client.reply()).status == (400 if path == "upload" else 200)
+            assert await client.ended()
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

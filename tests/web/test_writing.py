@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
+import zlib
 
 import pytest
 from pydantic import SecretStr
@@ -179,6 +181,24 @@ async def test_any_other_content_type_is_415_and_names_the_right_one(site, conte
     assert (answer.status, answer.content_type) == (415, PROBLEM)
     assert "application/merge-patch+json" in answer.headers["Accept-Patch"]
     assert await site.value("/config/message") == "one"
+
+
+@pytest.mark.parametrize("encoding", ["aws-chunked", "x-gzip", "gzip, gzip"])
+async def test_a_body_in_a_coding_that_nobody_understands_is_415_and_names_those_that_are(site, encoding):
+    for ask in (patch, lambda site, body, **headers: post(site, "/rollback", body, **headers)):
+        answer = await ask(site, {}, **{"Content-Encoding": encoding})
+        assert (answer.status, answer.content_type) == (415, PROBLEM)
+        assert answer.headers["Accept-Encoding"] == "gzip, deflate"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"), [("gzip", gzip.compress), ("Deflate", zlib.compress), ("identity", bytes)]
+)
+async def test_a_body_in_a_coding_that_is_understood_is_read(site, encoding, encode):
+    headers = {**MERGE_PATCH, "If-Match": "*", "Content-Encoding": encoding}
+    body = io.BytesIO(encode(b'{"message": "two"}'))
+    assert (await site.ask("/config", method="PATCH", headers=headers, data=body)).status == 200
+    assert await site.value("/config/message") == "two"
 
 
 async def test_every_fault_of_a_patch_is_named(site):

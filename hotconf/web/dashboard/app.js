@@ -16,7 +16,7 @@ const tree = new Tree(byId("tree"), { count: byId("count"), filter: byId("filter
 let seen = ""; // what the panels below the status show
 let reported = 0; // the newest reload among them
 let latest = null; // the time of the last look that succeeded
-let asked = null; // the generation that the open question is about
+let asked = null; // the question that is open
 
 // Connection
 
@@ -197,18 +197,39 @@ function answer(children, tone = "") {
   byId("answer-text").replaceChildren(...children.filter(Boolean));
 }
 
-async function rollBack(entry) {
-  const number = entry.generation;
-  asked = number;
-  setText(byId("confirm-title"), `Roll back to generation ${number}?`);
+/** Ask before something is done; `consequences` come when they are known. */
+async function confirmed({ title, yes, consequences, act: carryOut }) {
+  const question = (asked = Symbol(title));
+  setText(byId("confirm-title"), title);
   setText(byId("confirm-text"), "…");
+  setText(byId("confirm-yes"), yes);
   byId("confirm").showModal();
   byId("confirm-yes").onclick = () => {
     byId("confirm").close();
-    act(`Roll back to generation ${number}`, () => post("rollback", { generation: number }));
+    carryOut();
   };
-  const text = await consequences(number);
-  if (number === asked) byId("confirm-text").replaceChildren(...text);
+  const text = await consequences();
+  if (asked === question) byId("confirm-text").replaceChildren(...text.filter(Boolean));
+}
+
+function rollBack({ generation: number }) {
+  const name = `Roll back to generation ${number}`;
+  const roll = () => act(name, () => post("rollback", { generation: number }));
+  return confirmed({ title: `${name}?`, yes: "Roll back", consequences: () => consequences(number), act: roll });
+}
+
+function force() {
+  const forced = () => act("Forced reload", () => post("reload?force=1"));
+  return confirmed({ title: "Force the reload?", yes: "Force the reload", consequences: losses, act: forced });
+}
+
+async function losses() {
+  const warning = element("p", {}, "The guard refused this, since values vanish that a source held. They will be gone.");
+  try {
+    return [warning, ...verdict(await post("reload?dry_run=1&force=1"))];
+  } catch (error) {
+    return [warning, ...refusal(error)];
+  }
 }
 
 async function consequences(number) {
@@ -238,6 +259,7 @@ const place = location.host + location.pathname.replace(/\/dashboard$/, "");
 setText(byId("place"), place);
 byId("reload").addEventListener("click", () => act("Reload", () => post("reload")));
 byId("dry-run").addEventListener("click", () => act("Dry run", () => post("reload?dry_run=1")));
+byId("force").addEventListener("click", () => force());
 byId("keep").addEventListener("click", () => act("Keep the patch", () => post("confirm")));
 byId("dismiss").addEventListener("click", () => { byId("answer").hidden = true; });
 byId("confirm-no").addEventListener("click", () => byId("confirm").close());

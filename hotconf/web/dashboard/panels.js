@@ -42,6 +42,7 @@ function showVerdict({ last_reload: report, consecutive_failures: failures }) {
   spoken = key;
   byId("verdict").className = report ? TONES[report.outcome] : "";
   byId("verdict-text").replaceChildren(...(report ? verdict(report, failures) : ["Nothing was loaded yet."]));
+  byId("force").hidden = report?.stage !== "guard"; // nothing else that rejects can be forced
   byId("verdict-when").replaceChildren(...(report ? [`${attempt(report)}, `, age(report.started_at)] : []));
 }
 
