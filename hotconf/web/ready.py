@@ -47,9 +47,9 @@ class Ready:
         self._encoded = b""
         self._date = ""
 
-    def response(self) -> ReadyResponse:
-        """Return the answer to one request."""
-        return ReadyResponse(self)
+    def response(self, *, repeats: bool = True) -> ReadyResponse:
+        """Return the answer to one request. Without `repeats`, the next one that asks the same is handled again."""
+        return ReadyResponse(self, repeats=repeats and self.repeats)
 
     def encoded(self) -> bytes:
         """Return the whole answer of HTTP/1.1, on a connection that stays open."""
@@ -68,16 +68,17 @@ class Ready:
 class ReadyResponse(web.Response):
     """What a handler returns for a `Ready`: an ordinary response to every middleware and signal.
 
-    The encoded bytes go out where nobody touched it and the client speaks HTTP/1.1 on a connection that stays open.
+    The encoded bytes have gone out where nobody touched it and the client speaks HTTP/1.1 on a connection that stays open.
     In every other case it is prepared as any response is.
     """
 
     _zlib_executor = None
     _zlib_executor_size = MAX_SYNC_CHUNK_SIZE
 
-    def __init__(self, ready: Ready) -> None:
+    def __init__(self, ready: Ready, *, repeats: bool) -> None:
         # The base class would begin with headers. Here these come into being when somebody asks for them.
         self.ready = ready
+        self.repeats = repeats
         self._status = ready.status.value
         self._reason = ready.status.phrase
         self._body = ready.body or None
@@ -114,7 +115,7 @@ class ReadyResponse(web.Response):
         super().set_status(status, reason)
 
 
-_UNTOUCHED = {"ready", "_status", "_reason", "_body", "_sent"}
+_UNTOUCHED = {"ready", "repeats", "_status", "_reason", "_body", "_sent"}
 """What a response has to which nobody gave headers, cookies, a body, an encoding or an end of its connection."""
 
 

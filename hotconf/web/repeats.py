@@ -54,7 +54,7 @@ class Repeats:
 
     def note(self, reach: Reach, head: bytes, request: web.BaseRequest, response: ReadyResponse) -> None:
         """Have an answer repeated once it has left as it is. `head` is what came in one piece with the request."""
-        if response.ready.repeats and _is_whole(head, request):
+        if response.repeats and _is_whole(head, request):
             response.when_sent(lambda ready: self._keep((reach, head), ready))
 
     def clear(self) -> None:

@@ -192,6 +192,14 @@ async def test_star_waits_for_the_next_change_whatever_was_there(site):
     assert (await asyncio.wait_for(task, 10)).json == "new"
 
 
+async def test_who_asks_the_same_again_waits_again(site):
+    for message in ("one", "two", "three", "four"):
+        task = await waiting(site, "/config/message?wait=30", "*")
+        assert not task.done()
+        await site.change(message=message)
+        assert (await asyncio.wait_for(task, 10)).json == message
+
+
 async def test_a_list_waits_where_one_matches(site):
     tag = await site.tag("/config/message")
     task = await waiting(site, "/config/message?wait=30", f'"deadbeef.1", W/{tag}')
