@@ -176,6 +176,16 @@ async def test_pipelined_requests_in_pieces_keep_their_own_answers():
         ]
 
 
+async def test_what_goes_on_with_a_head_is_no_request_of_its_own():
+    async with place_and_client() as (_, server, client):
+        await teach(client)
+        await ask(client, head("/other"))
+        client.send(head("/other") + b"GET /other HTTP/1.1\r\nX: ")
+        assert (await client.reply()).body == b"other"
+        await asyncio.sleep(0.05)
+        assert (await ask(client, head("/"))).body == b"other"
+
+
 async def test_a_head_in_two_pieces_is_read_as_ever():
     async with place_and_client() as (place, _, client):
         await teach(client)
