@@ -68,7 +68,7 @@ class Ready:
 class ReadyResponse(web.Response):
     """What a handler returns for a `Ready`: an ordinary response to every middleware and signal.
 
-    The encoded bytes have gone out where nobody touched it and the client speaks HTTP/1.1 on a connection that stays open.
+    The encoded bytes go out where nobody touched it and the client speaks HTTP/1.1 on a connection that stays open.
     In every other case it is prepared as any response is.
     """
 
@@ -93,7 +93,7 @@ class ReadyResponse(web.Response):
         return CIMultiDict(self.ready.headers)
 
     def when_sent(self, callback: Callable[[Ready], object]) -> None:
-        """Call a function when the encoded bytes have gone out, and not where it became an answer of its own."""
+        """Call a function when the encoded bytes go out, and not where it became an answer of its own."""
         self._sent = callback
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -101,11 +101,11 @@ class ReadyResponse(web.Response):
         if vars(self).keys() != _UNTOUCHED or not _is_usual(request):
             return await super().prepare(request)
         writer = request.writer
+        self._sent(self.ready)  # before anything is awaited: a drain that begins meanwhile must find it, to forget it
         await writer.write(self.ready.encoded())
         self._keep_alive = True
         self._body_length = writer.output_size
         self._eof_sent = True
-        self._sent(self.ready)
         await writer.drain()
         return None
 

@@ -206,6 +206,19 @@ async def test_in_a_drain_every_answer_says_that_it_is_the_last():
         await draining(server)
 
 
+async def test_a_drain_that_begins_while_an_answer_leaves_is_no_exception():
+    place = Place()
+    place.ready = Ready(HTTPStatus.OK, {}, b"x" * 8_000_000, holds=lambda: True)
+    async with place_and_client(place, idle_linger=5.0) as (_, server, client):
+        await ask(client)
+        client.send(head())
+        await client.head()  # the rest of it waits for us to read on
+        server.begin_drain()
+        await client.reader.readexactly(8_000_000)
+        async with client_of(server) as another:
+            assert (await ask(another)).closes
+
+
 async def test_a_limit_that_shrank_holds_for_who_asks_again():
     limits = Limits()
     place = Place()
