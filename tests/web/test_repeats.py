@@ -177,7 +177,7 @@ async def test_pipelined_requests_in_pieces_keep_their_own_answers():
 
 
 async def test_what_goes_on_with_a_head_is_no_request_of_its_own():
-    async with place_and_client() as (_, server, client):
+    async with place_and_client() as (_, _, client):
         await teach(client)
         await ask(client, head("/other"))
         client.send(head("/other") + b"GET /other HTTP/1.1\r\nX: ")
