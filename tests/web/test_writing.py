@@ -372,7 +372,9 @@ async def test_no_request_holds_the_snapshot_that_it_replaces(site):
     assert site.conf.leased == {}
 
 
-@pytest.mark.parametrize("path", ["/reload?dryrun=1", "/confirm?x=1", "/rollback?generation=1"])
+@pytest.mark.parametrize(
+    "path", ["/reload?dryrun=1", "/reload?dry_run=0&dry_run=1", "/confirm?x=1", "/rollback?generation=1"]
+)
 async def test_a_parameter_that_nobody_reads_is_refused_and_does_nothing(site, path):
     reports = len(site.conf.reports)
     answer = await post(site, path)
