@@ -101,6 +101,13 @@ async def test_what_is_not_there_is_404_and_says_what_is_near(site, path, said):
     assert said in answer.json["detail"]
 
 
+@pytest.mark.parametrize(("count", "said"), [(90, True), (5000, False)])
+async def test_among_thousands_of_keys_nobody_waits_for_a_suggestion(site, count, said):
+    await site.change(labels={f"label_{number}": "x" for number in range(count)})
+    detail = (await site.ask("/config/labels/label_x")).json["detail"]
+    assert ("did you mean" in detail) is said
+
+
 async def test_a_suggestion_names_no_key_below_a_secret(site):
     class Hidden(Section):
         vault: SecretStr = SecretStr('{"hunter": 2}')
