@@ -342,15 +342,18 @@ class Feed:
         self._joined.clear()
 
     def _tend_group(self, group: _Group, *, beat: bool) -> None:
-        alive = []
+        alive, behind = [], []
         for stream in group.streams:
             if _is_over(stream):
                 _resolve(stream.ended)
             elif not stream.lags:
                 alive.append(stream)
-            elif stream.transport.get_write_buffer_size() == 0 and not self._outbox:
-                # Behind all that is still being sent, it would see something older after the newest.
-                stream.catch_up(_Frame(self._event(self._conf.snapshot, group.path, since=None, gap=True)))
+            elif stream.transport.get_write_buffer_size() == 0:
+                behind.append(stream)
+        # While something is still being sent, they would see something older after the newest.
+        if behind and not self._outbox:
+            newest = _Frame(self._event(self._conf.snapshot, group.path, since=None, gap=True))
+            self._do(methodcaller("catch_up", newest), behind)
         if beat:
             self._send(_HEARTBEAT, alive)
 
