@@ -117,6 +117,7 @@ class Feed:
         self._tending: asyncio.Task[None] | None = None
         self._drains: set[DrainState] = set()
         self._joined = asyncio.Event()
+        self._newest: tuple[tuple[int, KeyPath], bytes] = (-1, ()), b""
         conf.on_change(self._changed)
         conf.observe(self)
 
@@ -206,7 +207,15 @@ class Feed:
         since = self._generation_of(token, snapshot)
         if since is not None and since >= snapshot.changed_in(path):
             return retry + b": nothing new\n\n"
-        return retry + b"\n" + self._event(snapshot, path, since=since)
+        state = self._state(snapshot, path) if since is None else self._event(snapshot, path, since=since)
+        return retry + b"\n" + state
+
+    def _state(self, snapshot: Snapshot[Any], path: KeyPath) -> bytes:
+        """Return the full state, encoded once for all who come one after the other, as they do after a restart."""
+        name = snapshot.generation, path
+        if self._newest[0] != name:
+            self._newest = name, self._event(snapshot, path, since=None)
+        return self._newest[1]
 
     def _generation_of(self, token: str, snapshot: Snapshot[Any]) -> int | None:
         store, _, generation = token.partition(".")
