@@ -90,14 +90,15 @@ class Metrics(Collector):
         }
         yield from (GaugeMetricFamily(name, text, value) for name, (text, value) in gauges.items())
         stale = {str(source["name"]): source["state"] == "stale" for source in status.sources}
-        yield _labelled("hotconf_source_stale", "Whether a source's last read failed.", "source", stale)
+        yield _labelled("hotconf_source_stale", "Whether an earlier layer of a source stands.", "source", stale)
         yield _labelled("hotconf_watchers", "Clients that wait for changes.", "kind", self._watchers())
 
 
 def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=[label])
     for key, value in values.items():
-        family.add_metric([key], float(value))
+        # A file may have a name that is no UTF-8, which this text has to be.
+        family.add_metric([key.encode("utf-8", "backslashreplace").decode()], float(value))
     return family
 
 

@@ -153,9 +153,13 @@ def _hidden(shape: Shape, value: Any, path: tuple[Any, ...]) -> Iterator[tuple[A
         for key, item in value.items():
             text = key_text(key)
             found = step(shape, text)
-            if found is None or text in heads:  # None: it may be that very secret, misspelt
+            if text in heads:
                 yield (*path, key)
-            elif item is not None:
+            elif item is None:
+                continue
+            elif found is None:  # it may be that very secret, misspelt
+                yield (*path, key)
+            else:
                 yield from _hidden(found[0], item, (*path, key))
     elif is_list(value):
         for index, item in enumerate(value):

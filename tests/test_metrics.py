@@ -172,3 +172,10 @@ def test_one_that_started_from_the_last_known_good_has_not_succeeded(tmp_path):
 
 def one_valued(metrics):
     return {(name, value) for (name, *_), value in read(metrics.exposition().decode()).items()}
+
+
+def test_a_name_that_is_no_utf_8_is_escaped_and_the_rest_is_said():
+    conf = HotConf(App, sources=[Memory({}, name="\udcff.toml")], options=Options(watch=False))
+    conf.load()
+    found = read(Metrics(conf).exposition().decode())
+    assert found["hotconf_source_stale", ("source", "\\udcff.toml")] == 0

@@ -196,6 +196,7 @@ def test_what_has_no_place_in_the_overlay_is_refused(patch, path, reason):
 
 def test_an_unknown_key_that_somebody_wrote_by_hand_can_be_taken_back():
     assert patched(Spelt, {"prot": 2}, {"prot": None}) == {}
+    assert patched(Safe, {"nmae": "n", "account": {"pasword": CANARY}}, {"nmae": None, "account": None}) == {}
 
 
 def test_nesting_without_end_is_refused():

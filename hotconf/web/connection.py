@@ -20,6 +20,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from hotconf.web.limits import BodyTimeout, answer, raw_answer
 from hotconf.web.reach import reach_of
+from hotconf.web.repeats import is_one_head
 
 if TYPE_CHECKING:
     import socket
@@ -241,11 +242,15 @@ class Connection(web.RequestHandler):
         self._asked = data
         limits = self._door.limits()
         ready = self._repeats.find(self._reach, data) if len(data) <= limits.header_size else None
-        if ready is None:
+        if ready is None or not self._is_at_start():
             return False
         transport.write(ready.encoded())
         self._enter(_Phase.IDLE, limits.idle_timeout)
         return True
+
+    def _is_at_start(self) -> bool:
+        """Whether what comes begins a request: no part of one was read behind the last one."""
+        return is_one_head(self._before) if self._before else not getattr(self, "_request_count", 1)
 
     def learn(self, request: web.BaseRequest, response: ReadyResponse) -> None:
         """Note what answers the request that runs, for all who will ask the same: if it has just been asked before.

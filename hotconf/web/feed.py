@@ -117,6 +117,7 @@ class Feed:
         self._tending: asyncio.Task[None] | None = None
         self._drains: set[DrainState] = set()
         self._joined = asyncio.Event()
+        self._newest: tuple[tuple[int, KeyPath], bytes] = (-1, ()), b""
         conf.on_change(self._changed)
         conf.observe(self)
 
@@ -206,7 +207,15 @@ class Feed:
         since = self._generation_of(token, snapshot)
         if since is not None and since >= snapshot.changed_in(path):
             return retry + b": nothing new\n\n"
-        return retry + b"\n" + self._event(snapshot, path, since=since)
+        state = self._state(snapshot, path) if since is None else self._event(snapshot, path, since=since)
+        return retry + b"\n" + state
+
+    def _state(self, snapshot: Snapshot[Any], path: KeyPath) -> bytes:
+        """Return the full state, encoded once for all who come one after the other, as they do after a restart."""
+        name = snapshot.generation, path
+        if self._newest[0] != name:
+            self._newest = name, self._event(snapshot, path, since=None)
+        return self._newest[1]
 
     def _generation_of(self, token: str, snapshot: Snapshot[Any]) -> int | None:
         store, _, generation = token.partition(".")
@@ -342,15 +351,18 @@ class Feed:
         self._joined.clear()
 
     def _tend_group(self, group: _Group, *, beat: bool) -> None:
-        alive = []
+        alive, behind = [], []
         for stream in group.streams:
             if _is_over(stream):
                 _resolve(stream.ended)
             elif not stream.lags:
                 alive.append(stream)
-            elif stream.transport.get_write_buffer_size() == 0 and not self._outbox:
-                # Behind all that is still being sent, it would see something older after the newest.
-                stream.catch_up(_Frame(self._event(self._conf.snapshot, group.path, since=None, gap=True)))
+            elif stream.transport.get_write_buffer_size() == 0:
+                behind.append(stream)
+        # While something is still being sent, they would see something older after the newest.
+        if behind and not self._outbox:
+            newest = _Frame(self._event(self._conf.snapshot, group.path, since=None, gap=True))
+            self._do(methodcaller("catch_up", newest), behind)
         if beat:
             self._send(_HEARTBEAT, alive)
 

@@ -75,7 +75,10 @@ class InFlight:
                 raise
             late = isinstance(error, BodyTimeout)
             response = answer(HTTPStatus.REQUEST_TIMEOUT if late else HTTPStatus.BAD_REQUEST)
-        except web.HTTPExpectationFailed:  # raised before any middleware of the application
+        except (web.HTTPExpectationFailed, UnicodeEncodeError) as error:
+            # Raised before any middleware of the application; the second one where what was expected is no UTF-8.
+            if isinstance(error, UnicodeEncodeError) and not _is_odd_expectation(request):
+                raise
             response = answer(HTTPStatus.EXPECTATION_FAILED)
         except web.HTTPException as refusal:
             self._end_after(request, refusal)
@@ -124,6 +127,10 @@ class InFlight:
     def _is_last(self, request: web.BaseRequest) -> bool:
         """Whether this answer ends its connection: in a drain, unless pipelined requests were read behind it."""
         return self._drain.last_words and not connection_of(request).has_queued()
+
+
+def _is_odd_expectation(request: web.BaseRequest) -> bool:
+    return not request.headers.get(hdrs.EXPECT, "").isascii()
 
 
 def _describe(request: web.BaseRequest, age: float) -> str:

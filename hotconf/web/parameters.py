@@ -54,10 +54,13 @@ def flag(request: web.Request, name: str) -> bool:
 
 
 def only_parameters(request: web.Request, *names: str) -> None:
-    """Refuse any other parameter: whoever misspells `dry_run` is not to get a real reload."""
-    if request.query.keys() - set(names):
+    """Refuse any other parameter, and one that comes twice: who misspells `dry_run` is not to get a real reload."""
+    given = set(request.query)
+    if given - set(names):
         known = f"nothing but {', '.join(names)}" if names else "none here"
         raise Problem(HTTPStatus.BAD_REQUEST, f"the parameters may be {known}")
+    if len(request.query) > len(given):
+        raise Problem(HTTPStatus.BAD_REQUEST, "each parameter may be there once: which one counts nobody can tell")
 
 
 async def json_body(request: web.Request, *members: str) -> Mapping[str, Any]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from hotconf.keypath import KeyPath
 
 
+_MOST_COMPARED = 100
+"""Keys among which a near one is looked for: each takes up to 0.1 ms, in which the event loop serves nobody."""
+
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")  # one spelling for each item
 
 
@@ -69,6 +72,12 @@ def _missing(path: list[str | int], key: str, document: Any) -> str:
         return f"{owner} is a list of {len(document)}: it has no item {key!r}"
     if not isinstance(document, dict):
         return f"{owner} is a single value: nothing lies below it"
-    near = suggest(key, document) or suggest(key.partition(".")[0], document)
     slashes = "; write a/b, not a.b" if "." in key else ""
-    return f"{owner} has no {key!r}{near}{slashes}"
+    return f"{owner} has no {key!r}{_near(key, document)}{slashes}"
+
+
+def _near(key: str, known: dict[str, Any]) -> str:
+    if len(known) > _MOST_COMPARED:
+        return ""
+    first, dot, _ = key.partition(".")
+    return suggest(key, known) or (suggest(first, known) if dot else "")

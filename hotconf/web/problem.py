@@ -34,7 +34,11 @@ class Problem(Exception):  # noqa: N818 - the standard's word
 
     def response(self) -> web.Response:
         """Return the answer."""
-        return web.Response(status=self.status.value, text=self.text(), content_type=CONTENT_TYPE, headers=self.headers)
+        # A lone surrogate, from a file's name that is no UTF-8, comes out as JSON's own escape for it.
+        body = self.text().encode("utf-8", "backslashreplace")
+        return web.Response(
+            status=self.status.value, body=body, content_type=CONTENT_TYPE, charset="utf-8", headers=self.headers
+        )
 
     def text(self) -> str:
         """Return the document."""

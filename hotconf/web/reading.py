@@ -61,7 +61,8 @@ class Reading:
         release_snapshot(request)
         await self._feed.park(request, path, changed_in, seconds=min(wait, LONGEST_WAIT))
         now = self._view(request)
-        return (now.found if now.changed_in > changed_in else now.unchanged).response()
+        # Who asks this again wants to wait again.
+        return (now.found if now.changed_in > changed_in else now.unchanged).response(repeats=False)
 
     def token(self, snapshot: Snapshot[Any]) -> str:
         """Return the token of the whole."""

@@ -47,9 +47,9 @@ class Ready:
         self._encoded = b""
         self._date = ""
 
-    def response(self) -> ReadyResponse:
-        """Return the answer to one request."""
-        return ReadyResponse(self)
+    def response(self, *, repeats: bool = True) -> ReadyResponse:
+        """Return the answer to one request. Without `repeats`, the next one that asks the same is handled again."""
+        return ReadyResponse(self, repeats=repeats and self.repeats)
 
     def encoded(self) -> bytes:
         """Return the whole answer of HTTP/1.1, on a connection that stays open."""
@@ -75,9 +75,10 @@ class ReadyResponse(web.Response):
     _zlib_executor = None
     _zlib_executor_size = MAX_SYNC_CHUNK_SIZE
 
-    def __init__(self, ready: Ready) -> None:
+    def __init__(self, ready: Ready, *, repeats: bool) -> None:
         # The base class would begin with headers. Here these come into being when somebody asks for them.
         self.ready = ready
+        self.repeats = repeats
         self._status = ready.status.value
         self._reason = ready.status.phrase
         self._body = ready.body or None
@@ -92,7 +93,7 @@ class ReadyResponse(web.Response):
         return CIMultiDict(self.ready.headers)
 
     def when_sent(self, callback: Callable[[Ready], object]) -> None:
-        """Call a function when the encoded bytes have gone out, and not where it became an answer of its own."""
+        """Call a function when the encoded bytes go out, and not where it became an answer of its own."""
         self._sent = callback
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -100,11 +101,11 @@ class ReadyResponse(web.Response):
         if vars(self).keys() != _UNTOUCHED or not _is_usual(request):
             return await super().prepare(request)
         writer = request.writer
+        self._sent(self.ready)  # before anything is awaited: a drain that begins meanwhile must find it, to forget it
         await writer.write(self.ready.encoded())
         self._keep_alive = True
         self._body_length = writer.output_size
         self._eof_sent = True
-        self._sent(self.ready)
         await writer.drain()
         return None
 
@@ -114,7 +115,7 @@ class ReadyResponse(web.Response):
         super().set_status(status, reason)
 
 
-_UNTOUCHED = {"ready", "_status", "_reason", "_body", "_sent"}
+_UNTOUCHED = {"ready", "repeats", "_status", "_reason", "_body", "_sent"}
 """What a response has to which nobody gave headers, cookies, a body, an encoding or an end of its connection."""
 
 

@@ -53,8 +53,8 @@ class Repeats:
         return ready if ready is not None and ready.holds() else None
 
     def note(self, reach: Reach, head: bytes, request: web.BaseRequest, response: ReadyResponse) -> None:
-        """Have an answer repeated once it has left as it is. `head` is what came in one piece with the request."""
-        if response.ready.repeats and _is_whole(head, request):
+        """Have an answer repeated if it leaves as it is. `head` is what came in one piece with the request."""
+        if response.repeats and _is_whole(head, request):
             response.when_sent(lambda ready: self._keep((reach, head), ready))
 
     def clear(self) -> None:
@@ -68,6 +68,11 @@ class Repeats:
         self._known[name] = ready
 
 
+def is_one_head(data: bytes) -> bool:
+    """Whether bytes end with the end of a head, and hold no other: what begins with them has none behind it."""
+    return data.find(_END) == len(data) - len(_END) >= 0
+
+
 def _is_whole(head: bytes, request: web.BaseRequest) -> bool:
     """Whether these bytes are one request to its end: no second one, no body and no other protocol behind it.
 
@@ -75,6 +80,6 @@ def _is_whole(head: bytes, request: web.BaseRequest) -> bool:
     """
     if not isinstance(request, web.Request) or len(request.match_info.apps) > 1:
         return False
-    if len(head) > _LONGEST or head.find(_END) != len(head) - len(_END):
+    if len(head) > _LONGEST or not is_one_head(head):
         return False
     return not request.body_exists and "Upgrade" not in request.headers

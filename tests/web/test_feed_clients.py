@@ -177,6 +177,37 @@ async def test_slow_reader_gets_the_newest_state_and_sees_the_gap():
         assert (after["value"]["message"], "gap" in after) == ("after", False)
 
 
+async def test_all_who_come_after_a_restart_are_greeted_with_one_encoding(monkeypatch):
+    built, event = [], Feed._event
+    monkeypatch.setattr(Feed, "_event", lambda *given, **named: built.append(named) or event(*given, **named))
+    async with site() as here, contextlib.AsyncExitStack() as stack:
+        for message in ("hello", "two"):
+            for _ in range(3):
+                client = await stack.enter_async_context(here.reader())
+                assert events((await client.chunk()).decode())[0]["value"]["message"] == message
+            await here.change("two" if message == "hello" else "three")
+    greetings = [named for named in built if named["since"] is None]
+    assert len(greetings) == 2
+
+
+async def test_all_who_lag_catch_up_with_one_encoding(monkeypatch):
+    built, event = [], Feed._event
+    monkeypatch.setattr(Feed, "_event", lambda *given, **named: built.append(named) or event(*given, **named))
+    monkeypatch.setattr("hotconf.web.feed._BATCH", 2)
+    async with site() as here, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(here.reader()) for _ in range(5)]
+        await until(lambda: here.feed.watchers["stream"] == 5)
+        for stream in here.feed._groups[()].streams:
+            stream.lags = True
+        await here.change("missed")
+        async with asyncio.timeout(PATIENCE):
+            for client in clients:
+                while b'"gap": true' not in (text := await client.chunk()):
+                    pass
+                assert b"missed" in text
+    assert len([named for named in built if named.get("gap")]) == 1
+
+
 @pytest.mark.parametrize("changes", [3, 20], ids=["below the backlog", "beyond it"])
 async def test_who_does_not_read_does_not_hold_the_drain(changes):
     async with site(close_timeout=0.2) as here, here.slow_reader() as (_, transport):

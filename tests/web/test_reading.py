@@ -101,6 +101,13 @@ async def test_what_is_not_there_is_404_and_says_what_is_near(site, path, said):
     assert said in answer.json["detail"]
 
 
+@pytest.mark.parametrize(("count", "said"), [(90, True), (5000, False)])
+async def test_among_thousands_of_keys_nobody_waits_for_a_suggestion(site, count, said):
+    await site.change(labels={f"label_{number}": "x" for number in range(count)})
+    detail = (await site.ask("/config/labels/label_x")).json["detail"]
+    assert ("did you mean" in detail) is said
+
+
 async def test_a_suggestion_names_no_key_below_a_secret(site):
     class Hidden(Section):
         vault: SecretStr = SecretStr('{"hunter": 2}')
@@ -190,6 +197,14 @@ async def test_star_waits_for_the_next_change_whatever_was_there(site):
     assert not task.done()
     await site.change(message="new")
     assert (await asyncio.wait_for(task, 10)).json == "new"
+
+
+async def test_who_asks_the_same_again_waits_again(site):
+    for message in ("one", "two", "three", "four"):
+        task = await waiting(site, "/config/message?wait=30", "*")
+        assert not task.done()
+        await site.change(message=message)
+        assert (await asyncio.wait_for(task, 10)).json == message
 
 
 async def test_a_list_waits_where_one_matches(site):

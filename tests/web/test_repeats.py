@@ -176,6 +176,16 @@ async def test_pipelined_requests_in_pieces_keep_their_own_answers():
         ]
 
 
+async def test_what_goes_on_with_a_head_is_no_request_of_its_own():
+    async with place_and_client() as (_, _, client):
+        await teach(client)
+        await ask(client, head("/other"))
+        client.send(head("/other") + b"GET /other HTTP/1.1\r\nX: ")
+        assert (await client.reply()).body == b"other"
+        await asyncio.sleep(0.05)
+        assert (await ask(client, head("/"))).body == b"other"
+
+
 async def test_a_head_in_two_pieces_is_read_as_ever():
     async with place_and_client() as (place, _, client):
         await teach(client)
@@ -194,6 +204,19 @@ async def test_in_a_drain_every_answer_says_that_it_is_the_last():
         reply = await ask(client)
         assert (reply.body, reply.closes, place.asked) == (b"hello", True, 3)
         await draining(server)
+
+
+async def test_a_drain_that_begins_while_an_answer_leaves_is_no_exception():
+    place = Place()
+    place.ready = Ready(HTTPStatus.OK, {}, b"x" * 8_000_000, holds=lambda: True)
+    async with place_and_client(place, idle_linger=5.0) as (_, server, client):
+        await ask(client)
+        client.send(head())
+        await client.head()  # the rest of it waits for us to read on
+        server.begin_drain()
+        await client.reader.readexactly(8_000_000)
+        async with client_of(server) as another:
+            assert (await ask(another)).closes
 
 
 async def test_a_limit_that_shrank_holds_for_who_asks_again():

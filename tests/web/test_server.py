@@ -910,8 +910,9 @@ ASKED = b"POST /upload HTTP/1.1\r\nHost: test\r\n"
         (ASKED + b"Content-Encoding: gzip\r\nContent-Length: 6\r\n\r\ns3cr3t", 400),
         (ASKED + b"Transfer-Encoding: chunked\r\n\r\ns3cr3t\r\n", 400),
         (ASKED + b"Expect: s3cr3t\r\nContent-Length: 0\r\n\r\n", 417),
+        (ASKED + b"Expect: s3cr3t\xff\r\nContent-Length: 0\r\n\r\n", 417),
     ],
-    ids=["header", "garbage", "no Host", "length", "encoding", "chunks", "Expect"],
+    ids=["header", "garbage", "no Host", "length", "encoding", "chunks", "Expect", "Expect in no UTF-8"],
 )
 async def test_what_cannot_be_read_is_a_problem_and_quoted_nowhere(gates, caplog, sent, status):
     async with serving(gates.app()) as server, client_of(server) as client:

@@ -8,12 +8,13 @@ import io
 import json
 import zlib
 
+import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from hotconf import Refuse, Section
-from hotconf.web import Safety
-from tests.web.clients import until
+from hotconf import HotConf, Options, Refuse, Section
+from hotconf.web import Safety, config_app
+from tests.web.clients import serving, until
 from tests.web.sites import PROBLEM, site_of
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
@@ -371,7 +372,9 @@ async def test_no_request_holds_the_snapshot_that_it_replaces(site):
     assert site.conf.leased == {}
 
 
-@pytest.mark.parametrize("path", ["/reload?dryrun=1", "/confirm?x=1", "/rollback?generation=1"])
+@pytest.mark.parametrize(
+    "path", ["/reload?dryrun=1", "/reload?dry_run=0&dry_run=1", "/confirm?x=1", "/rollback?generation=1"]
+)
 async def test_a_parameter_that_nobody_reads_is_refused_and_does_nothing(site, path):
     reports = len(site.conf.reports)
     answer = await post(site, path)
@@ -382,3 +385,14 @@ async def test_a_parameter_that_nobody_reads_is_refused_and_does_nothing(site, p
 async def test_nor_is_a_patch_with_one_carried_out(site):
     assert (await patch(site, {"message": "two"}, query="?dryrun=1")).status == 400
     assert not site.overlay.exists()
+
+
+async def test_a_fault_in_a_file_whose_name_is_no_utf_8_is_told(tmp_path):
+    path = tmp_path / "\udcff.toml"
+    path.write_text("pool_size = 1")
+    conf = HotConf(Database, files=[path], options=Options(watch=False))
+    async with conf.running(signals=()), serving(config_app(conf)) as server, aiohttp.ClientSession() as session:
+        path.write_text("pool_size = ")
+        async with session.post(f"{server.url}/reload") as answer:
+            assert (answer.status, answer.headers["Content-Type"]) == (422, "application/problem+json; charset=utf-8")
+            assert "/\udcff.toml:1" in (await answer.json(content_type=PROBLEM))["faults"][0]["origin"]
