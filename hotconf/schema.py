@@ -213,12 +213,12 @@ def step(shape: Shape, key: str | int) -> tuple[Shape, str | int] | None:
     None where nothing can lie there. Of a union, what lies below is anything that one of its members has there.
     """
     shape = opened(shape)
-    named = [field for model in shape.models if (field := _field_of(model, key)) is not None]
-    below = [field.shape for field in named]
+    named = [(name, field) for model in shape.models for name, field in _fields_at(model, key)]
+    below = [field.shape for _, field in named]
     index = _index(key)
     if index is not None:
         below += [inner for inner in (shape.items, *shape.positions[index : index + 1]) if inner is not None]
-    name = named[0].name if named else index if index is not None and below else key
+    name = named[0][0] if named else index if index is not None and below else key
     if shape.values is not None:
         below.append(shape.values)
     if not below:
@@ -290,11 +290,15 @@ def _reachable(shape: Shape) -> Iterator[Shape]:
         pending += [extra for model in current.models if (extra := _extra(model)) is not None]
 
 
-def _field_of(model: type, key: str | int) -> Field | None:
-    if isinstance(key, int):
-        positions = list(fields(model).values()) if is_named_tuple(model) else []
-        return positions[key] if key < len(positions) else None
-    return fields(model).get(key) or spellings(model).get(key)
+def _fields_at(model: type, key: str | int) -> Iterator[tuple[str | int, Field]]:
+    """Yield the field that a key names, with the key that field paths have for it: a named tuple's is its index."""
+    if is_named_tuple(model):
+        known = enumerate(fields(model).values())
+        yield from ((index, field) for index, field in known if key == field.name or _index(key) == index)
+    elif isinstance(key, str):
+        field = fields(model).get(key) or spellings(model).get(key)
+        if field is not None:
+            yield field.name, field
 
 
 def _index(key: str | int) -> int | None:

@@ -22,7 +22,7 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel, ImportString, Json, Secret, SecretBytes, SecretStr
 from typing_extensions import is_typeddict  # unlike typing's, it knows the classes that pydantic asks for
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _shape_of_class(annotation: type) -> Shape:
         return Shape(secret=True)
     if _has_fields(annotation):
         return Shape(models=(annotation,))
-    if annotation is object or issubclass(annotation, Mapping):
+    if annotation in (object, Json, ImportString) or issubclass(annotation, Mapping):
         return Shape(opaque=True)
     is_text = issubclass(annotation, (str, bytes, bytearray, memoryview))
     return Shape(items=Shape(opaque=True)) if issubclass(annotation, (Sequence, AbstractSet)) and not is_text else PLAIN
