@@ -16,7 +16,7 @@ from hotconf.schema import Field, below, fields, models_in, opened, spellings
 from hotconf.shape import Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from hotconf.keypath import KeyPath
     from hotconf.layer import Layer
@@ -84,11 +84,20 @@ def _respell_model(
         else:
             result[name] = _respell(_shape_of(shape, field), value, (*path, name), moved)
     for field, inner in _lifted(known, chosen):
-        name = field.spellings[0]
+        head, name = str(inner[0]), field.spellings[0]
+        stays = _is_wanted(shape.models, head, values)
+        if stays and inner == field.places[0]:
+            continue  # pydantic looks there first, and would take the lifted one for a key that nobody asked for
         moved[(*path, name)] = (*path, *inner)
         result[name] = _respell(_shape_of(shape, field), lookup(values, inner), (*path, name), moved)
-        if not _is_wanted(shape.models, str(inner[0]), values):
-            result.pop(str(inner[0]), None)
+        if not stays:
+            result.pop(head, None)
+    for field, key in _shared(shape.models, values):
+        name = field.spellings[0]
+        moved[(*path, name)] = (*path, key)
+        result[name] = _respell(_shape_of(shape, field), values[key], (*path, name), moved)
+        if key not in _canonical_keys(shape.models):
+            result.pop(key, None)
     return result
 
 
@@ -131,6 +140,31 @@ def _lifted(known: Mapping[str, Field], chosen: Mapping[str, KeyPath]) -> list[t
     """Return the fields whose value lies at an AliasPath, with the path."""
     fields_by_name = {field.name: field for field in known.values() if field.paths}
     return [(field, chosen[name]) for name, field in fields_by_name.items() if len(chosen[name]) > 1]
+
+
+def _shared(models: tuple[type, ...], values: Mapping[str, Any]) -> Iterator[tuple[Field, str]]:
+    """Yield the fields that have their value at a key which belongs to an earlier field too, with the key."""
+    for field, keys in _latecomers(models):
+        used = next((place for place in field.places if present(lookup(values, place))), ())
+        if len(used) == 1 and used[0] in keys:
+            yield field, str(used[0])
+
+
+@functools.lru_cache(maxsize=1024)
+def _latecomers(models: tuple[type, ...]) -> Sequence[tuple[Field, Collection[str]]]:
+    """Return the fields of a model that claim keys of an earlier field, with those keys; for a union, none."""
+    if len(models) != 1:
+        return ()
+    owners = spellings(models[0])
+    claims = (
+        (field, {key for key in field.spellings if owners[key] is not field}) for field in fields(models[0]).values()
+    )
+    return [(field, keys) for field, keys in claims if keys]
+
+
+@functools.lru_cache(maxsize=1024)
+def _canonical_keys(models: tuple[type, ...]) -> Collection[str]:
+    return {field.spellings[0] for model in models for field in fields(model).values() if field.spellings}
 
 
 def _is_wanted(models: tuple[type, ...], head: str, values: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
@@ -46,8 +47,8 @@ class Settings(BaseSettings):
 class Field:
     """One field of a model. `places` are where pydantic looks for its value below the model, in that order.
 
-    `spellings` are those that are a key, the canonical one first; `paths` are the longer ones, of an AliasPath. A field
-    may have no spelling at all.
+    `spellings` are those that are a key, the canonical one first: one that no other field accepts, if there is any.
+    `paths` are the longer ones, of an AliasPath. A field may have no spelling at all.
     """
 
     name: str
@@ -76,11 +77,22 @@ def fields(model: type) -> Mapping[str, Field]:
             # Only the model that was validated resolves its forward references by itself; those below it do not.
             model.model_rebuild(raise_errors=False)
         config: Mapping[str, Any] = model.model_config
-        return {name: _field(name, info, config) for name, info in model.model_fields.items()}
+        return _told_apart({name: _field(name, info, config) for name, info in model.model_fields.items()})
     if is_pydantic_dataclass(model):
         config = getattr(model, "__pydantic_config__", {})
         return {name: _field(name, info, config) for name, info in model.__pydantic_fields__.items()}
     return {name: _field(name, info, {}) for name, info in _plain_fields(model)}
+
+
+def _told_apart(found: dict[str, Field]) -> dict[str, Field]:
+    """Return fields of which none has a canonical spelling that another accepts as well, where it can be helped."""
+    claims = Counter(spelling for field in found.values() for spelling in set(field.spellings))
+    if max(claims.values(), default=1) == 1:
+        return found
+    return {
+        name: dataclasses.replace(field, spellings=tuple(sorted(field.spellings, key=lambda key: claims[key] > 1)))
+        for name, field in found.items()
+    }
 
 
 def _plain_fields(model: type) -> Iterator[tuple[str, FieldInfo]]:
