@@ -429,6 +429,16 @@ def test_a_root_model_stands_for_what_it_wraps():
     assert opened(shape_of(Tree)).values == shape_of(Tree | int)
 
 
+class Page(BaseModel, Generic[T]):
+    items: list[T] = []
+    following: Page[T] | None = None
+
+
+def test_a_generic_class_that_contains_itself_can_be_named_at_any_depth():
+    model = create_model("App", page=Page[Database])
+    assert schema.resolve(model, "page.following.following.items.0.url")[-2:] == ("0", "url")
+
+
 def test_walking_a_recursive_class_ends():
     assert [path for path, _ in schema.walk(Leaf)] == [()]
     assert {nested for _, nested in schema.walk(Everything)} >= {Database, Plain, Credentials, Aliased}
