@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import inspect
 import logging
 import os
 import threading
@@ -434,6 +435,8 @@ def _subscription(registered: Any, paths: tuple[KeyPath, ...] = ()) -> Subscript
         return Subscription(registered.prepare, paths, name=str(getattr(registered, "name", "")))
     if not callable(registered):
         raise TypeError(f"{registered!r} is neither a function nor a Subscriber, which has a prepare method")
+    if inspect.isgeneratorfunction(registered) or inspect.isasyncgenfunction(registered):
+        raise TypeError(f"{registered.__qualname__} yields, so nothing in it would ever run: is it a resource?")
     return Subscription(registered, paths)
 
 

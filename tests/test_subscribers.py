@@ -120,6 +120,23 @@ def test_a_decorator_returns_its_function(register):
     assert getattr(conf, register)()(function) is function
 
 
+@pytest.mark.parametrize("register", ["on_change", "prepare"])
+def test_a_function_that_yields_is_refused_at_registration(register):
+    conf, _ = memory_conf()
+
+    def yields(_change):
+        yield
+
+    async def yields_later(_change):
+        yield
+
+    for function in (yields, yields_later):
+        with pytest.raises(TypeError, match="yields, so nothing in it would ever run"):
+            getattr(conf, register)(function)
+        with pytest.raises(TypeError, match="is it a resource"):
+            getattr(conf, register)("port")(function)
+
+
 # I3: exactly one of commit and rollback
 
 
