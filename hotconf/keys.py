@@ -83,21 +83,12 @@ def _respell_model(
             result[name] = value
         else:
             result[name] = _respell(_shape_of(shape, field), value, (*path, name), moved)
-    for field, inner in _lifted(known, chosen):
-        head, name = str(inner[0]), field.spellings[0]
-        stays = _is_wanted(shape.models, head, values)
-        if stays and inner == field.places[0]:
-            continue  # pydantic looks there first, and would take the lifted one for a key that nobody asked for
-        moved[(*path, name)] = (*path, *inner)
-        result[name] = _respell(_shape_of(shape, field), lookup(values, inner), (*path, name), moved)
-        if not stays:
-            result.pop(head, None)
-    for field, key in _shared(shape.models, values):
+    for field, place, stays in (*_lifted(shape.models, chosen, values), *_shared(shape.models, values)):
         name = field.spellings[0]
-        moved[(*path, name)] = (*path, key)
-        result[name] = _respell(_shape_of(shape, field), values[key], (*path, name), moved)
-        if key not in _canonical_keys(shape.models):
-            result.pop(key, None)
+        moved[(*path, name)] = (*path, *place)
+        result[name] = _respell(_shape_of(shape, field), lookup(values, place), (*path, name), moved)
+        if not stays:
+            result.pop(str(place[0]), None)
     return result
 
 
@@ -136,18 +127,25 @@ def _chosen(known: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def _lifted(known: Mapping[str, Field], chosen: Mapping[str, KeyPath]) -> list[tuple[Field, KeyPath]]:
-    """Return the fields whose value lies at an AliasPath, with the path."""
-    fields_by_name = {field.name: field for field in known.values() if field.paths}
-    return [(field, chosen[name]) for name, field in fields_by_name.items() if len(chosen[name]) > 1]
+def _lifted(
+    models: tuple[type, ...], chosen: Mapping[str, KeyPath], values: Mapping[str, Any]
+) -> Iterator[tuple[Field, KeyPath, bool]]:
+    """Yield the fields whose value lies at an AliasPath, with the path, and whether the key that leads there stays."""
+    fields_by_name = {field.name: field for field in _known(models).values() if field.paths}
+    for name, field in fields_by_name.items():
+        path = chosen[name]
+        stays = len(path) > 1 and _is_wanted(models, str(path[0]), values)
+        # Where pydantic looks first and finds it, the lifted one would be a key that nobody asked for.
+        if len(path) > 1 and not (stays and path == field.places[0]):
+            yield field, path, stays
 
 
-def _shared(models: tuple[type, ...], values: Mapping[str, Any]) -> Iterator[tuple[Field, str]]:
-    """Yield the fields that have their value at a key which belongs to an earlier field too, with the key."""
+def _shared(models: tuple[type, ...], values: Mapping[str, Any]) -> Iterator[tuple[Field, KeyPath, bool]]:
+    """Yield the fields that have their value at a key which belongs to an earlier field too, likewise."""
     for field, keys in _latecomers(models):
         used = next((place for place in field.places if present(lookup(values, place))), ())
         if len(used) == 1 and used[0] in keys:
-            yield field, str(used[0])
+            yield field, used, used[0] in _canonical_keys(models)
 
 
 @functools.lru_cache(maxsize=1024)
