@@ -69,5 +69,11 @@ class Boot:
             return
         if self._reloader.is_from_sources:
             generation, when = snapshot.generation, snapshot.loaded_at
-            await asyncio.to_thread(self.last_good.write, draft.merged.values, generation=generation, when=when)
+            await asyncio.to_thread(
+                self.last_good.write,
+                draft.merged.values,
+                settings=draft.settings,
+                generation=generation,
+                when=when,
+            )
             self._saved = generation if self.last_good.error is None else 0

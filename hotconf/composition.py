@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_settings import BaseSettings
 
+from hotconf.abc import LayeredSource, Source
 from hotconf.reading import Patience
 from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.file import File
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from hotconf.abc import LayeredSource, Source
     from hotconf.layer import Layer
     from hotconf.options import Options
 
@@ -48,12 +48,14 @@ def compose(
     return stack
 
 
-def _as_source(source: Any, model: type[BaseModel], options: Options) -> Source:
+def _as_source(source: Any, model: type[BaseModel], options: Options) -> Source | LayeredSource:
     if isinstance(source, str) or hasattr(source, "__fspath__"):
         source = File(source, size_limit=options.size_limit, settle=options.settle, max_wait=options.max_wait)
     if isinstance(source, File) and source.is_dotenv and issubclass(model, BaseSettings):
         return Dotenv(source, model)
-    return cast("Source", source)
+    if isinstance(source, type) or not isinstance(source, (Source, LayeredSource)):
+        raise TypeError(f"{source!r} is neither a path nor a Source, which has a name, required and an async read()")
+    return source
 
 
 class Given:

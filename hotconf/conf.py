@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import inspect
 import logging
 import os
 import threading
@@ -38,9 +39,9 @@ from hotconf.trip import refuse_reentry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
-    from typing import Self
+    from typing import Self, TypeAlias
 
-    from hotconf.abc import Observer, Source, Subscriber
+    from hotconf.abc import LayeredSource, Observer, Source, Subscriber
     from hotconf.candidate import Candidate
     from hotconf.engine import Engine
     from hotconf.explain import Explanation, Origins
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from hotconf.keypath import KeyPath
     from hotconf.report import Report
     from hotconf.snapshot import Snapshot
+
+    AnySource: TypeAlias = Source | LayeredSource | str | os.PathLike[str]
 
 S = TypeVar("S", bound=BaseModel)
 R = TypeVar("R")
@@ -71,8 +74,8 @@ class HotConf(Holder[S]):
     def __init__(
         self,
         schema: type[S],
-        files: Iterable[str | os.PathLike[str]] = (),
-        sources: Iterable[Source | str | os.PathLike[str]] = (),
+        files: Iterable[AnySource] = (),
+        sources: Iterable[AnySource] = (),
         init: Mapping[str, Any] | None = None,
         options: Options | None = None,
     ) -> None:
@@ -94,7 +97,7 @@ class HotConf(Holder[S]):
         generation = self.snapshot.generation if self.loaded else 0
         return f"<HotConf {self.schema.__name__} {self._state} generation={generation}>"
 
-    def amend(self, files: Iterable[str | os.PathLike[str]] = (), **options: Any) -> None:
+    def amend(self, files: Iterable[AnySource] = (), **options: Any) -> None:
         """Put further files above those and the sources that were given, and change options by name.
 
         For a program that learns of them after this was made, from its own command line. Raises RuntimeError once the
@@ -432,6 +435,8 @@ def _subscription(registered: Any, paths: tuple[KeyPath, ...] = ()) -> Subscript
         return Subscription(registered.prepare, paths, name=str(getattr(registered, "name", "")))
     if not callable(registered):
         raise TypeError(f"{registered!r} is neither a function nor a Subscriber, which has a prepare method")
+    if inspect.isgeneratorfunction(registered) or inspect.isasyncgenfunction(registered):
+        raise TypeError(f"{registered.__qualname__} yields, so nothing in it would ever run: is it a resource?")
     return Subscription(registered, paths)
 
 

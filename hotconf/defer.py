@@ -15,6 +15,7 @@ A part whose value is the running one again is not kept: to put it back clears i
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,7 @@ def defer(model: type[BaseModel], running: Built, candidate: Built, *, changed: 
         return Deferral(candidate.merged, candidate.settings)
     places = [place for part in kept for place in input_paths(model, part.path)]
     values = _mixed(candidate.merged.values, running.merged.values, places)
-    pending = tuple(_pending(model, candidate, kept))
+    pending = tuple(_pending(model, running, candidate, kept=kept))
     # Blamed are the sources as they are now: in them the operator will mend it.
     settings = _validated(model, Merged(values, candidate.merged.layers), pending)
     _check_kept(model, _Part((), running.settings, settings), pending)
@@ -156,14 +157,16 @@ def _has_marked(shape: Shape, value: Any) -> bool:
     return any(_has_marked(below(shape, key), item) for key, item in children(value).items())
 
 
-def _pending(model: type[BaseModel], candidate: Built, kept: Iterable[_Part]) -> Iterator[PendingRestart]:
+def _pending(
+    model: type[BaseModel], running: Built, candidate: Built, *, kept: Iterable[_Part]
+) -> Iterator[PendingRestart]:
     origins = Origins(model, candidate.merged, candidate.settings)
-    for part in kept:
-        for path in _listed(model, part):
-            running, wanted = (value_at(value, path[len(part.path) :]) for value in (part.running, part.wanted))
-            yield PendingRestart(
-                keypath.render(path), shown(model, path, running), shown(model, path, wanted), origins.at(path)
-            )
+    for path in itertools.chain.from_iterable(_listed(model, part) for part in kept):
+        before, after = (
+            shown(model, path, value_at(settings, path), within=settings)
+            for settings in (running.settings, candidate.settings)
+        )
+        yield PendingRestart(keypath.render(path), before, after, origins.at(path))
 
 
 def _listed(model: type[BaseModel], part: _Part) -> Iterable[KeyPath]:

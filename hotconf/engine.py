@@ -218,7 +218,11 @@ class Engine:
             try:
                 async for _ in source.changes():
                     self.hint(source.name)
-            except Exception as error:  # noqa: BLE001 - logged with its traceback
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise
+            except BaseException as error:
+                if asked_to_stop():
+                    raise
                 message = "source %s stopped telling of changes; trying again in %s s\n%s"
                 log.error(message, source.name, self._pause, trail(error))  # noqa: TRY400 - not its text
             await asyncio.sleep(self._pause)

@@ -17,7 +17,7 @@ from hotconf.origin import DEFAULT, Origin
 from hotconf.redact import masked, shown
 from hotconf.schema import below, fields, opened
 from hotconf.shape import Shape
-from hotconf.tree import children, value_at
+from hotconf.tree import actual, children, value_at
 
 if TYPE_CHECKING:
     from hotconf.snapshot import Snapshot
@@ -87,10 +87,10 @@ class Origins(Mapping[str, Origin]):
             path = _typed(self._settings, keypath.parse(dotted))
         except ValueError:
             raise KeyError(dotted) from None
-        value = shown(self._model, path, value_at(self._settings, path))
+        value = shown(self._model, path, value_at(self._settings, path), within=self._settings)
         origin = self.at(path)
         supplied = [
-            Supplied(masked(self._model, path, raw), origin_in(layer, at))
+            Supplied(masked(self._model, path, raw, within=self._settings), origin_in(layer, at))
             for at in input_paths(self._model, path)
             for layer, raw in self._merged.suppliers(at)
         ]
@@ -151,6 +151,7 @@ def _is_default(owner: Any, key: str | int) -> bool:
 
 
 def _leaf_paths(value: Any, shape: Shape, path: KeyPath) -> Iterator[KeyPath]:
+    shape = actual(shape, value)
     inner = {} if shape.secret else children(value)
     if not inner:
         yield path

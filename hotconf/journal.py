@@ -74,7 +74,9 @@ class Journal:
         for observer in self.observers:
             try:
                 getattr(observer, method)(argument)
-            except Exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:
                 log.exception("%s raised", type(observer).__name__)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from datetime import date, time
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -23,7 +24,8 @@ _SEGMENT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^.\"']+")
 
 def render(path: KeyPath) -> str:
     """Return the dotted text of a path; the empty path is the empty string."""
-    return ".".join(_render_key(key) for key in path)
+    # One object for each: the reports that are kept name the same paths again and again.
+    return sys.intern(".".join(_render_key(key) for key in path))
 
 
 def touches(changed: KeyPath, path: KeyPath) -> bool:

@@ -16,7 +16,7 @@ from hotconf.schema import Field, below, fields, models_in, opened, spellings
 from hotconf.shape import Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from hotconf.keypath import KeyPath
     from hotconf.layer import Layer
@@ -83,12 +83,12 @@ def _respell_model(
             result[name] = value
         else:
             result[name] = _respell(_shape_of(shape, field), value, (*path, name), moved)
-    for field, inner in _lifted(known, chosen):
+    for field, place, stays in (*_lifted(shape.models, chosen, values), *_shared(shape.models, values)):
         name = field.spellings[0]
-        moved[(*path, name)] = (*path, *inner)
-        result[name] = _respell(_shape_of(shape, field), lookup(values, inner), (*path, name), moved)
-        if not _is_wanted(shape.models, str(inner[0]), values):
-            result.pop(str(inner[0]), None)
+        moved[(*path, name)] = (*path, *place)
+        result[name] = _respell(_shape_of(shape, field), lookup(values, place), (*path, name), moved)
+        if not stays:
+            result.pop(str(place[0]), None)
     return result
 
 
@@ -127,10 +127,42 @@ def _chosen(known: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def _lifted(known: Mapping[str, Field], chosen: Mapping[str, KeyPath]) -> list[tuple[Field, KeyPath]]:
-    """Return the fields whose value lies at an AliasPath, with the path."""
-    fields_by_name = {field.name: field for field in known.values() if field.paths}
-    return [(field, chosen[name]) for name, field in fields_by_name.items() if len(chosen[name]) > 1]
+def _lifted(
+    models: tuple[type, ...], chosen: Mapping[str, KeyPath], values: Mapping[str, Any]
+) -> Iterator[tuple[Field, KeyPath, bool]]:
+    """Yield the fields whose value lies at an AliasPath, with the path, and whether the key that leads there stays."""
+    fields_by_name = {field.name: field for field in _known(models).values() if field.paths}
+    for name, field in fields_by_name.items():
+        path = chosen[name]
+        stays = len(path) > 1 and _is_wanted(models, str(path[0]), values)
+        # Where pydantic looks first and finds it, the lifted one would be a key that nobody asked for.
+        if len(path) > 1 and not (stays and path == field.places[0]):
+            yield field, path, stays
+
+
+def _shared(models: tuple[type, ...], values: Mapping[str, Any]) -> Iterator[tuple[Field, KeyPath, bool]]:
+    """Yield the fields that have their value at a key which belongs to an earlier field too, likewise."""
+    for field, keys in _latecomers(models):
+        used = next((place for place in field.places if present(lookup(values, place))), ())
+        if len(used) == 1 and used[0] in keys:
+            yield field, used, used[0] in _canonical_keys(models)
+
+
+@functools.lru_cache(maxsize=1024)
+def _latecomers(models: tuple[type, ...]) -> Sequence[tuple[Field, Collection[str]]]:
+    """Return the fields of a model that claim keys of an earlier field, with those keys; for a union, none."""
+    if len(models) != 1:
+        return ()
+    owners = spellings(models[0])
+    claims = (
+        (field, {key for key in field.spellings if owners[key] is not field}) for field in fields(models[0]).values()
+    )
+    return [(field, keys) for field, keys in claims if keys]
+
+
+@functools.lru_cache(maxsize=1024)
+def _canonical_keys(models: tuple[type, ...]) -> Collection[str]:
+    return {field.spellings[0] for model in models for field in fields(model).values() if field.spellings}
 
 
 def _is_wanted(models: tuple[type, ...], head: str, values: Mapping[str, Any]) -> bool:

@@ -30,7 +30,7 @@ from hotconf.tree import is_list
 from hotconf.trouble import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from hotconf.keypath import KeyPath
 
@@ -81,10 +81,14 @@ class LastGood:
         """Why there is no copy of what is running. The one on disk, if any, is of an earlier generation."""
         return self._trouble.reason
 
-    def write(self, values: Mapping[str, Any], *, generation: int, when: dt.datetime) -> None:
-        """Write the merged values of a generation, with canonical keys. Raises nothing: a failure becomes `error`."""
+    def write(self, values: Mapping[str, Any], *, settings: Any = None, generation: int, when: dt.datetime) -> None:
+        """Write the merged values of a generation, with canonical keys. Raises nothing: a failure becomes `error`.
+
+        `settings` are what was built from them: they tell of secrets that the schema does not name.
+        """
         try:
-            stage(self.path, self._data(values, generation, when)).publish()
+            omitted = dict.fromkeys(_above_lists(values, path) for path in hidden(self.model, values, within=settings))
+            stage(self.path, self._data(values, omitted, generation, when)).publish()
         except OSError as error:
             self._trouble.begin(f"cannot be written: {error.strerror or type(error).__name__}")
         except Unencodable as error:
@@ -108,8 +112,9 @@ class LastGood:
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
             self._refuse("is damaged")
 
-    def _data(self, values: Mapping[str, Any], generation: int, when: dt.datetime) -> bytes:
-        omitted = dict.fromkeys(_above_lists(values, path) for path in hidden(self.model, values))
+    def _data(
+        self, values: Mapping[str, Any], omitted: Collection[KeyPath], generation: int, when: dt.datetime
+    ) -> bytes:
         content = {
             "schema": fingerprint(self.model),
             "generation": generation,

@@ -96,7 +96,10 @@ class Override(Generic[S]):
         self._restore.pop()()
 
     def __call__(self, function: F) -> F:
-        """Return the function with this override around each call."""
+        """Return the function with this override around each call. Raises TypeError for what runs after the call."""
+        if isinstance(function, type) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            kind = "class" if isinstance(function, type) else "generator"
+            raise TypeError(f"a {kind} cannot be decorated with an override: write `with conf.override(...)` inside")
         again = functools.partial(Override, self._overrides, self._values)
         wrapped: Any
         if inspect.iscoroutinefunction(function):

@@ -22,9 +22,9 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 from hotconf.atoms import are_atoms
 from hotconf.keypath import key_text
 from hotconf.merge import lookup, present
-from hotconf.schema import below, fields, holds_secret, opened, shape_at, step, walk
+from hotconf.schema import below, fields, holds_secret, opened, step, walk
 from hotconf.shape import PLAIN, SECRET_TYPES, Shape, shape_of
-from hotconf.tree import children, is_list
+from hotconf.tree import actual, children, is_list, shape_in, value_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -66,9 +66,12 @@ def document(value: Any, shape: Shape = PLAIN) -> Any:  # noqa: PLR0911 - a tabl
     return _document_fields(value, owner) if has_fields else _document_scalar(value)
 
 
-def shown(model: type, path: KeyPath, value: Any) -> Any:
-    """Return the value that settings of a class have at a path as JSON shows it, masked where the schema says so."""
-    return document(value, shape_at(model, path))
+def shown(model: type, path: KeyPath, value: Any, *, within: Any = None) -> Any:
+    """Return the value that settings of a class have at a path as JSON shows it, masked where the schema says so.
+
+    `within` are the settings themselves, whose values may be of classes that the schema does not name.
+    """
+    return document(value, shape_in(Shape(models=(model,)), within, path))
 
 
 def _inside(shape: Shape) -> Callable[[str | int], Shape] | None:
@@ -113,38 +116,50 @@ def _canonical_json(document: Any) -> str:
     return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def masked(model: type, path: KeyPath, value: Any) -> Any:
+def masked(model: type, path: KeyPath, value: Any, *, within: Any = None) -> Any:
     """Return a raw value at a path of a settings class as it may be shown, in part or as a whole.
 
     What is not built as the schema has it there, such as a JSON text in the place of a section that holds a password,
-    is hidden as a whole.
+    is hidden as a whole. `within` are settings that were built from it, or from what shadows it.
     """
-    return _mask(shape_at(model, path), value)
+    return _mask(shape_in(Shape(models=(model,)), within, path), value, value_at(within, path))
 
 
-def _mask(shape: Shape, value: Any) -> Any:
+def _mask(shape: Shape, value: Any, built: Any) -> Any:
+    shape = actual(shape, built)
     if value is None:
         return None
     if shape.secret or (_is_misfit(shape, value) and value not in ("", b"")):
         return MASK
+    inner = children(built)
     if isinstance(value, Mapping):
         hidden = {str(path[0]) for path in _secret_paths(shape)}
         return {
-            key: MASK if key in hidden or _is_misspelt(shape, key) else _mask(below(shape, key), item)
+            key: MASK if key in hidden or _is_misspelt(shape, key) else _mask(*_beneath(shape, inner, key, item))
             for key, item in _items(value)
         }
     if is_list(value):
-        return [_mask(below(shape, index), item) for index, item in enumerate(value)]
+        return [_mask(*_beneath(shape, inner, index, item)) for index, item in enumerate(value)]
     return document(value, shape)
 
 
-def hidden(model: type, values: Any) -> Iterator[tuple[Any, ...]]:
-    """Yield the paths in raw values of a settings class that `masked` hides, of each secret the topmost one."""
-    yield from _hidden(Shape(models=(model,)), values, ())
+def _beneath(shape: Shape, inner: Mapping[Any, Any], key: str | int, item: Any) -> tuple[Shape, Any, Any]:
+    """Return the shape below a key, the raw item there, and of what was built from such items the one there."""
+    found, name = step(shape, key) or (Shape(secret=shape.secret), key)
+    return found, item, inner.get(name)
 
 
-def _hidden(shape: Shape, value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    if value is None or not holds_secret(shape):
+def hidden(model: type, values: Any, *, within: Any = None) -> Iterator[tuple[Any, ...]]:
+    """Yield the paths in raw values of a settings class that `masked` hides, of each secret the topmost one.
+
+    `within` are the settings that were built from them.
+    """
+    yield from _hidden(Shape(models=(model,)), values, within, ())
+
+
+def _hidden(shape: Shape, value: Any, built: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    shape, inner = actual(shape, built), children(built)
+    if value is None or (not holds_secret(shape) and are_atoms(inner.values())):
         return
     if shape.secret or (_is_misfit(shape, value) and value not in ("", b"")):
         yield path
@@ -152,18 +167,14 @@ def _hidden(shape: Shape, value: Any, path: tuple[Any, ...]) -> Iterator[tuple[A
         heads = {str(place[0]) for place in _secret_paths(shape)}
         for key, item in value.items():
             text = key_text(key)
-            found = step(shape, text)
-            if text in heads:
+            # What the schema does not know may be that very secret, misspelt; to take it back is no secret.
+            if text in heads or (item is not None and _is_misspelt(shape, text)):
                 yield (*path, key)
-            elif item is None:
-                continue
-            elif found is None:  # it may be that very secret, misspelt
-                yield (*path, key)
-            else:
-                yield from _hidden(found[0], item, (*path, key))
+            elif item is not None:
+                yield from _hidden(*_beneath(shape, inner, text, item), (*path, key))
     elif is_list(value):
         for index, item in enumerate(value):
-            yield from _hidden(below(shape, index), item, (*path, index))
+            yield from _hidden(*_beneath(shape, inner, index, item), (*path, index))
 
 
 def _items(value: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
@@ -46,8 +47,8 @@ class Settings(BaseSettings):
 class Field:
     """One field of a model. `places` are where pydantic looks for its value below the model, in that order.
 
-    `spellings` are those that are a key, the canonical one first; `paths` are the longer ones, of an AliasPath. A field
-    may have no spelling at all.
+    `spellings` are those that are a key, the canonical one first: one that no other field accepts, if there is any.
+    `paths` are the longer ones, of an AliasPath. A field may have no spelling at all.
     """
 
     name: str
@@ -76,11 +77,22 @@ def fields(model: type) -> Mapping[str, Field]:
             # Only the model that was validated resolves its forward references by itself; those below it do not.
             model.model_rebuild(raise_errors=False)
         config: Mapping[str, Any] = model.model_config
-        return {name: _field(name, info, config) for name, info in model.model_fields.items()}
+        return _told_apart({name: _field(name, info, config) for name, info in model.model_fields.items()})
     if is_pydantic_dataclass(model):
         config = getattr(model, "__pydantic_config__", {})
         return {name: _field(name, info, config) for name, info in model.__pydantic_fields__.items()}
     return {name: _field(name, info, {}) for name, info in _plain_fields(model)}
+
+
+def _told_apart(found: dict[str, Field]) -> dict[str, Field]:
+    """Return fields of which none has a canonical spelling that another accepts as well, where it can be helped."""
+    claims = Counter(spelling for field in found.values() for spelling in set(field.spellings))
+    if max(claims.values(), default=1) == 1:
+        return found
+    return {
+        name: dataclasses.replace(field, spellings=tuple(sorted(field.spellings, key=lambda key: claims[key] > 1)))
+        for name, field in found.items()
+    }
 
 
 def _plain_fields(model: type) -> Iterator[tuple[str, FieldInfo]]:
@@ -213,12 +225,12 @@ def step(shape: Shape, key: str | int) -> tuple[Shape, str | int] | None:
     None where nothing can lie there. Of a union, what lies below is anything that one of its members has there.
     """
     shape = opened(shape)
-    named = [field for model in shape.models if (field := _field_of(model, key)) is not None]
-    below = [field.shape for field in named]
+    named = [(name, field) for model in shape.models for name, field in _fields_at(model, key)]
+    below = [field.shape for _, field in named]
     index = _index(key)
     if index is not None:
         below += [inner for inner in (shape.items, *shape.positions[index : index + 1]) if inner is not None]
-    name = named[0].name if named else index if index is not None and below else key
+    name = named[0][0] if named else index if index is not None and below else key
     if shape.values is not None:
         below.append(shape.values)
     if not below:
@@ -290,11 +302,15 @@ def _reachable(shape: Shape) -> Iterator[Shape]:
         pending += [extra for model in current.models if (extra := _extra(model)) is not None]
 
 
-def _field_of(model: type, key: str | int) -> Field | None:
-    if isinstance(key, int):
-        positions = list(fields(model).values()) if is_named_tuple(model) else []
-        return positions[key] if key < len(positions) else None
-    return fields(model).get(key) or spellings(model).get(key)
+def _fields_at(model: type, key: str | int) -> Iterator[tuple[str | int, Field]]:
+    """Yield the field that a key names, with the key that field paths have for it: a named tuple's is its index."""
+    if is_named_tuple(model):
+        known = enumerate(fields(model).values())
+        yield from ((index, field) for index, field in known if key == field.name or _index(key) == index)
+    elif isinstance(key, str):
+        field = fields(model).get(key) or spellings(model).get(key)
+        if field is not None:
+            yield field.name, field
 
 
 def _index(key: str | int) -> int | None:

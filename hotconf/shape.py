@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
     Any,
-    ForwardRef,
     Literal,
     NewType,
     TypeVar,
@@ -22,7 +21,7 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel, ImportString, Json, Secret, SecretBytes, SecretStr
 from typing_extensions import is_typeddict  # unlike typing's, it knows the classes that pydantic asks for
 
 if TYPE_CHECKING:
@@ -114,9 +113,11 @@ def _shape_of_name(annotation: Any, within: frozenset[Any]) -> Shape:
         return shape_of(annotation.__supertype__, within)
     if isinstance(annotation, TypeVar):
         return union(shape_of(one, within) for one in (annotation.__constraints__ or [annotation.__bound__ or Any]))
-    if annotation is Any or isinstance(annotation, (str, ForwardRef)):
-        return Shape(opaque=True)
-    return _shape_of_class(annotation) if isinstance(annotation, type) else PLAIN
+    if annotation is None:
+        return PLAIN
+    # Not only Any and what is not resolved: a generic class that contains itself has an object of pydantic's there.
+    known = annotation is not Any and isinstance(annotation, type)
+    return _shape_of_class(annotation) if known else Shape(opaque=True)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -125,7 +126,7 @@ def _shape_of_class(annotation: type) -> Shape:
         return Shape(secret=True)
     if _has_fields(annotation):
         return Shape(models=(annotation,))
-    if annotation is object or issubclass(annotation, Mapping):
+    if annotation in (object, Json, ImportString) or issubclass(annotation, Mapping):
         return Shape(opaque=True)
     is_text = issubclass(annotation, (str, bytes, bytearray, memoryview))
     return Shape(items=Shape(opaque=True)) if issubclass(annotation, (Sequence, AbstractSet)) and not is_text else PLAIN

@@ -41,7 +41,9 @@ class SourceState:
             if self.source.required or self.layers is None:
                 raise SourceError(self._faults(error)) from error
             self.state = "stale"
-        except (Exception, SystemExit) as error:
+        except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # a panic in an extension's Rust is no Exception
             if isinstance(error, SystemExit) and not error.code:
                 raise  # a wish, such as --help fulfilled, and no failure
             self._failed(error)

@@ -60,8 +60,9 @@ class PrepareFailed(Exception):  # noqa: N818 - a verdict, turned into a Report 
         super().__init__(fault)
 
 
-_FAILURES = (Exception, asyncio.CancelledError, SystemExit)
-"""What a subscriber's code may raise without taking the engine with it."""
+_NOT_THEIRS = (KeyboardInterrupt, GeneratorExit)
+"""What is no failure of a subscriber: somebody ends the program, or the coroutine that waits for it. Whatever else it
+raises, a panic in an extension's Rust among it, must not take the engine with it."""
 
 
 def asked_to_stop() -> bool:
@@ -80,7 +81,9 @@ async def prepare(subscription: Subscription, change: Change[Any], *, timeout: f
                 result = await result
     except Refuse as refusal:
         raise PrepareFailed(Fault("", f"{subscription.name} refuses: {refusal.reason}")) from None
-    except _FAILURES as error:
+    except _NOT_THEIRS:
+        raise
+    except BaseException as error:
         if asked_to_stop():
             raise asyncio.CancelledError from error
         reason = f"was not ready within {timeout:g} s" if limit.expired() else f"raised {type(error).__name__}: {error}"
@@ -100,7 +103,9 @@ async def rollback(
         try:
             async with asyncio.timeout(timeout):
                 await _roll_back(subscription, state)
-        except _FAILURES as error:
+        except _NOT_THEIRS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged with its traceback
             if isinstance(error, asyncio.CancelledError) and asked_to_stop():
                 interrupted = error
             _log_raised(f"rollback of {subscription.name} raised", error, change)
@@ -123,7 +128,9 @@ def _commit(subscription: Subscription, state: Prepared, change: Change[Any]) ->
     name = f"commit of {subscription.name}"
     try:
         result: object = _timed(name, state.commit)
-    except _FAILURES as error:
+    except _NOT_THEIRS:
+        raise
+    except BaseException as error:  # noqa: BLE001 - logged with its traceback
         _log_raised(f"{name} raised", error, change)
         return f"{name} raised {type(error).__name__}"
     if inspect.iscoroutine(result):
@@ -182,7 +189,9 @@ class _Listener:
     def _deliver(self, change: Change[Any]) -> None:
         try:
             result = _timed(self.subscription.name, self.subscription.function, change)
-        except Exception as error:  # noqa: BLE001 - logged with its traceback
+        except (KeyboardInterrupt, SystemExit):  # as from an async one, which asyncio lets end the program
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged with its traceback
             self._complain(error, change)
             return
         if inspect.isawaitable(result):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, RootModel
 
 import hotconf.keypath as keypath
-from hotconf.schema import fields
+from hotconf.schema import below, fields
+from hotconf.shape import SECRET_TYPES, Shape, shape_of, union
 
 if TYPE_CHECKING:
     from hotconf.keypath import KeyPath
@@ -51,3 +52,31 @@ def value_at(settings: Any, path: KeyPath) -> Any:
     for key in path:
         settings = child(settings, key)
     return settings
+
+
+def shape_in(shape: Shape, value: Any, path: KeyPath) -> Shape:
+    """Return the shape at a path below a value, as the schema and the classes of the values on the way have it."""
+    for key in path:
+        shape, value = below(actual(shape, value), key), child(value, key)
+    return actual(shape, value)
+
+
+def actual(shape: Shape, value: Any) -> Shape:
+    """Return what the schema says of a place together with what the value there, or an item of it, says of itself.
+
+    It may be of a class that the schema does not name: a subclass that a validator chose, or that is a default.
+    """
+    own = _own_shape(value)
+    if own is None and is_list(value):
+        items = dict.fromkeys(found for item in value if (found := _own_shape(item)) is not None)
+        own = Shape(items=union(items)) if items else None
+    if own is None or (own.models and own.models[0] in shape.models):
+        return shape
+    return union([shape, own])
+
+
+def _own_shape(value: Any) -> Shape | None:
+    kind: type = type(value)
+    if isinstance(value, SECRET_TYPES):
+        return Shape(secret=True)
+    return shape_of(kind) if fields(kind) else None

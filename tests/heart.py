@@ -117,6 +117,10 @@ async def cancel(task):
         await task
 
 
+class Panic(BaseException):
+    """As an extension written in Rust raises when it panics: no Exception, and no wish to end anything."""
+
+
 def raising(error):
     """A function that raises, whatever it is given."""
 

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 
+import pytest
+
 from hotconf import HotConf, Layer, Options, Origin
 from hotconf.abc import Hinting, LayeredSource, Observer, Settling, Source, WatchedFiles
 from hotconf.errors import HotconfError, OperationRefused, SourceBusy, UnknownGeneration
 from hotconf.report import Fault
 from hotconf.testing import FakeSource
-from tests.heart import QUIET, App, memory_conf, until
+from tests.heart import QUIET, App, Panic, memory_conf, until
 
 
 class Pair:
@@ -114,10 +116,11 @@ async def test_I9_each_trigger_is_answered_by_one_report_from_which_all_else_is_
         assert [record.hotconf for record in lines] == [reports[0].as_dict(), reports[1].as_dict()]
 
 
-async def test_an_observer_that_raises_harms_nobody(caplog):
+@pytest.mark.parametrize("error", [ValueError(), Panic()])
+async def test_an_observer_that_raises_harms_nobody(caplog, error):
     class Broken:
         def reload_began(self, triggers):
-            raise ValueError
+            raise error
 
         reload_ended = reload_began
 

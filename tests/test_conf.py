@@ -243,6 +243,12 @@ def test_a_validator_that_returns_another_object_is_refused_by_name():
         HotConf(Swapping, options=QUIET).load()
 
 
+@pytest.mark.parametrize("source", [None, 1, b"app.toml", object(), Memory])
+def test_what_is_neither_a_path_nor_a_source_is_refused_at_construction(source):
+    with pytest.raises(TypeError, match="is neither a path nor a Source"):
+        HotConf(App, sources=[source])
+
+
 def test_constructing_reads_nothing(tmp_path):
     HotConf(App, files=[tmp_path / "missing.toml"], sources=[Gate()], options=QUIET)
 

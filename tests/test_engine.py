@@ -11,7 +11,7 @@ import pytest
 from hotconf import ConfigError, HotConf, Layer, NotLoaded, Options
 from hotconf.errors import Draining, NotRunning
 from hotconf.sources import Memory
-from tests.heart import QUIET, App, Gate, Record, cancel, eventually, memory_conf, until
+from tests.heart import QUIET, App, Gate, Panic, Record, cancel, eventually, memory_conf, until
 
 # I4: single-flight
 
@@ -477,7 +477,7 @@ class Hinted(Memory):
         self.rounds += 1
         while True:
             hint = await self.hints.get()
-            if isinstance(hint, Exception):
+            if isinstance(hint, BaseException):
                 raise hint
             yield hint
 
@@ -492,12 +492,13 @@ async def test_a_hint_of_a_source_reloads_under_its_name():
         assert conf.reports[-1].triggers == ("hinted",)
 
 
-async def test_a_source_that_stops_hinting_is_asked_again(monkeypatch, caplog):
+@pytest.mark.parametrize("error", [ConnectionError("lost"), asyncio.CancelledError(), Panic()])
+async def test_a_source_that_stops_hinting_is_asked_again(monkeypatch, caplog, error):
     monkeypatch.setattr("hotconf.engine.Engine._pause", 0.01)
     source = Hinted()
     conf = HotConf(App, sources=[source], options=QUIET)
     async with conf.running(signals=()):
-        source.hints.put_nowait(ConnectionError("lost"))
+        source.hints.put_nowait(error)
         source.set({"port": 1})
         source.hints.put_nowait("now")
         await until(lambda: conf.current.port == 1)

@@ -69,3 +69,7 @@ class Level(IntEnum):
 )
 def test_a_key_of_any_type_has_a_text(key, text):
     assert keypath.key_text(key) == text
+
+
+def test_a_path_has_one_text_however_often_it_is_rendered():
+    assert keypath.render(("limits", "rate", 7)) is keypath.render(("limits", "rate", 7))

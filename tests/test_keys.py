@@ -142,6 +142,56 @@ class Shared(BaseModel):
     db: dict[str, str] = {}
 
 
+class ByName(Section):
+    model_config = ConfigDict(populate_by_name=True)
+
+    host: str = Field(validation_alias=AliasPath("db", "host"))
+    db: dict[str, str] = {}
+
+
+def test_what_lies_first_in_a_field_of_its_own_is_left_there():
+    app = build(ByName, {"db": {"host": "x", "user": "u"}})
+    assert (app.host, app.db) == ("x", {"host": "x", "user": "u"})
+    assert build(ByName, {"host": "y"}).host == "y"
+
+
+class Proxies(Section):
+    http: str = Field("", validation_alias=AliasChoices("http_proxy", "proxy"))
+    https: str = Field("", validation_alias=AliasChoices("https_proxy", "proxy"))
+    proxy: str = ""
+
+
+class Legacy(Section):
+    """`url` is a field, what another falls back to, and not the only spelling of its own."""
+
+    read: str = Field("", validation_alias=AliasChoices("read", "url"))
+    url: str = Field("", validation_alias=AliasChoices("url", "database_url"))
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        (Proxies, {"proxy": "x"}),
+        (Proxies, {"http_proxy": "h", "proxy": "x"}),
+        (Proxies, {"https_proxy": "h", "proxy": "x"}),
+        (Proxies, {"https_proxy": "h", "http_proxy": "x"}),
+        (Legacy, {"url": "x"}),
+        (Legacy, {"read": "r", "url": "x"}),
+        (Legacy, {"database_url": "x"}),
+    ],
+)
+def test_several_fields_may_accept_one_key(model, values):
+    assert build(model, values) == model.model_validate(values)
+
+
+def test_a_key_that_several_fields_accept_overrides_each_of_them():
+    layers = {"http_proxy": "weak", "https_proxy": "weak"}, {"proxy": "strong"}
+    app = build(Proxies, *layers)
+    assert (app.http, app.https, app.proxy) == ("strong", "strong", "strong")
+    assert build(Proxies, *reversed(layers)).model_dump() == {"http": "weak", "https": "weak", "proxy": "strong"}
+    assert str(origins(Proxies, {"proxy": "x"})["https"]) == "app.toml:1:1"
+
+
 class Lifted(Section):
     host: str = Field(validation_alias=AliasChoices("host", AliasPath("db", "host")))
 

@@ -77,6 +77,18 @@ async def test_as_a_decorator_of_a_coroutine_function():
     assert conf.current.port == 8080
 
 
+def test_what_runs_only_after_the_call_is_refused_as_a_function_to_decorate(conf):
+    def later():
+        yield conf.current.port
+
+    async def later_still():
+        yield conf.current.port
+
+    for function in (later, later_still, type("Case", (), {})):
+        with pytest.raises(TypeError, match="cannot be decorated with an override"):
+            conf.override(port=1)(function)
+
+
 async def test_it_stands_through_reloads_and_they_stand_afterwards():
     conf, memory = memory_conf()
     async with conf.running(signals=()):

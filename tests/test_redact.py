@@ -20,6 +20,7 @@ from hypothesis import given, settings, strategies as st
 from pydantic import (
     AliasPath,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     RootModel,
@@ -32,12 +33,13 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from hotconf import Change, HotConf, Layer
+from hotconf import Change, HotConf, Layer, Options, RestartRequired
 from hotconf.keypath import render
 from hotconf.merge import lookup, merge
 from hotconf.redact import MASK, digest, document, hidden, masked, scrub, secrets_in, shown, trail, visible
 from hotconf.schema import Section
 from hotconf.shape import Sensitive, shape_of
+from hotconf.sources import Memory
 from tests.trees import ODD_KEYS, build, origins, tables
 
 HIDDEN = "hunter2-Ünsafe\"'\\\n"
@@ -475,3 +477,53 @@ def test_the_trail_of_a_group_leads_to_each_of_its_errors_and_quotes_none():
     assert "in fail" in text
     assert text.endswith("ValueError\nTypeError")
     assert secret not in text
+
+
+class Plugin(Section):
+    kind: str = "plugin"
+
+
+class Bucket(Plugin):
+    """A class that no annotation names."""
+
+    key: SecretStr = SecretStr("")
+    pw: Annotated[str, Sensitive()] = ""
+    options: Annotated[dict[str, str], Sensitive()] = {}
+
+
+def chosen(value):
+    return Bucket.model_validate(value) if isinstance(value, dict) else value
+
+
+Chosen = Annotated[Plugin, BeforeValidator(chosen)]
+
+
+class Plugins(Section):
+    one: Chosen = Plugin()
+    several: list[Chosen] = []
+    named: dict[str, Chosen] = {}
+    whole: Annotated[Chosen, RestartRequired()] = Plugin()
+    default: Plugin = Bucket(pw=HIDDEN)
+    typed: Annotated[Any, BeforeValidator(SecretStr)] = ""
+
+
+def plugins(text=HIDDEN):
+    bucket = {"kind": "s3", "key": text, "pw": text, "options": {text: text}}
+    return {"one": bucket, "several": [bucket], "named": {"a": bucket}, "whole": bucket, "typed": text}
+
+
+async def test_I11_a_secret_of_a_class_that_the_schema_does_not_name_is_known_by_the_values(tmp_path):
+    source = Memory(plugins())
+    options = Options(last_good=tmp_path / "good.json")
+    conf = HotConf(
+        Plugins, sources=[Memory({**plugins(), "several": [{}, *plugins()["several"]]}), source], options=options
+    )
+    async with conf.running(signals=()):
+        paths = [*conf.snapshot.origins, *Plugins.model_fields, "one.options", "default.pw"]
+        told = "\n".join(str(conf.explain(path)) for path in paths)
+        assert "one.kind = 's3'" in told
+        assert not leaks(told + (tmp_path / "good.json").read_text())
+        source.set(plugins(f"{HIDDEN} again"))
+        report = await conf.reload()
+        assert [entry.path for entry in report.pending_restart] == ["whole.key", "whole.pw", "whole.options"]
+        assert not leaks(repr(report.as_dict()) + (tmp_path / "good.json").read_text())

@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ImportString,
     Json,
     JsonValue,
     RootModel,
@@ -26,10 +27,11 @@ from pydantic.dataclasses import dataclass
 from pydantic_settings import BaseSettings
 from typing_extensions import TypeAliasType, TypedDict
 
-from hotconf import schema
+from hotconf import HotConf, schema
 from hotconf.errors import SchemaError
 from hotconf.schema import Section, Settings, holds_restart_required, holds_secret, opened
 from hotconf.shape import RestartRequired, Sensitive, Shape, shape_of
+from hotconf.sources import Memory
 
 T = TypeVar("T")
 
@@ -345,6 +347,8 @@ class Everything(Section):
     union: Database | Plain = Database()
     any: Any = None
     bare: dict = {}
+    text: Json = None
+    imported: ImportString = "os"
     login: Credentials = {"user": "x"}
     aliased: Aliased = Aliased()
     port: int = 0
@@ -370,6 +374,8 @@ class Open(BaseModel):
         ("union.size", ("union", "size")),
         ("any.a.b.0", ("any", "a", "b", "0")),
         ("bare.a.b", ("bare", "a", "b")),
+        ("text.a.b", ("text", "a", "b")),
+        ("imported.a", ("imported", "a")),
         ("login.user", ("login", "user")),
         ("aliased.a", ("aliased", "alias")),
         ("aliased.choices", ("aliased", "choices")),
@@ -377,6 +383,21 @@ class Open(BaseModel):
 )
 def test_a_dotted_path_is_resolved_by_names_and_spellings(dotted, path):
     assert schema.resolve(Everything, dotted) == path
+
+
+@pytest.mark.parametrize("dotted", ["logins.0.token", "logins.0.1"])
+async def test_a_subscriber_may_call_an_item_of_a_named_tuple_by_name_or_by_index(dotted):
+    model = create_model("App", __base__=Section, logins=list[Login])
+    source = Memory({"logins": [["ada", "a"]]})
+    conf = HotConf(model, sources=[source])
+    heard = []
+    async with conf.running(signals=()):
+        conf.on_change(dotted)(heard.append)
+        source.set({"logins": [["bob", "a"]]})
+        await conf.reload()
+        source.set({"logins": [["bob", "b"]]})
+        await conf.reload()
+    assert [change.paths for change in heard] == [("logins.0.1",)]
 
 
 def test_keys_beyond_the_fields_can_be_named_where_the_model_has_room_for_them():
@@ -406,6 +427,16 @@ def test_a_path_that_no_settings_can_have_is_refused(dotted, says):
 def test_a_root_model_stands_for_what_it_wraps():
     assert opened(shape_of(Tokens)) == Shape(values=Shape(secret=True))
     assert opened(shape_of(Tree)).values == shape_of(Tree | int)
+
+
+class Page(BaseModel, Generic[T]):
+    items: list[T] = []
+    following: Page[T] | None = None
+
+
+def test_a_generic_class_that_contains_itself_can_be_named_at_any_depth():
+    model = create_model("App", page=Page[Database])
+    assert schema.resolve(model, "page.following.following.items.0.url")[-2:] == ("0", "url")
 
 
 def test_walking_a_recursive_class_ends():

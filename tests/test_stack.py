@@ -10,7 +10,7 @@ from hotconf.errors import SourceError
 from hotconf.sources import Memory
 from hotconf.sources.overlay import Overlay
 from hotconf.stack import Stack
-from tests.heart import QUIET, App
+from tests.heart import QUIET, App, Panic
 
 
 class Fake:
@@ -83,7 +83,7 @@ async def test_I5_every_source_says_what_is_wrong_at_once():
     assert [source["state"] for source in conf.status.sources] == ["failed", "fresh", "failed", "fresh"]
 
 
-@pytest.mark.parametrize("error", [OSError("away"), TimeoutError("late"), ValueError("odd"), SystemExit(2)])
+@pytest.mark.parametrize("error", [OSError("away"), TimeoutError("late"), ValueError("odd"), SystemExit(2), Panic()])
 async def test_I5_a_required_source_that_fails_rejects_and_recovers(error):
     source = Fake(port=1)
     conf = conf_of(source)

@@ -8,7 +8,7 @@ from typing import assert_type
 from hotconf import Change, HotConf, Prepared, Report, Section, Settings, Snapshot
 from hotconf.abc import Candidate, Resource
 from hotconf.history import Generation
-from hotconf.sources import File, Memory
+from hotconf.sources import Dir, File, Memory
 
 
 class Database(Section):
@@ -21,7 +21,11 @@ class App(Settings):
     database: Database = Database()
 
 
-conf = HotConf(App, files=["app.toml"], sources=[File("b.toml"), Memory({"message": "x"}), "c.toml"])
+conf = HotConf(
+    App,
+    files=["app.toml", File("local.toml", required=False)],
+    sources=[File("b.toml"), Memory({"message": "x"}), "c.toml", Dir("conf.d")],
+)
 
 assert_type(conf, HotConf[App])
 assert_type(conf.current, App)
