@@ -78,6 +78,8 @@ def revised(text: str, before: str, values: Mapping[str, Any]) -> dict[str, Any]
     """
     if _RESERVED in text or any(quotes in document for quotes in _MULTI_LINE for document in (before, text)):
         return None
+    if text.endswith("\r"):  # a fault, which the line feed that ends each piece would make good
+        return None
     old, new = _pieces(before), _pieces(text)
     changed = [pair for pair in zip(old, new, strict=False) if pair[0] != pair[1]]
     if len(old) != len(new) or sum(len(was) + len(now) for was, now in changed) * _GAIN > len(text):
