@@ -523,6 +523,14 @@ async def test_a_file_system_without_events_is_polled(file, monkeypatch, caplog,
         assert await hints.next() == {file}
 
 
+def test_a_mount_of_an_odd_name_is_one_line_of_the_mount_table(monkeypatch):
+    line = "23 1 0:21 / /odd\x0c\r\x85\u2028\\040name rw - tmpfs none rw\n"
+    monkeypatch.setattr(Path, "read_bytes", lambda _: line.encode() + b"24 1 0:22 / /mnt/\xff rw - nfs4 host:/ rw\n")
+    table = mounts.Mounts.read()
+    assert table.points == {"/odd\x0c\r\x85\u2028 name", "/mnt/\udcff"}
+    assert table.types == {os.makedev(0, 21): "tmpfs", os.makedev(0, 22): "nfs4"}
+
+
 def test_the_mount_table_is_read(tmp_path):
     table = mounts.Mounts.read()
     assert "/proc" in table.points
@@ -533,7 +541,7 @@ def test_the_mount_table_is_read(tmp_path):
 
 
 def test_a_machine_without_a_mount_table_knows_of_no_remote_file_system(monkeypatch):
-    monkeypatch.setattr(Path, "read_text", refusing(FileNotFoundError()))
+    monkeypatch.setattr(Path, "read_bytes", refusing(FileNotFoundError()))
     assert mounts.Mounts.read() == mounts.Mounts({}, frozenset())
 
 
