@@ -358,6 +358,30 @@ async def test_of_a_folder_any_direct_child_matters(tmp_path, elsewhere):
         assert await hints.settle() == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"poll": 0.05, "mode": "poll"}])
+async def test_of_a_pattern_only_the_children_that_it_names_matter(tmp_path, elsewhere, options):
+    folder = tmp_path / "conf.d"
+    pattern = folder / "*.toml"
+    async with watching(pattern, **options) as hints:
+        for change in (
+            folder.mkdir,
+            lambda: (folder / "10.toml").write_text("new"),
+            lambda: (folder / "10.toml").write_text("changed"),
+            lambda: (folder / "10.toml").rename(folder / "20.toml"),
+            lambda: (folder / "linked.toml").symlink_to(elsewhere / "one"),
+            lambda: (elsewhere / "one").write_text("behind a link"),
+            (folder / "20.toml").unlink,
+        ):
+            change()
+            assert await hints.next() == {pattern}
+            await hints.settle()
+        for name in ("app.log", ".20.toml", "toml", "20.toml~"):
+            (folder / name).write_text("of no concern")
+        assert await hints.settle() == 0
+        shutil.rmtree(folder)
+        assert await hints.next() == {pattern}
+
+
 async def test_polling_finds_a_child_that_comes_and_goes(tmp_path):
     folder = tmp_path / "conf.d"
     async with watching(folder, poll=0.05, mode="poll") as hints:
