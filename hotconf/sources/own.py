@@ -52,7 +52,7 @@ class OwnSources:
         self.name = f"sources of {model.__name__}"
         self._model = model
         self._patience = patience or Patience()
-        self._folder = Path.cwd()
+        self._folder = _working_folder()
         self._found: list[Path] = []  # named by the sources themselves, known once they were built
         self._readers: dict[Path, FileReader] = {}
 
@@ -143,6 +143,14 @@ class OwnSources:
             message = f"returned {type(values).__name__} where a mapping is needed"
             raise SourceError([Fault("", message, Origin("source", name))])
         return Layer(name, values, origins)
+
+
+def _working_folder() -> Path:
+    """Return where relative paths start. Where that folder was deleted they name nothing, and stay as they are."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path()
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -221,6 +221,19 @@ def test_what_the_class_names_is_watched(tmp_path, monkeypatch):
     assert set(conf._stack.paths()) == {tmp_path / ".env", tmp_path / "more", type(tmp_path)("/run/secrets")}
 
 
+async def test_where_the_working_folder_was_deleted_absolute_paths_are_read_and_watched(tmp_path, monkeypatch):
+    file, gone = tmp_path / "app.toml", tmp_path / "release"
+    file.write_text("port = 1\n")
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    conf = HotConf(own_with(env_file=".env"), files=[file])
+    async with conf.running(signals=()):
+        assert conf.current.port == 1
+        file.write_text("port = 2\n")
+        await until(lambda: conf.current.port == 2)
+
+
 # The class's own further sources
 
 
