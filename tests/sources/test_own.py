@@ -6,9 +6,14 @@ import os
 
 import pytest
 from pydantic import AliasChoices, AliasPath, BaseModel, Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    TomlConfigSettingsSource,
+)
 
-from hotconf import ConfigError, HotConf, Settings
+from hotconf import ConfigError, HotConf, Options, Settings
 from hotconf.sources.own import OwnSources
 from tests.heart import QUIET, until
 
@@ -211,6 +216,48 @@ async def test_a_secret_that_is_swapped_reloads_by_itself(tmp_path):
         (tmp_path / "new").write_text("two")
         os.replace(tmp_path / "new", tmp_path / "own_secret_key")
         await until(lambda: conf.current.secret_key == "two")
+
+
+async def test_I5_a_secret_that_is_half_written_is_not_read(tmp_path):
+    secret = tmp_path / "own_secret_key"
+    secret.write_text("first")
+    (tmp_path / "of_no_field").write_text("")
+    conf = HotConf(own_with(secrets_dir=str(tmp_path)), options=Options(watch=False))
+    async with conf.running(signals=()):
+        assert [source["protection"] for source in conf.status.sources] == ["lease"]
+        with secret.open("w") as writer, (tmp_path / "of_no_field").open("w"):
+            writer.write("sec")
+            writer.flush()
+            asked = asyncio.create_task(conf.reload())
+            await asyncio.wait([asked], timeout=0.3)
+            assert not asked.done()
+            writer.write("ond")
+            writer.close()
+            assert (await asked).outcome == "applied"
+        assert conf.current.secret_key == "second"
+
+
+async def test_two_secrets_that_are_swapped_together_are_read_together(tmp_path, monkeypatch):
+    for name, text in (("old", "1"), ("new", "2")):
+        (tmp_path / name).mkdir()
+        for secret in ("own_port", "own_secret_key"):
+            (tmp_path / name / secret).write_text(text)
+    (tmp_path / "..data").symlink_to("old")
+    for secret in ("own_port", "own_secret_key"):
+        (tmp_path / secret).symlink_to(f"..data/{secret}")
+    conf = conf_of(own_with(secrets_dir=str(tmp_path)))
+    await conf.reload()
+    find = SecretsSettingsSource.find_case_path
+
+    def swapping(folder, name, case_sensitive):
+        if name == "own_secret_key":
+            (tmp_path / "..tmp").symlink_to("new")
+            (tmp_path / "..tmp").replace(tmp_path / "..data")
+        return find(folder, name, case_sensitive)
+
+    monkeypatch.setattr(SecretsSettingsSource, "find_case_path", staticmethod(swapping))
+    await conf.reload()
+    assert (conf.current.port, conf.current.secret_key) == (2, "2")
 
 
 @pytest.mark.filterwarnings("default:directory")
