@@ -156,7 +156,7 @@ def _working_folder() -> Path:
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if path.exists() and not path.is_dir()]
+    return [path for path in dict.fromkeys(paths) if path.exists() and not path.is_dir()]
 
 
 def _sources(model: type[BaseSettings]) -> Sequence[PydanticBaseSettingsSource]:

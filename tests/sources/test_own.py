@@ -237,6 +237,18 @@ async def test_I5_a_secret_that_is_half_written_is_not_read(tmp_path):
         assert conf.current.secret_key == "second"
 
 
+async def test_one_secret_may_be_the_value_of_two_fields(tmp_path):
+    class Twice(Settings):
+        model_config = {"secrets_dir": str(tmp_path)}
+        name: str = "none"
+        again: str = Field("none", validation_alias="name")
+
+    (tmp_path / "name").write_text("once")
+    conf = conf_of(Twice)
+    await conf.reload()
+    assert conf.current.again == "once"
+
+
 async def test_two_secrets_that_are_swapped_together_are_read_together(tmp_path, monkeypatch):
     for name, text in (("old", "1"), ("new", "2")):
         (tmp_path / name).mkdir()
