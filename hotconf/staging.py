@@ -58,7 +58,7 @@ def stage(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600) -> St
     """Write the next content of a file beside it, with these permissions, and wait until the disk has it.
 
     What a link points to is replaced, not the link. Raises OSError, which names the file, and leaves nothing behind; so
-    it does where a device, a folder or the like is in the place of the file.
+    it does where a device or the like is in the place of the file.
     """
     target = Path(os.path.realpath(path))
     staged = Staged(target, target.with_name(f".{target.name}.{secrets.token_hex(4)}{_SUFFIX}"))
@@ -79,7 +79,7 @@ def _refuse_special(target: Path) -> None:
         mode = target.stat().st_mode
     except FileNotFoundError:
         return
-    if not stat.S_ISREG(mode):
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder refuses by itself
         raise OSError(errno.EINVAL, "is not a regular file")
 
 

@@ -156,7 +156,6 @@ def test_a_file_system_that_cannot_sync_folders_is_no_failure(path):
 
 
 def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
-    (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
