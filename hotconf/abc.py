@@ -74,7 +74,10 @@ class WatchedFiles(Protocol):
     """A source that reads files or folders. They are watched for it."""
 
     def paths(self) -> Iterable[Path]:
-        """Return the files and folders whose change should cause a reload. Asked again whenever one has changed."""
+        """Return the files and folders whose change should cause a reload. Asked again whenever one has changed.
+
+        `folder/*.toml` stands for the files of a folder whose names end so.
+        """
         ...
 
 

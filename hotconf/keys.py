@@ -99,14 +99,21 @@ def _shape_of(owner: Shape, field: Field) -> Shape:
 
 @functools.lru_cache(maxsize=1024)
 def _known(models: tuple[type, ...]) -> Mapping[str, Field]:
-    """Return fields by spelling; of a union, only what every member that knows a spelling takes for the same field."""
+    """Return fields by spelling; of a union, only what every member that knows a spelling takes for the same field.
+
+    That goes for the canonical spelling too: another member may know it as an alias of something else.
+    """
     found: dict[str, Field] = {}
     for model in models:
         found = {**spellings(model), **found}
     return {
         key: field
         for key, field in found.items()
-        if all(_canonical_key(model, key) in (None, field.spellings[0]) for model in models)
+        if all(
+            _canonical_key(model, spelling) in (None, field.spellings[0])
+            for model in models
+            for spelling in (key, field.spellings[0])
+        )
     }
 
 

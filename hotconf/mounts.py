@@ -26,10 +26,11 @@ class Mounts:
     def read(cls) -> Mounts:
         """Read the table of this process. Where there is none, nothing is known."""
         try:
-            lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            table = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
         except OSError:
-            lines = []
-        mounts = list(map(parse_mount, lines))
+            table = ""
+        # Not splitlines(): of all that ends a line somewhere the kernel escapes nothing but the line feed.
+        mounts = [parse_mount(line) for line in table.split("\n") if line]
         return cls({device: kind for device, _, kind in mounts}, frozenset(point for _, point, _ in mounts))
 
     def remote(self, devices: Iterable[int]) -> str | None:

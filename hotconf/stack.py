@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_MORE_READS = 2
+
+
 @dataclass(slots=True, eq=False)
 class SourceState:
     """How one source fared when it was last read.
@@ -88,6 +91,14 @@ def _name(error: BaseException) -> str:
     return f"{type(error).__name__}{f': {os.strerror(number)}' if number else ''}"
 
 
+def _stamp(path: Path) -> object:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return error.errno
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 async def _read(source: Source | LayeredSource) -> Sequence[Layer]:
     layers = await source.read_all() if isinstance(source, LayeredSource) else [await source.read()]
     for layer in layers:
@@ -118,7 +129,29 @@ class Stack:
         return strongest if isinstance(strongest, Editable) else None
 
     async def read(self) -> list[Reading]:
-        """Read every source at once. Raises one SourceError with every fault of every source."""
+        """Read every source at once. Raises one SourceError with every fault of every source.
+
+        Several files are read as they were at one time: where one was replaced meanwhile, everything is read again. On
+        files that never rest that is given up after a few times; whoever watches them asks again.
+        """
+        before = await self._stamps()
+        readings = await self._read()
+        for _ in range(_MORE_READS):
+            after = await self._stamps()
+            if after == before:
+                break
+            before, readings = after, await self._read()
+        return readings
+
+    async def _stamps(self) -> Mapping[Path, object]:
+        """Return what tells one version of each file from another; nothing for less than two files."""
+        try:
+            paths = list(self.paths())
+        except Exception:  # noqa: BLE001 - a source's own fault, and reading it goes on
+            return {}
+        return await asyncio.to_thread(lambda: {path: _stamp(path) for path in paths}) if paths[1:] else {}
+
+    async def _read(self) -> list[Reading]:
         results = await asyncio.gather(*(state.read() for state in self.states), return_exceptions=True)
         readings, faults = list[Reading](), list[Fault]()
         for state, result in zip(self.states, results, strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +57,13 @@ class Staged:
 def stage(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600) -> Staged:
     """Write the next content of a file beside it, with these permissions, and wait until the disk has it.
 
-    What a link points to is replaced, not the link. Raises OSError, which names the file, and leaves nothing behind.
+    What a link points to is replaced, not the link. Raises OSError, which names the file, and leaves nothing behind; so
+    it does where a device or the like is in the place of the file.
     """
     target = Path(os.path.realpath(path))
     staged = Staged(target, target.with_name(f".{target.name}.{secrets.token_hex(4)}{_SUFFIX}"))
     with _naming(target):
+        _refuse_special(target)
         try:
             written = _write(staged.temporary, data, mode)
         except BaseException:
@@ -68,6 +71,16 @@ def stage(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600) -> St
             raise
     _sweep(target, before=written - _ABANDONED)
     return staged
+
+
+def _refuse_special(target: Path) -> None:
+    """Raise OSError for what is there and no file: a rename would do away with /dev/null for the whole machine."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder refuses by itself
+        raise OSError(errno.EINVAL, "is not a regular file")
 
 
 def _write(path: Path, data: bytes, mode: int) -> float:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _MOST_FAULTS = 1000
 """More of them is another kind of file, and reports are kept."""
 
+_MOST_COMPARED = 20_000
+"""Unknown keys times known ones, about half a second's work: a file with more of them is not mistyped."""
+
 _BY_RULE = {"value_error", "assertion_error"}
 _UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 
@@ -144,7 +147,8 @@ class _Problem:
 
 
 def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> Iterator[Fault]:
-    problems = [_problem(model, merged.values, d) for d in error.errors(include_url=False, include_input=False)]
+    errors = error.errors(include_url=False, include_input=False)
+    problems = [_problem(model, merged.values, details, among=len(errors)) for details in errors]
     secrets = secrets_in(model, merged.values)
     found = dict.fromkeys(_fault(model, merged, problem, secrets) for problem in _settled(problems))
     yield from islice(found, _MOST_FAULTS)
@@ -161,8 +165,11 @@ def _fault(model: type[BaseModel], merged: Merged, problem: _Problem, secrets: s
     return Fault(keypath.render(path), scrub(problem.message, secrets), named or _origin(merged, problem.at))
 
 
-def _problem(model: type[BaseModel], values: Any, details: ErrorDetails) -> _Problem:
-    """Tell apart what a location is made of: keys of the input, fields that it lacks, members of unions."""
+def _problem(model: type[BaseModel], values: Any, details: ErrorDetails, *, among: int) -> _Problem:
+    """Tell apart what a location is made of: keys of the input, fields that it lacks, members of unions.
+
+    `among` is how many problems there are.
+    """
     shape, at, branches = Shape(models=(model,)), list[int | str](), list[tuple[int, str]]()
     location, missing = details["loc"], details["type"] == "missing"
     for index, key in enumerate(location):
@@ -175,7 +182,7 @@ def _problem(model: type[BaseModel], values: Any, details: ErrorDetails) -> _Pro
             shape, values = below(shape, key), inner
         elif key != "[key]":
             branches.append((len(at), str(key)))
-    message = _message(model, details, tuple(at))
+    message = _message(model, details, tuple(at), among=among)
     if location[-1:] == ("[key]",):
         message = f"the key: {message}"
     return _Problem(tuple(at), message, details["type"], tuple(branches))
@@ -221,20 +228,20 @@ def _relative(problem: _Problem, at: KeyPath) -> str:
     return f"{below_at}: {problem.message}" if below_at else problem.message
 
 
-def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath) -> str:
+def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath, *, among: int) -> str:
     if details["type"] == "missing":
         return "field required: no source sets it"
     if details["type"] in _UNKNOWN_KEY:
-        return _unknown_key(at[-1], _known_keys(model, at[:-1])) if at else "unknown key"
+        return _unknown_key(at[-1], _known_keys(model, at[:-1]), among=among) if at else "unknown key"
     text = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     own_words = details["type"] in _BY_RULE or text[:2].isupper()  # a rule's, or an abbreviation such as JSON
     return text if own_words else text[:1].lower() + text[1:]
 
 
-def _unknown_key(key: int | str, known: Sequence[str]) -> str:
+def _unknown_key(key: int | str, known: Sequence[str], *, among: int) -> str:
     if key in known:
         return "another spelling of this field is used as well, and only one counts"
-    return f"unknown key{suggest(str(key), known)}"
+    return f"unknown key{suggest(str(key), known) if among * len(known) <= _MOST_COMPARED else ''}"
 
 
 def _known_keys(model: type[BaseModel], parent: KeyPath) -> list[str]:

@@ -107,6 +107,18 @@ async def test_a_folder_of_files_is_merged_in_the_order_of_names(tmp_path):
         assert [fault.origin.source for fault in report.faults] == [f"{folder}/10-a.toml", f"{folder}/20-b.yaml"]
 
 
+async def test_what_is_written_about_each_reload_may_lie_in_the_folder_that_is_read(tmp_path):
+    (tmp_path / "10.toml").write_text('message = "one"\n')
+    log = tmp_path / "audit.jsonl"
+    async with live(Dir(tmp_path), audit_log=log) as (conf, next_report):
+        (tmp_path / "10.toml").write_text('message = "two"\n')
+        assert (await next_report()).outcome == "applied"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(next_report(), 0.5)
+        assert conf.snapshot.generation == 2
+        assert len(log.read_text().splitlines()) == 2
+
+
 async def test_a_folder_that_is_missing(tmp_path):
     missing = HotConf(App, sources=[Dir(tmp_path / "none")])
     assert str((await missing.reload()).faults[0]) == f"{tmp_path}/none: does not exist"

@@ -124,6 +124,26 @@ def test_a_key_that_members_of_a_union_understand_differently_is_left_alone():
     assert isinstance(build(Ambiguous, layer).side, Right)
 
 
+class Size(Section):
+    model_config = ConfigDict(populate_by_name=True)
+
+    size: int = Field(1, alias="bytes")
+
+
+class Label(Section):
+    size: int = Field(1, validation_alias=AliasChoices("size", "letters"))
+
+
+class Either(Section):
+    either: Size | Label
+
+
+def test_a_key_is_not_respelt_into_what_another_member_of_a_union_knows_as_something_else():
+    layer = file({"either": {"letters": 3}})
+    assert canonical(Either, layer) is layer
+    assert isinstance(build(Either, layer).either, Label)
+
+
 class ByIndex(Section):
     first: str = Field(validation_alias=AliasChoices("first", AliasPath("hosts", 0)))
     second: str = Field("none", validation_alias=AliasPath("hosts", 1))

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import itertools
 
 import pytest
 
@@ -179,6 +180,60 @@ async def test_I5_a_source_whose_own_work_is_cancelled_rejects_and_the_engine_li
         assert conf.status.sources[0]["state"] == "failed"
         source.broken = False
         assert (await conf.reload()).outcome == "unchanged"
+
+
+class Text(Fake):
+    """A file of its own, and something that happens just before it is read."""
+
+    def __init__(self, path, before=lambda: None):
+        super().__init__(path.name)
+        self.path, self.before = path, before
+
+    def paths(self):
+        return [self.path]
+
+    async def read(self):
+        self.before()
+        return Layer(self.name, {"text": self.path.read_text()})
+
+
+@pytest.fixture
+def swapped(tmp_path):
+    """Two files behind a link, and a function that turns it to a newer folder, as Kubernetes does."""
+    versions = itertools.count()
+
+    def swap():
+        folder = tmp_path / f"..{next(versions)}"
+        folder.mkdir()
+        for name in "ab":
+            (folder / name).write_text(folder.name)
+        (tmp_path / "..tmp").symlink_to(folder.name)
+        (tmp_path / "..tmp").replace(tmp_path / "..data")
+
+    swap()
+    return (tmp_path / "..data" / "a", tmp_path / "..data" / "b", swap)
+
+
+async def test_files_that_are_swapped_while_they_are_read_are_read_as_they_were_at_one_time(swapped):
+    a, b, swap = swapped
+    waiting = [swap]
+    stack = Stack.of([Text(a), Text(b, before=lambda: waiting and waiting.pop()())])
+    texts = [layer.values["text"] for reading in await stack.read() for layer in reading.layers]
+    assert texts == ["..1", "..1"]
+
+
+async def test_files_that_are_swapped_again_and_again_are_read_all_the_same(swapped):
+    a, b, swap = swapped
+    readings = await Stack.of([Text(a), Text(b, before=swap)]).read()
+    assert len(readings) == 2
+
+
+async def test_a_source_that_cannot_tell_its_files_is_read_all_the_same(tmp_path):
+    class Untold(Fake):
+        def paths(self):
+            raise LookupError
+
+    assert len(await Stack.of([Untold()]).read()) == 1
 
 
 def test_only_sources_with_paths_are_watched(tmp_path):

@@ -4,6 +4,7 @@ import errno
 import gc
 import itertools
 import os
+import socket
 import stat
 
 import pytest
@@ -152,6 +153,25 @@ def test_a_file_system_that_cannot_sync_folders_is_no_failure(path):
         replaced(path)
     assert failure.call == "fsync"
     assert path.read_bytes() == NEW
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        before = {path: path.stat() for path in tmp_path.iterdir()}
+        for path in before:
+            with pytest.raises(OSError, match="is not a regular file"):
+                stage(path, NEW)
+        assert {path: path.stat() for path in tmp_path.iterdir()} == before
+
+
+def test_a_device_behind_a_link_is_not_replaced(tmp_path):
+    """As root, a rename over /dev/null would do away with it for every process of the machine."""
+    (tmp_path / "state.json").symlink_to("/dev/null")
+    with pytest.raises(OSError, match="is not a regular file") as caught:
+        stage(tmp_path / "state.json", NEW)
+    assert caught.value.filename == "/dev/null"
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path):

@@ -104,6 +104,20 @@ def test_an_unknown_key_suggests_the_near_one(key, suggestion):
     assert fault.message == "unknown key" + (f"; did you mean {suggestion!r}?" if suggestion else "")
 
 
+def test_the_file_of_another_program_is_told_without_comparing_all_its_keys_with_all_of_ours(monkeypatch):
+    compared = []
+    monkeypatch.setattr("hotconf.validate.suggest", lambda key, known: compared.extend(known) or "")
+    ours: type[Settings] = create_model(
+        "Ours", __base__=Settings, **{f"field_number_{index}": (int, 0) for index in range(100)}
+    )
+    theirs = {f"field_numbr_{index}": 1 for index in range(1000)}
+    found = faults(ours, theirs)
+    assert [fault.message for fault in found] == ["unknown key"] * 1000
+    assert not compared
+    faults(ours, dict(list(theirs.items())[:100]))
+    assert len(compared) == 100 * 100
+
+
 class Wide(Section):
     by_choice: int = Field(0, validation_alias=AliasChoices("choice", "by_choice", AliasPath("deep", "choice")))
     by_path: int = Field(validation_alias=AliasPath("deep", "list", 0))

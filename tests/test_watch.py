@@ -358,6 +358,30 @@ async def test_of_a_folder_any_direct_child_matters(tmp_path, elsewhere):
         assert await hints.settle() == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"poll": 0.05, "mode": "poll"}])
+async def test_of_a_pattern_only_the_children_that_it_names_matter(tmp_path, elsewhere, options):
+    folder = tmp_path / "conf.d"
+    pattern = folder / "*.toml"
+    async with watching(pattern, **options) as hints:
+        for change in (
+            folder.mkdir,
+            lambda: (folder / "10.toml").write_text("new"),
+            lambda: (folder / "10.toml").write_text("changed"),
+            lambda: (folder / "10.toml").rename(folder / "20.toml"),
+            lambda: (folder / "linked.toml").symlink_to(elsewhere / "one"),
+            lambda: (elsewhere / "one").write_text("behind a link"),
+            (folder / "20.toml").unlink,
+        ):
+            change()
+            assert await hints.next() == {pattern}
+            await hints.settle()
+        for name in ("app.log", ".20.toml", "toml", "20.toml~"):
+            (folder / name).write_text("of no concern")
+        assert await hints.settle() == 0
+        shutil.rmtree(folder)
+        assert await hints.next() == {pattern}
+
+
 async def test_polling_finds_a_child_that_comes_and_goes(tmp_path):
     folder = tmp_path / "conf.d"
     async with watching(folder, poll=0.05, mode="poll") as hints:
@@ -523,6 +547,14 @@ async def test_a_file_system_without_events_is_polled(file, monkeypatch, caplog,
         assert await hints.next() == {file}
 
 
+def test_a_mount_of_an_odd_name_is_one_line_of_the_mount_table(monkeypatch):
+    line = "23 1 0:21 / /odd\x0c\r\x85\u2028\\040name rw - tmpfs none rw\n"
+    monkeypatch.setattr(Path, "read_bytes", lambda _: line.encode() + b"24 1 0:22 / /mnt/\xff rw - nfs4 host:/ rw\n")
+    table = mounts.Mounts.read()
+    assert table.points == {"/odd\x0c\r\x85\u2028 name", "/mnt/\udcff"}
+    assert table.types == {os.makedev(0, 21): "tmpfs", os.makedev(0, 22): "nfs4"}
+
+
 def test_the_mount_table_is_read(tmp_path):
     table = mounts.Mounts.read()
     assert "/proc" in table.points
@@ -533,7 +565,7 @@ def test_the_mount_table_is_read(tmp_path):
 
 
 def test_a_machine_without_a_mount_table_knows_of_no_remote_file_system(monkeypatch):
-    monkeypatch.setattr(Path, "read_text", refusing(FileNotFoundError()))
+    monkeypatch.setattr(Path, "read_bytes", refusing(FileNotFoundError()))
     assert mounts.Mounts.read() == mounts.Mounts({}, frozenset())
 
 

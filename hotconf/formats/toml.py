@@ -74,9 +74,12 @@ def revised(text: str, before: str, values: Mapping[str, Any]) -> dict[str, Any]
 
     A line that begins with a bracket begins a table, unless it lies in a multi-line string or in an array. Documents
     with such strings are left alone, and what is cut out of an array is no document by itself. A table that holds no
-    others, and takes its keys from nowhere else, means the same whatever stands around it, and that as before.
+    others, and takes its keys from nowhere else, means the same whatever stands around it, and that as before. One
+    whose header is indented does not begin a piece, and a piece that holds such a line is left alone.
     """
     if _RESERVED in text or any(quotes in document for quotes in _MULTI_LINE for document in (before, text)):
+        return None
+    if text.endswith("\r"):  # a fault, which the line feed that ends each piece would make good
         return None
     old, new = _pieces(before), _pieces(text)
     changed = [pair for pair in zip(old, new, strict=False) if pair[0] != pair[1]]

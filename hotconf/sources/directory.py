@@ -53,8 +53,9 @@ class Dir:
         return weakest(self._readers.values())
 
     def paths(self) -> Iterable[Path]:
-        """Return the folder, for files that come and go, and every file in it."""
-        return [self.path, *(reader.path for reader in list(self._readers.values()))]
+        """Return patterns, for files that come and go, and every file that was read."""
+        patterns = (self.path / f"*{suffix}" for suffix in SUFFIXES)
+        return [*patterns, *(reader.path for reader in list(self._readers.values()))]
 
     async def read_all(self) -> Sequence[Layer]:
         """Return a layer for each file. Raises SourceError with the faults of all of them."""

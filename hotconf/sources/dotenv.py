@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic_settings import DotEnvSettingsSource
@@ -56,7 +57,8 @@ class Dotenv:
         """Return the settings that the variables stand for. Raises SourceError."""
         layer = await self._file.read()
         if self._last is None or self._last[0] is not layer:
-            self._last = (layer, self._as_settings(layer))
+            # In a thread: pydantic-settings looks at every field for every variable that it does not know.
+            self._last = (layer, await asyncio.to_thread(self._as_settings, layer))
         return self._last[1]
 
     async def until_quiet(self) -> None:

@@ -52,8 +52,9 @@ class OwnSources:
         self.name = f"sources of {model.__name__}"
         self._model = model
         self._patience = patience or Patience()
-        self._folder = Path.cwd()
+        self._folder = _working_folder()
         self._found: list[Path] = []  # named by the sources themselves, known once they were built
+        self._secrets: list[Path] = []  # the files in the folders among them that a value may come from
         self._readers: dict[Path, FileReader] = {}
 
     @property
@@ -84,7 +85,7 @@ class OwnSources:
 
     async def _contents(self) -> Mapping[Path, bytes]:
         """Return what the files hold that nobody is writing. One that is absent is the business of its source."""
-        paths = await asyncio.to_thread(_files, self.paths()) if any(self.paths()) else []
+        paths = await asyncio.to_thread(_files, [*self.paths(), *self._secrets]) if any(self.paths()) else []
         self._readers = {path: self._readers.get(path) or FileReader(path, str(path), self._patience) for path in paths}
         return dict(zip(paths, await every(reader.contents() for reader in self._readers.values()), strict=True))
 
@@ -93,6 +94,7 @@ class OwnSources:
         layers, faults = list[Layer](), list[Fault]()
         sources = self._sources()
         self._found = [path for source in sources for path in _paths_of(source)]
+        self._secrets = [path for source in sources for path in _secrets_of(self._model, source)]
         for source in sources:
             try:
                 layer = self._read(source, state)
@@ -145,8 +147,16 @@ class OwnSources:
         return Layer(name, values, origins)
 
 
+def _working_folder() -> Path:
+    """Return where relative paths start. Where that folder was deleted they name nothing, and stay as they are."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path()
+
+
 def _files(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if path.exists() and not path.is_dir()]
+    return [path for path in dict.fromkeys(paths) if path.exists() and not path.is_dir()]
 
 
 def _sources(model: type[BaseSettings]) -> Sequence[PydanticBaseSettingsSource]:
@@ -175,6 +185,15 @@ def _paths_of(source: PydanticBaseSettingsSource) -> Iterator[Path]:
     for name in ("env_file", "secrets_dir", "toml_file_path", "json_file_path", "yaml_file_path"):
         for path in _listed(getattr(source, name, None)):
             yield path.expanduser()
+
+
+def _secrets_of(model: type[BaseSettings], source: PydanticBaseSettingsSource) -> Iterator[Path]:
+    """Yield the files in a secrets folder that hold, or would hold, the value of a field."""
+    if isinstance(source, SecretsSettingsSource):
+        origins = _secret_origins(source)
+        names = Variables(model, source, origins)
+        found = (names.get((field,)) for field in model.model_fields)
+        yield from (Path(origin.source) for origin in found if origin is not None)
 
 
 def _listed(paths: Any) -> list[Path]:

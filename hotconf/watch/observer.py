@@ -48,7 +48,7 @@ class Observer:
         self._left = threading.Event()
         self._paths = paths
         self._pid = os.getpid()
-        self._start = os.getcwd()  # noqa: PTH109 - resolved as text, like every path below
+        self._start = _working_folder()
         self._pace = pace
         self._pending = PendingHint(pace)
         self._feed: Feed = Interval()
@@ -171,6 +171,14 @@ class Observer:
             self._pace.poll,
             reason,
         )
+
+
+def _working_folder() -> str:
+    """Return where relative paths start; where that folder was deleted they name nothing, and absolute ones go on."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - resolved as text, like every path here
+    except FileNotFoundError:
+        return "/"
 
 
 def _readable(folder: str) -> bool:

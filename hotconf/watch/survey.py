@@ -35,23 +35,39 @@ State: TypeAlias = "Stamp | int | tuple[tuple[str, Stamp | int], ...]"
 """Of a file, its stamp; of a folder, its children's; the errno where there is nothing to be seen."""
 
 
+class Children(NamedTuple):
+    """Those of a folder whose names end in a suffix and are not hidden; without a suffix, all of them."""
+
+    folder: str
+    suffix: str
+
+    def has(self, name: str) -> bool:
+        """Whether a name of the folder's is one of them."""
+        return not self.suffix or (name.endswith(self.suffix) and not name.startswith("."))
+
+    def met_by(self, event: str) -> bool:
+        """Whether an event is about one of them."""
+        folder, name = os.path.split(event)
+        return folder == self.folder and self.has(name)
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """How one path resolved, name by name.
 
     `names` are the names that were looked up, each as the real path of its folder plus the name: an event on one of
-    them concerns the path. `inside` is the folder of which any child does.
+    them concerns the path. So does one on what is `inside`, where the path stands for what lies in a folder.
     """
 
     names: AbstractSet[str]
     folders: Mapping[str, Folder]
     end: str
-    inside: str | None
+    inside: Children | None
     state: State
 
     def met_by(self, events: AbstractSet[str]) -> bool:
         """Whether one of the events concerns the path."""
-        inside = self.inside is not None and any(os.path.dirname(event) == self.inside for event in events)  # noqa: PTH120
+        inside = self.inside is not None and any(map(self.inside.met_by, events))
         return inside or not self.names.isdisjoint(events)
 
 
@@ -64,7 +80,7 @@ class Survey:
         self.places = {name: folder.place for name, folder in self.folders.items()}
         self.ends = {trace.end for trace in traces.values()}
         self._names = frozenset[str]().union(*(trace.names for trace in traces.values()))
-        self._inside = {trace.inside for trace in traces.values()} - {None}
+        self._inside = {trace.inside for trace in traces.values() if trace.inside is not None}
 
     @property
     def devices(self) -> set[int]:
@@ -79,7 +95,7 @@ class Survey:
         return {
             event
             for event in events
-            if event in self._names or event in self.folders or os.path.dirname(event) in self._inside  # noqa: PTH120
+            if event in self._names or event in self.folders or any(inside.met_by(event) for inside in self._inside)
         }
 
 
@@ -114,10 +130,12 @@ class Lookup:
     def trace(self, path: str) -> Trace:
         """Follow an absolute path and look at what is there. Raises nothing: what cannot be seen is a state too."""
         walk = Walk(self.stat)
+        path, suffix = _split(path)
         end, found = walk.follow("/", path)
         folder = not isinstance(found, int) and stat.S_ISDIR(found.st_mode)
-        state = self._children(walk, end) if folder else self._stamp(end, found)
-        return Trace(walk.names, walk.folders, end, end if folder else None, state)
+        inside = Children(end, suffix) if folder else None
+        state = self._children(walk, inside) if inside is not None else self._stamp(end, found)
+        return Trace(walk.names, walk.folders, end, inside, state)
 
     def stat(self, name: str) -> os.stat_result | int:
         """Return what a name stands for, links not followed, or the errno."""
@@ -128,10 +146,11 @@ class Lookup:
                 self._known[name] = error.errno or errno.EIO
         return self._known[name]
 
-    def _children(self, walk: Walk, folder: str) -> State:
+    def _children(self, walk: Walk, inside: Children) -> State:
+        folder = inside.folder
         walk.enter(folder, required=True)
         try:
-            names = sorted(os.listdir(folder))  # noqa: PTH208 - names are all that is wanted
+            names = sorted(filter(inside.has, os.listdir(folder)))  # noqa: PTH208 - names are all that is wanted
         except OSError as error:
             return error.errno or errno.EIO
         return tuple((name, self._child(walk, folder, name)) for name in names)
@@ -147,6 +166,12 @@ class Lookup:
         digest = _digest(end) if self._hashing and stat.S_ISREG(found.st_mode) else b""
         times = (found.st_mtime_ns, found.st_ctime_ns)
         return Stamp(found.st_dev, found.st_ino, found.st_mode, found.st_size, *times, digest)
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Return a path and, where it is a pattern such as `folder/*.toml`, the suffix that it asks for."""
+    folder, _, name = path.rpartition("/")
+    return (folder, name[1:]) if name.startswith("*.") else (path, "")
 
 
 def _digest(name: str) -> bytes:

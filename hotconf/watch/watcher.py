@@ -23,7 +23,9 @@ class Watcher:
     """Hints that some of `paths` may have changed. An async context manager, entered once.
 
     `paths` is called afresh at every look, in the watcher's thread. A file's path stands for the file, existing or
-    not; a folder's path for its direct children. A relative path starts where the process stood at construction.
+    not; a folder's path for its direct children; `folder/*.toml` for those whose names end so and are not hidden. What
+    else lies in the folder, such as the log of whoever reads it, is no reason to read again. A relative path starts
+    where the process stood at construction.
 
     A hint comes `debounce` seconds after the last event, at the latest `max_wait` seconds after the first one. Every
     `poll` seconds the watcher looks for itself. Where events are not to be had (`mode="poll"`, no watches left, a

@@ -118,6 +118,13 @@ def test_what_more_than_one_table_can_tell_is_left_to_the_parser(old, new):
     assert again(BEFORE.replace(old, new)) is None
 
 
+def test_a_document_that_ends_in_half_a_line_end_is_left_to_the_parser():
+    after = BEFORE.rstrip("\n").replace("size = 10", "size = 11") + "\r"
+    assert again(after) is None
+    with pytest.raises(FormatError, match="carriage return"):
+        parse("toml", after.encode())
+
+
 def test_a_document_with_multi_line_strings_is_left_to_the_parser():
     before = 'text = """\n[a]\nb = 1\n"""\n' + "# x\n" * 100
     assert again(before.replace("b = 1", "b = 2"), before) is None
@@ -152,7 +159,7 @@ _lines = (
     st.builds("{} = {}".format, _keys, _values)
     | st.builds("[{}]".format, _keys)
     | st.builds("  [{}]".format, _keys)
-    | st.sampled_from(["", "# [a]", "[", "]", "[1]", ",", '"""', "x = '''\n[a]\n'''", "]]", "[a", "x", "a.x = 1"])
+    | st.sampled_from(["", "# [a]", "[", "]", "[1]", ",", '"""', "x = '''\n[a]\n'''", "]]", "[a", "x", "a.x = 1", "\r"])
 )
 _bodies = st.dictionaries(_keys, _values, max_size=3).map(lambda body: [f"{key} = {body[key]}" for key in body])
 _tables = st.lists(

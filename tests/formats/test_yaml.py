@@ -67,6 +67,7 @@ def parser(request):
         ("a: 2020-01-01T00:00:00+99:00", (1, 4), "not a valid timestamp"),
         ("a: 1" + "0" * 5000, (1, 4), "too long"),
         ("a: 1" + ":1" * 100_000, (1, 4), "too long"),
+        ("a: 0x" + "F" * 3600, (1, 4), "too long"),  # more digits than Python would write
         ("a: 1" + ":1" * 100_000 + ".5", (1, 4), "not a valid float"),
         ("a: {<<: 3}", (1, 9), "merging"),
         ("a: 1\nb: é\x07", (2, 5), "control character"),

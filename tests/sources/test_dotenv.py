@@ -1,8 +1,10 @@
 """Dotenv files: given to HotConf, or declared by the class. Their variables mean what the environment's would."""
 
+import threading
+
 import pytest
 from pydantic import BaseModel
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
 from hotconf import HotConf
 from hotconf.sources import File
@@ -32,6 +34,19 @@ async def test_variables_are_read_by_prefix_and_delimiter(path):
     assert (conf.current.message, conf.current.database.pool_size) == ("hi", 12)
     assert str(conf.explain("message").origin) == f"{path}:2:1"
     assert str(conf.explain("database.pool_size").origin) == f"{path}:3:8"
+
+
+async def test_the_loop_is_free_while_variables_are_matched_with_fields(path, monkeypatch):
+    threads, match = [], DotEnvSettingsSource.__call__
+
+    def noting(source):
+        threads.append(threading.get_ident())
+        return match(source)
+
+    monkeypatch.setattr(DotEnvSettingsSource, "__call__", noting)
+    assert (await HotConf(App, files=[path]).reload()).outcome == "applied"
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_the_environment_stands_above_the_file(path, monkeypatch):

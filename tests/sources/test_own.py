@@ -6,9 +6,14 @@ import os
 
 import pytest
 from pydantic import AliasChoices, AliasPath, BaseModel, Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    TomlConfigSettingsSource,
+)
 
-from hotconf import ConfigError, HotConf, Settings
+from hotconf import ConfigError, HotConf, Options, Settings
 from hotconf.sources.own import OwnSources
 from tests.heart import QUIET, until
 
@@ -213,12 +218,79 @@ async def test_a_secret_that_is_swapped_reloads_by_itself(tmp_path):
         await until(lambda: conf.current.secret_key == "two")
 
 
+async def test_I5_a_secret_that_is_half_written_is_not_read(tmp_path):
+    secret = tmp_path / "own_secret_key"
+    secret.write_text("first")
+    (tmp_path / "of_no_field").write_text("")
+    conf = HotConf(own_with(secrets_dir=str(tmp_path)), options=Options(watch=False))
+    async with conf.running(signals=()):
+        assert [source["protection"] for source in conf.status.sources] == ["lease"]
+        with secret.open("w") as writer, (tmp_path / "of_no_field").open("w"):
+            writer.write("sec")
+            writer.flush()
+            asked = asyncio.create_task(conf.reload())
+            await asyncio.wait([asked], timeout=0.3)
+            assert not asked.done()
+            writer.write("ond")
+            writer.close()
+            assert (await asked).outcome == "applied"
+        assert conf.current.secret_key == "second"
+
+
+async def test_one_secret_may_be_the_value_of_two_fields(tmp_path):
+    class Twice(Settings):
+        model_config = {"secrets_dir": str(tmp_path)}
+        name: str = "none"
+        again: str = Field("none", validation_alias="name")
+
+    (tmp_path / "name").write_text("once")
+    conf = conf_of(Twice)
+    await conf.reload()
+    assert conf.current.again == "once"
+
+
+async def test_two_secrets_that_are_swapped_together_are_read_together(tmp_path, monkeypatch):
+    for name, text in (("old", "1"), ("new", "2")):
+        (tmp_path / name).mkdir()
+        for secret in ("own_port", "own_secret_key"):
+            (tmp_path / name / secret).write_text(text)
+    (tmp_path / "..data").symlink_to("old")
+    for secret in ("own_port", "own_secret_key"):
+        (tmp_path / secret).symlink_to(f"..data/{secret}")
+    conf = conf_of(own_with(secrets_dir=str(tmp_path)))
+    await conf.reload()
+    find = SecretsSettingsSource.find_case_path
+
+    def swapping(folder, name, case_sensitive):
+        if name == "own_secret_key":
+            (tmp_path / "..tmp").symlink_to("new")
+            (tmp_path / "..tmp").replace(tmp_path / "..data")
+        return find(folder, name, case_sensitive)
+
+    monkeypatch.setattr(SecretsSettingsSource, "find_case_path", staticmethod(swapping))
+    await conf.reload()
+    assert (conf.current.port, conf.current.secret_key) == (2, "2")
+
+
 @pytest.mark.filterwarnings("default:directory")
 def test_what_the_class_names_is_watched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = own_with(env_file=".env", secrets_dir=("/run/secrets", tmp_path / "more"))
     conf = conf_of(model)
     assert set(conf._stack.paths()) == {tmp_path / ".env", tmp_path / "more", type(tmp_path)("/run/secrets")}
+
+
+async def test_where_the_working_folder_was_deleted_absolute_paths_are_read_and_watched(tmp_path, monkeypatch):
+    file, gone = tmp_path / "app.toml", tmp_path / "release"
+    file.write_text("port = 1\n")
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    conf = HotConf(own_with(env_file=".env"), files=[file])
+    async with conf.running(signals=()):
+        assert conf.current.port == 1
+        file.write_text("port = 2\n")
+        await until(lambda: conf.current.port == 2)
 
 
 # The class's own further sources
