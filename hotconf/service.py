@@ -192,21 +192,25 @@ class Service:
             self._want_drain()
         try:
             await self._starting
-        except asyncio.CancelledError:
-            if not self._wanted.is_set() or is_cancelled():
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled():
                 raise
-            log.info("stopped while starting")
-            return EXIT_DRAINED
-        except ConfigError as error:
-            print(f"hotconf: {error}", file=sys.stderr)  # noqa: T201 - the one message of a start that failed
-            return EXIT_CONFIGURATION
-        except Exception as error:
-            log.debug("start failed", exc_info=True)
-            print(f"hotconf: could not start: {_reason(error)}", file=sys.stderr)  # noqa: T201
-            return EXIT_FAILED
+            return self._not_started(error)
         if not self._wanted.is_set():
             self._become_ready()
         return None
+
+    def _not_started(self, error: BaseException) -> int:
+        """Say why, and return the exit code."""
+        if isinstance(error, asyncio.CancelledError) and self._wanted.is_set():
+            log.info("stopped while starting")
+            return EXIT_DRAINED
+        log.debug("start failed", exc_info=error)
+        if isinstance(error, ConfigError):
+            _complain(str(error))
+            return EXIT_CONFIGURATION
+        _complain(f"could not start: {_reason(error)}")
+        return EXIT_FAILED
 
     async def _start(self) -> None:
         if self.conf is not None:
@@ -437,7 +441,14 @@ def _named(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__qualname__", type(function).__name__))
 
 
-def _reason(error: Exception) -> str:
+def _complain(text: str) -> None:
+    """Print the one message of a start that failed. Nobody may read it: the exit code must not depend on that."""
+    with contextlib.suppress(OSError):
+        print(f"hotconf: {text}", file=sys.stderr)  # noqa: T201
+
+
+def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) if isinstance(error, HotconfError) else f"{type(error).__name__}: {error}"
+    text = str(error)
+    return text if isinstance(error, HotconfError) else ": ".join(filter(None, (type(error).__name__, text)))
