@@ -167,6 +167,8 @@ class Service:
         except BaseException:
             await self._give_up()
             raise
+        finally:
+            self._notifier.close()
 
     def _require_new(self) -> None:
         if self.state != "new":
