@@ -62,6 +62,10 @@ class Budget:
         """When servers stop accepting. The delay counts towards the grace period."""
         return self.began + min(self.delay, self.grace)
 
+    def closed_by(self, now: float) -> float:
+        """When servers and resources that begin to close now are cut, however much of the grace period is left."""
+        return min(now + self.closing, self.end - CUT)
+
     @property
     def end(self) -> float:
         """When the process ends, whatever is left."""

@@ -216,7 +216,9 @@ class Service:
 
     async def _start(self) -> None:
         if self.conf is not None:
-            await self._undo.enter_async_context(self.conf.running(signals=()))
+            running = self.conf.running(signals=())
+            running.closing_period = self.closing_period
+            await self._undo.enter_async_context(running)
         for function in self._on_shutdown:
             self._undo.push_async_callback(_awaited, function)
         for function in self._on_startup:
@@ -340,7 +342,8 @@ class Service:
         for name in cut:
             log.warning("drain: cut %s", name)
         with step("closing"):
-            closed = await bounded(self._undo.aclose(), budget.end - CUT, "closing servers and configuration")
+            limit = budget.closed_by(loop.time())
+            closed = await bounded(self._undo.aclose(), limit, "closing servers and configuration")
         self.state = "stopped"
         if self._cause is not None:
             return EXIT_FAILED

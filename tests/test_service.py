@@ -467,6 +467,36 @@ async def test_closing_may_take_as_long_as_it_was_given():
     assert await code_of(service) == 0
 
 
+def with_pool(close):
+    conf = HotConf(App, sources=[Memory({})])
+
+    @conf.resource()
+    @contextlib.asynccontextmanager
+    async def pool(_candidate):
+        yield
+        await close()
+
+    return conf
+
+
+async def test_resources_may_take_as_long_to_close_as_the_service_was_given(monkeypatch):
+    monkeypatch.setattr("hotconf.running.CLOSING", 0.05)
+    journal = Journal()
+
+    async def close():
+        await asyncio.sleep(0.3)
+        journal.append("closed")
+
+    assert await code_of(Service(with_pool(close), closing_period=5)) == 0
+    assert journal == ["closed"]
+
+
+async def test_a_resource_that_is_cut_makes_124_however_much_grace_is_left(monkeypatch, caplog):
+    monkeypatch.setattr("hotconf.service.CLOSING", 0.1)
+    assert await code_of(Service(with_pool(forever), closing_period=0.1, grace_period=60)) == 124
+    assert "pool did not close in time" in caplog.text
+
+
 async def test_what_comes_too_late_to_run_is_refused_and_not_forgotten():
     service = Service()
     async with serving(service):
