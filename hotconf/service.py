@@ -107,8 +107,8 @@ class Service:
     def task(self, function: Callable[[], Coroutine[Any, Any, Any]], *, name: str | None = None) -> None:
         """Run a coroutine function as long as the service. It should end when `draining` is set.
 
-        At the deadline it is cancelled. If it raises before the drain, or is cancelled by anyone else, the service
-        drains and exits with 1; if it returns, the service goes on without it.
+        At the deadline it is cancelled. If it raises before the drain, also by `sys.exit()`, or is cancelled by anyone
+        else, the service drains and exits with 1; if it returns, the service goes on without it.
         """
         self._require_new()
         self._work.append(Work(function, name or _named(function)))

@@ -358,6 +358,20 @@ async def test_a_task_that_dies_unasked_drains_the_rest_and_is_1(function, caplo
     assert journal == ["fake start", "fake begin_drain", "fake drain", "fake stop"]
 
 
+async def exits():
+    sys.exit(7)
+
+
+@pytest.mark.parametrize("add", [lambda service: service.task(exits), lambda service: service.every(0.01, exits)])
+async def test_sys_exit_in_a_task_or_job_cuts_nothing_off(add):
+    journal = Journal()
+    service = Service()
+    service.add(FakeServer(journal))
+    add(service)
+    assert await asyncio.wait_for(service.serve(), 10) == 1
+    assert journal == ["fake start", "fake begin_drain", "fake drain", "fake stop"]
+
+
 async def test_a_task_that_returns_ends_nothing():
     returned = asyncio.Event()
 
