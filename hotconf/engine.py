@@ -133,6 +133,9 @@ class Engine:
             raise
         try:
             await self._boot.remember()
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
+            message = "the last known good is not written; the next reload tries again\n%s"
+            log.error(message, trail(error))  # noqa: TRY400 - not its text
         finally:  # whatever becomes of the copy, this reload has taken place
             request.answer(report)
         self._reloader.tell()
