@@ -424,7 +424,16 @@ def _say(line: str, *, stacks: bool) -> None:
     with suppress(OSError):
         os.write(_STDERR, line.encode())
         if stacks:
-            faulthandler.dump_traceback(_STDERR, all_threads=True)
+            os.write(_STDERR, _stacks())
+
+
+def _stacks() -> bytes:
+    """Return the stacks of all threads, as much of them as a pipe takes."""
+    # Not straight to stderr: faulthandler keeps the interpreter lock while it writes, and nobody may read there.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    faulthandler.dump_traceback(writer, all_threads=True)
+    return os.read(reader, _PIPE_CAPACITY)
 
 
 # Fork. A child has our handlers and our pipe, but no thread: a signal sent to it would be acted on by the
