@@ -869,6 +869,29 @@ def test_a_closed_terminal_drains(in_terminal):
     assert child.line() == "drain 1"
 
 
+def test_who_is_left_running_when_the_terminal_closes_reloads(in_terminal):
+    child, _ = in_terminal("""
+import hotconf.signals
+hotconf.signals.TERMINAL_CHECK = 0.05
+routed, ready = os.pipe()
+if os.fork():  # the shell: it ends, and takes no leave of its job in the background
+    os.read(routed, 1)
+    os._exit(0)
+os.setpgid(0, 0)
+router = SignalRouter()
+router.install()
+router.route(on_reload=reload, on_drain=drain)
+time.sleep(0.3)
+assert router._watches_terminal
+os.write(ready, b".")
+until(lambda: not router._watches_terminal)
+say(os.getpid())
+time.sleep(60)
+""")
+    os.kill(int(child.line()), signal.SIGHUP)
+    assert child.line() == "reload"
+
+
 def test_a_closed_terminal_before_ready_drains_when_ready(in_terminal):
     child, hang_up = in_terminal("""
 with SignalRouter() as router:
