@@ -472,14 +472,14 @@ async def closed_in_order(conf, *, hangs, needs=()):
 
 
 async def test_one_that_hangs_leaves_the_others_the_time_to_close(caplog, monkeypatch):
-    monkeypatch.setattr("hotconf.engine._CLOSING", 1.0)
+    monkeypatch.setattr("hotconf.running.CLOSING", 1.0)
     ended = await closed_in_order(HotConf(App, options=QUIET), hangs={"third"})
     assert ended == ["second", "first", "third cut"]
     assert caplog.text.count("did not close in time") == 1
 
 
 async def test_what_one_that_hangs_was_built_from_closes_after_it(caplog, monkeypatch):
-    monkeypatch.setattr("hotconf.engine._CLOSING", 1.0)
+    monkeypatch.setattr("hotconf.running.CLOSING", 1.0)
     ended = await closed_in_order(HotConf(App, options=QUIET), hangs={"third"}, needs={"third": "second"})
     assert ended == ["third cut", "second", "first"]
     assert caplog.text.count("did not close in time") == 1
