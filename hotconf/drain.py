@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hotconf.jobs import is_cancelled
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
@@ -60,6 +62,10 @@ class Budget:
         """When servers stop accepting. The delay counts towards the grace period."""
         return self.began + min(self.delay, self.grace)
 
+    def closed_by(self, now: float) -> float:
+        """When servers and resources that begin to close now are cut, however much of the grace period is left."""
+        return min(now + self.closing, self.end - CUT)
+
     @property
     def end(self) -> float:
         """When the process ends, whatever is left."""
@@ -87,13 +93,15 @@ async def until(condition: Callable[[], bool], deadline: float, *, interval: flo
 async def bounded(work: Awaitable[object], deadline: float, what: str) -> bool:
     """Await a last step, and go on without it at the deadline or when it raises: the exit must not depend on it.
 
-    Return False where the deadline cut it.
+    Return False where the deadline cut it. What it awaited may have been cancelled: then it raised, like any other.
     """
     limit = asyncio.timeout_at(deadline)
     try:
         async with limit:
             await work
-    except Exception:
+    except (Exception, asyncio.CancelledError):
+        if is_cancelled():
+            raise
         if limit.expired():
             log.error("drain: %s did not finish in time", what)  # noqa: TRY400 - a stack would show only this line
             return False
@@ -108,6 +116,8 @@ async def drained(server: Server, budget: Budget) -> Iterable[str]:
         with step(server.name):
             async with limit:
                 return await server.drain(deadline=budget.deadline)
-    except Exception:
+    except (Exception, asyncio.CancelledError):
+        if is_cancelled():
+            raise
         log.exception("drain: %s %s", server.name, "did not finish in time" if limit.expired() else "raised")
         return (server.name,)

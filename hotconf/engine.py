@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hotconf")
 
-_CLOSING = 3.0
-"""Seconds that all resources together have to close when the engine stops."""
+CLOSING = 3.0
+"""Seconds that all resources together have to close when the engine stops, unless it is told otherwise."""
 
 _FAREWELL = 1.0
 """Seconds that async on_change subscribers have to finish when the engine stops."""
@@ -45,11 +45,14 @@ class Engine:
     behind, when the first reload is rejected.
     """
 
-    def __init__(self, reloader: Reloader[Any], stack: Stack, *, boot: Boot, options: Options) -> None:
+    def __init__(
+        self, reloader: Reloader[Any], stack: Stack, *, boot: Boot, options: Options, closing: float = CLOSING
+    ) -> None:
         self._reloader = reloader
         self._stack = stack
         self._boot = boot
         self._options = options
+        self._closing = closing
         self._tasks: set[asyncio.Task[None]] = set()
         self._entered = contextlib.AsyncExitStack()
         self._waited_for: set[SourceState] = set()
@@ -130,6 +133,9 @@ class Engine:
             raise
         try:
             await self._boot.remember()
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
+            message = "the last known good is not written; the next reload tries again\n%s"
+            log.error(message, trail(error))  # noqa: TRY400 - not its text
         finally:  # whatever becomes of the copy, this reload has taken place
             request.answer(report)
         self._reloader.tell()
@@ -237,7 +243,7 @@ class Engine:
             if timer is not None:
                 timer.cancel()
         async with contextlib.AsyncExitStack() as last_steps:  # each of them, whatever becomes of those before it
-            last_steps.push_async_callback(self._reloader.close, timeout=_CLOSING)
+            last_steps.push_async_callback(self._reloader.close, timeout=self._closing)
             last_steps.push_async_callback(self._reloader.settle, timeout=_FAREWELL)
             last_steps.push_async_callback(self._entered.aclose)
             # First, so that a listener which awaits a reload learns that there will be none.

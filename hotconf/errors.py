@@ -60,7 +60,10 @@ class SourceError(HotconfError):
 
 
 class SourceBusy(SourceError):  # noqa: N818 - a state, which passes
-    """A file is still being written. It is read again as soon as its writer is done."""
+    """A file cannot be read for the moment: somebody writes it, or we have run out of descriptors or memory.
+
+    It is read again as soon as that is over.
+    """
 
 
 class PatchRefused(HotconfError):  # noqa: N818 - a verdict, raised as one

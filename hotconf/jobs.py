@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import math
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,8 @@ class Job:
     """A function that runs every `interval` seconds, first after one interval, never twice at once.
 
     Turns go by the event loop's clock. A run that takes longer than the interval makes the job skip the turns it
-    missed. A sync function runs in a thread, so that it may block. What a run raises is logged and ends only that run.
+    missed. A sync function runs in a thread of its own, so that it may block for as long as it takes. What a run raises
+    is logged and ends only that run; `sys.exit()` ends the job.
     `jitter` puts each run off by up to so many seconds. `runs` counts those that ended, whatever came of them;
     `started` (monotonic) is when the one under way began, None between two.
     """
@@ -90,7 +93,13 @@ class Work:
     def start(self) -> None:
         """Start it, in the running loop."""
         self.started = time.monotonic()
-        self.task = asyncio.create_task(self.function(), name=self.name)
+        self.task = asyncio.create_task(self._live(), name=self.name)
+
+    async def _live(self) -> None:
+        try:
+            await self.function()
+        except SystemExit as error:  # in a task it would end the loop, and cut off whatever is in flight
+            raise RuntimeError(f"SystemExit({error.code})") from error
 
     @property
     def under_way(self) -> bool:
@@ -114,6 +123,15 @@ async def _call(function: Callable[[], Any]) -> None:
     if inspect.iscoroutinefunction(function):
         await function()
         return
-    result = await asyncio.to_thread(function)
+    result = await _in_thread(function)
     if inspect.isawaitable(result):  # a callable object may hide that it is async
         await result
+
+
+async def _in_thread(function: Callable[[], Any]) -> Any:
+    # Not in one of the loop's own threads: those are few, and reloads read in them.
+    thread = ThreadPoolExecutor(1, thread_name_prefix="hotconf-job")
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, contextvars.copy_context().run, function)
+    finally:
+        thread.shutdown(wait=False)

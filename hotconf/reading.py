@@ -45,7 +45,10 @@ SETTLE = 0.05
 MAX_WAIT = 2.0
 
 _RETRY = 0.02  # seconds between two looks at a file that somebody is writing
-_BUSY_RETRY = 0.2  # and after we gave up waiting for it
+BUSY_RETRY = 0.2  # and after we gave up waiting for it
+
+SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors that say nothing about a file. They pass, and no event tells when."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -92,10 +95,12 @@ class FileReader:
     async def until_quiet(self) -> None:
         """Return when a file that was busy may be read again, or is gone."""
         while True:
-            await asyncio.sleep(max(_BUSY_RETRY, self._patience.settle))
+            await asyncio.sleep(max(BUSY_RETRY, self._patience.settle))
             try:
                 if await asyncio.to_thread(self._attempt) is not None or self.protection == "settle":
                     return
+            except SourceBusy:
+                continue
             except (OSError, SourceError):
                 return
 
@@ -142,11 +147,11 @@ class FileReader:
         except OSError as error:
             if error.errno == errno.ENXIO:
                 self._refuse("is a socket, not a file")
-            self._refuse(f"cannot be opened: {error.strerror}")
+            self._fail("opened", error)
         try:
             return self._read(descriptor)
         except OSError as error:
-            self._refuse(f"cannot be read: {error.strerror}")
+            self._fail("read", error)
         finally:
             os.close(descriptor)
 
@@ -195,11 +200,19 @@ class FileReader:
     def _refuse(self, message: str, line: int | None = None, column: int | None = None) -> NoReturn:
         raise SourceError([Fault("", message, Origin(self._kind, self.name, line, column))]) from None
 
+    def _fail(self, done: str, error: OSError) -> NoReturn:
+        message = f"cannot be {done}: {error.strerror}"
+        if error.errno in SCARCE:
+            self._put_off(f"{message}; it is tried again as soon as that is over")
+        self._refuse(message)
+
     def _give_up(self) -> NoReturn:
-        message = (
+        self._put_off(
             f"is still being written after {self._patience.max_wait:g} s; it is read as soon as its writer is done"
         )
-        raise SourceBusy([Fault("", message, Origin(self._kind, self.name))])
+
+    def _put_off(self, message: str) -> NoReturn:
+        raise SourceBusy([Fault("", message, Origin(self._kind, self.name))]) from None
 
 
 async def every(reads: Iterable[Awaitable[T]]) -> list[T]:

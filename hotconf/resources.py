@@ -138,11 +138,14 @@ class Instance:
             self._leave.set()
             await asyncio.wait({self._task}, timeout=_left(deadline))
         except asyncio.CancelledError:
-            await self._abandon(self._task)
+            await self._cut(self._task)
             raise
         if not self._task.done():
-            log.warning("%s did not close in time and is cancelled", self.name)
-            await self._abandon(self._task)
+            await self._cut(self._task)
+
+    async def _cut(self, task: asyncio.Task[None]) -> None:
+        log.warning("%s did not close in time and is cancelled", self.name)
+        await self._abandon(task)
 
 
 class Assembly:

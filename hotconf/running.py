@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from hotconf.engine import Engine, EngineThread
+from hotconf.engine import CLOSING, Engine, EngineThread
 from hotconf.signals import SignalRouter
 
 if TYPE_CHECKING:
@@ -37,10 +37,14 @@ C = TypeVar("C", bound=Live)
 
 
 class Running(Generic[C]):
-    """What `HotConf.running` returns: enter it with `with` or `async with`, once."""
+    """What `HotConf.running` returns: enter it with `with` or `async with`, once.
+
+    `closing_period`, seconds, is what all resources together have to close on exit. Whoever bounds the exit sets it.
+    """
 
     def __init__(self, conf: C, signals: Iterable[str] | None) -> None:
         self._conf = conf
+        self.closing_period = CLOSING
         self._signals = None if signals is None else _names(signals)
         self._router: SignalRouter | None = None
         self._thread: EngineThread | None = None
@@ -97,7 +101,13 @@ class Running(Generic[C]):
         with conf._loading:  # noqa: SLF001 - the other half of HotConf; one reload at a time, also this first one
             if conf._engine is not None:  # noqa: SLF001
                 raise RuntimeError("this configuration is running already")
-            self._engine = Engine(conf._reloader, conf._stack, boot=conf._boot, options=conf.options)  # noqa: SLF001
+            self._engine = Engine(
+                conf._reloader,  # noqa: SLF001
+                conf._stack,  # noqa: SLF001
+                boot=conf._boot,  # noqa: SLF001
+                options=conf.options,
+                closing=self.closing_period,
+            )
             conf._engine, conf._state, conf._started = self._engine, "starting", time.monotonic()  # noqa: SLF001
             conf._orphaned = False  # noqa: SLF001
             conf._tell_nobody()  # noqa: SLF001

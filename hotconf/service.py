@@ -107,8 +107,8 @@ class Service:
     def task(self, function: Callable[[], Coroutine[Any, Any, Any]], *, name: str | None = None) -> None:
         """Run a coroutine function as long as the service. It should end when `draining` is set.
 
-        At the deadline it is cancelled. If it raises before the drain, or is cancelled by anyone else, the service
-        drains and exits with 1; if it returns, the service goes on without it.
+        At the deadline it is cancelled. If it raises before the drain, also by `sys.exit()`, or is cancelled by anyone
+        else, the service drains and exits with 1; if it returns, the service goes on without it.
         """
         self._require_new()
         self._work.append(Work(function, name or _named(function)))
@@ -167,6 +167,8 @@ class Service:
         except BaseException:
             await self._give_up()
             raise
+        finally:
+            self._notifier.close()
 
     def _require_new(self) -> None:
         if self.state != "new":
@@ -192,25 +194,31 @@ class Service:
             self._want_drain()
         try:
             await self._starting
-        except asyncio.CancelledError:
-            if not self._wanted.is_set() or is_cancelled():
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled():
                 raise
-            log.info("stopped while starting")
-            return EXIT_DRAINED
-        except ConfigError as error:
-            print(f"hotconf: {error}", file=sys.stderr)  # noqa: T201 - the one message of a start that failed
-            return EXIT_CONFIGURATION
-        except Exception as error:
-            log.debug("start failed", exc_info=True)
-            print(f"hotconf: could not start: {_reason(error)}", file=sys.stderr)  # noqa: T201
-            return EXIT_FAILED
+            return self._not_started(error)
         if not self._wanted.is_set():
             self._become_ready()
         return None
 
+    def _not_started(self, error: BaseException) -> int:
+        """Say why, and return the exit code."""
+        if isinstance(error, asyncio.CancelledError) and self._wanted.is_set():
+            log.info("stopped while starting")
+            return EXIT_DRAINED
+        log.debug("start failed", exc_info=error)
+        if isinstance(error, ConfigError):
+            _complain(str(error))
+            return EXIT_CONFIGURATION
+        _complain(f"could not start: {_reason(error)}")
+        return EXIT_FAILED
+
     async def _start(self) -> None:
         if self.conf is not None:
-            await self._undo.enter_async_context(self.conf.running(signals=()))
+            running = self.conf.running(signals=())
+            running.closing_period = self.closing_period
+            await self._undo.enter_async_context(running)
         for function in self._on_shutdown:
             self._undo.push_async_callback(_awaited, function)
         for function in self._on_startup:
@@ -334,7 +342,8 @@ class Service:
         for name in cut:
             log.warning("drain: cut %s", name)
         with step("closing"):
-            closed = await bounded(self._undo.aclose(), budget.end - CUT, "closing servers and configuration")
+            limit = budget.closed_by(loop.time())
+            closed = await bounded(self._undo.aclose(), limit, "closing servers and configuration")
         self.state = "stopped"
         if self._cause is not None:
             return EXIT_FAILED
@@ -437,7 +446,14 @@ def _named(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__qualname__", type(function).__name__))
 
 
-def _reason(error: Exception) -> str:
+def _complain(text: str) -> None:
+    """Print the one message of a start that failed. Nobody may read it: the exit code must not depend on that."""
+    with contextlib.suppress(OSError):
+        print(f"hotconf: {text}", file=sys.stderr)  # noqa: T201
+
+
+def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) if isinstance(error, HotconfError) else f"{type(error).__name__}: {error}"
+    text = str(error)
+    return text if isinstance(error, HotconfError) else ": ".join(filter(None, (type(error).__name__, text)))

@@ -37,6 +37,9 @@ REPEAT_WINDOW = 0.1
 RELOAD_PACE = 0.1
 """Seconds after the reload of one SIGHUP in which any number of others makes one more, so that a storm stays cheap."""
 
+TERMINAL_CHECK = 5.0
+"""Seconds between two looks at the controlling terminal. Who finds it closed twice got no SIGHUP for that."""
+
 _NAMES = ("HUP", "INT", "TERM")
 _SIGHUP: int | None = getattr(signal, "SIGHUP", None)
 _STDERR = 2
@@ -58,7 +61,8 @@ class SignalRouter:
     second one ends the process with 128+N. Nothing reloads once a drain began.
 
     A SIGHUP sent because the controlling terminal closed drains, unless SIGHUP was ignored when we came
-    (nohup).
+    (nohup). Who was left running when it closed (disown, or a shell that tells nobody) was meant to stay:
+    ten seconds later a SIGHUP is a reload again.
 
     `install` and `restore` belong to the main thread; everything else may be called from any thread, but not
     from a signal handler. Callbacks run in the router's thread, or in the thread that calls `route`, `reload`
@@ -83,6 +87,8 @@ class SignalRouter:
         self._reload_due: float | None = None
         self._next_reload = 0.0
         self._watches_terminal = False
+        self._terminal_closed = False
+        self._next_look = 0.0
 
     @property
     def drain_signal(self) -> int | None:
@@ -265,6 +271,7 @@ class SignalRouter:
             for signum in dict.fromkeys(news):  # a burst of one signal is one call
                 self._act(signum, now)
             self._reload_if_due(time.monotonic())
+            self._look_at_terminal(time.monotonic())
         self._reload_if_due(math.inf)
         pipe.close_reader()
 
@@ -291,6 +298,12 @@ class SignalRouter:
             self._reload_due, self._next_reload = None, time.monotonic() + RELOAD_PACE
             self.reload()
 
+    def _look_at_terminal(self, now: float) -> None:
+        if self._watches_terminal and now >= self._next_look:
+            closed_before, self._terminal_closed = self._terminal_closed, _has_no_terminal()
+            self._watches_terminal = not (closed_before and self._terminal_closed)
+            self._next_look = now + TERMINAL_CHECK
+
     def _stop(self, signum: int, now: float) -> None:
         if self._on_drain is None:
             os._exit(128 + signum)
@@ -301,7 +314,9 @@ class SignalRouter:
             _exit(128 + signum, f"hotconf: {signal.Signals(signum).name} again: stopping at once\n")
 
     def _time_left(self) -> float | None:
-        moments = [moment for moment in (self._deadline and self._deadline[0], self._reload_due) if moment is not None]
+        look = self._next_look if self._watches_terminal else None
+        dues = (self._deadline and self._deadline[0], self._reload_due, look)
+        moments = [moment for moment in dues if moment is not None]
         return max(min(moments) - time.monotonic(), 0) if moments else None
 
     def _keep_deadline(self) -> None:
@@ -424,7 +439,16 @@ def _say(line: str, *, stacks: bool) -> None:
     with suppress(OSError):
         os.write(_STDERR, line.encode())
         if stacks:
-            faulthandler.dump_traceback(_STDERR, all_threads=True)
+            os.write(_STDERR, _stacks())
+
+
+def _stacks() -> bytes:
+    """Return the stacks of all threads, as much of them as a pipe takes."""
+    # Not straight to stderr: faulthandler keeps the interpreter lock while it writes, and nobody may read there.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    faulthandler.dump_traceback(writer, all_threads=True)
+    return os.read(reader, _PIPE_CAPACITY)
 
 
 # Fork. A child has our handlers and our pipe, but no thread: a signal sent to it would be acted on by the

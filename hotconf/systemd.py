@@ -7,7 +7,6 @@ listen is no reason to stop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -23,11 +22,15 @@ log = logging.getLogger("hotconf")
 
 
 class Notifier:
-    """Tells systemd. `watchdog`, in seconds, is how often it wants to hear that we are alive; None: never."""
+    """Tells systemd. `watchdog`, in seconds, is how often it wants to hear that we are alive; None: never.
+
+    Its socket stays open from the first message to `close`: who has run out of descriptors is still alive.
+    """
 
     def __init__(self, address: str | None, watchdog: float | None = None) -> None:
         self._address = address
         self.watchdog = watchdog
+        self._link: socket.socket | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Notifier:
@@ -66,15 +69,21 @@ class Notifier:
             self._send("WATCHDOG=1")
             await asyncio.sleep(self.watchdog / 2)
 
+    def close(self) -> None:
+        """Close the socket. A later message opens another."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
     def _send(self, message: str) -> None:
         if self._address is None:
             return
         # An abstract address begins with a NUL, which the environment writes as @.
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
-            with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as link:
-                link.setblocking(False)
-                link.sendto(message.encode("utf-8"), address)
+            self._link = self._link or socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            # Not connected: that would bind it to the very socket that a supervisor may replace.
+            self._link.sendto(message.encode("utf-8"), address)
         except OSError as error:
             log.debug("systemd was not told: %s", error)
 

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from hotconf import HotConf, Options, Refuse, Section, Settings
 from hotconf.errors import ConfigError
+from hotconf.last_good import LastGood
 
 
 class Database(Section):
@@ -95,6 +96,22 @@ async def test_secrets_are_not_in_the_copy_and_come_from_what_can_be_read(file, 
     conf = conf_of(file)
     async with conf.running(signals=()):
         assert conf.current.database.password.get_secret_value() == "", "its default"
+
+
+async def test_a_copy_that_no_thread_could_be_had_for_is_written_by_the_next_reload(file, monkeypatch, caplog):
+    conf = conf_of(file)
+    async with conf.running(signals=()):
+        file.write_text("message = 'newer'\n")
+
+        def write(*_args, **_options):
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LastGood, "write", write)
+            assert (await conf.reload()).outcome == "applied"
+        assert "the last known good is not written" in caplog.text
+        assert (await conf.reload()).outcome == "unchanged"
+    assert "newer" in (file.parent / "good.json").read_text()
 
 
 class Guarded(Settings):

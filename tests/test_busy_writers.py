@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 
 import pytest
 from pydantic import BaseModel
@@ -162,6 +163,39 @@ async def test_I5_a_folder_with_a_busy_file_is_read_when_its_writer_closes(tmp_p
         while (await next_report()).outcome != "applied":  # closing tells no event: somebody must have waited
             pass
         assert conf.current.message == "new"
+
+
+@contextlib.contextmanager
+def no_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("source", [File, lambda path: Dir(path.parent)])
+async def test_I5_what_there_was_no_descriptor_for_is_read_when_there_is_one(path, source):
+    async with live(source(path), watch=False) as (conf, next_report):
+        path.write_text('message = "new"\n')
+        with no_descriptors():
+            conf.request_reload()
+            assert "Too many open files" in str((await next_report()).faults[0])
+        while (await next_report()).outcome != "applied":  # no event tells of it: somebody must have waited
+            pass
+        assert conf.current.message == "new"
+
+
+async def test_a_file_that_cannot_be_opened_for_long_is_refused_once(path):
+    async with live(File(path), watch=False) as (conf, next_report):
+        with no_descriptors():
+            conf.request_reload()
+            assert (await next_report()).outcome == "rejected"
+            reports = len(conf.reports)
+            await asyncio.sleep(0.5)  # two further tries
+            assert len(conf.reports) == reports
+        assert (await next_report()).outcome == "unchanged"
 
 
 async def test_I5_a_broken_link_in_a_folder_is_named(tmp_path):

@@ -25,6 +25,12 @@ def test_the_delay_counts_towards_the_grace_period():
     assert Budget(100, delay=5, grace=25).deadline == 125
 
 
+def test_closing_has_its_period_and_never_the_last_second():
+    budget = Budget(began=100.0, delay=0.0, grace=25.0, closing=5.0)
+    assert budget.closed_by(101.0) == 106.0
+    assert budget.closed_by(126.0) == 129.0
+
+
 async def test_the_flag_is_false_then_true_and_can_be_waited_for():
     event = asyncio.Event()
     flag = DrainFlag(event)

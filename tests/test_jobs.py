@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -87,6 +89,27 @@ async def test_a_sync_function_runs_in_a_thread_and_may_block():
         assert job.started is not None
         released.set()
     assert threads[0] is not threading.main_thread()
+
+
+async def test_sync_functions_that_block_leave_the_loops_own_threads_to_others():
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    blocked, released = threading.Barrier(3), threading.Event()
+
+    def block():
+        blocked.wait(5)
+        released.wait(5)
+
+    async with running(block), running(block):
+        await asyncio.wait_for(asyncio.to_thread(blocked.wait), 5)
+        released.set()
+
+
+async def test_a_sync_function_sees_the_context_of_its_job():
+    variable, seen = contextvars.ContextVar("variable"), asyncio.Queue()
+    variable.set("set before the job began")
+    loop = asyncio.get_running_loop()
+    async with running(lambda: loop.call_soon_threadsafe(seen.put_nowait, variable.get())):
+        assert await asyncio.wait_for(seen.get(), 5) == "set before the job began"
 
 
 class AsyncCallable:

@@ -428,8 +428,7 @@ async def test_a_dry_run_says_who_would_refuse():
         assert (report.outcome, report.stage, conf.status.consecutive_failures) == ("rejected", "prepare", 0)
 
 
-async def test_one_that_does_not_close_in_time_is_cancelled_and_named(caplog, monkeypatch):
-    monkeypatch.setattr("hotconf.engine._CLOSING", 0.05)
+async def test_one_that_does_not_close_in_time_is_cancelled_and_named(caplog):
     conf, *_, events = pooled()
 
     @conf.resource()
@@ -438,7 +437,9 @@ async def test_one_that_does_not_close_in_time_is_cancelled_and_named(caplog, mo
         yield
         await asyncio.Event().wait()
 
-    async with conf.running(signals=()):
+    running = conf.running(signals=())
+    running.closing_period = 0.05
+    async with running:
         pass
     assert "stubborn did not close in time and is cancelled" in caplog.text
     assert events[-1] == "close 10"
@@ -471,14 +472,14 @@ async def closed_in_order(conf, *, hangs, needs=()):
 
 
 async def test_one_that_hangs_leaves_the_others_the_time_to_close(caplog, monkeypatch):
-    monkeypatch.setattr("hotconf.engine._CLOSING", 1.0)
+    monkeypatch.setattr("hotconf.running.CLOSING", 1.0)
     ended = await closed_in_order(HotConf(App, options=QUIET), hangs={"third"})
     assert ended == ["second", "first", "third cut"]
     assert caplog.text.count("did not close in time") == 1
 
 
 async def test_what_one_that_hangs_was_built_from_closes_after_it(caplog, monkeypatch):
-    monkeypatch.setattr("hotconf.engine._CLOSING", 1.0)
+    monkeypatch.setattr("hotconf.running.CLOSING", 1.0)
     ended = await closed_in_order(HotConf(App, options=QUIET), hangs={"third"}, needs={"third": "second"})
     assert ended == ["third cut", "second", "first"]
     assert caplog.text.count("did not close in time") == 1
@@ -660,8 +661,7 @@ async def test_one_that_does_not_close_when_another_refuses_is_cancelled(impatie
     assert not own_tasks()
 
 
-async def test_I10_one_that_does_not_close_when_replaced_keeps_no_other_open_at_the_end(monkeypatch):
-    monkeypatch.setattr("hotconf.engine._CLOSING", 0.1)
+async def test_I10_one_that_does_not_close_when_replaced_keeps_no_other_open_at_the_end():
     conf, memory, _, events = pooled()
     leaving = asyncio.Event()
 
@@ -673,7 +673,9 @@ async def test_I10_one_that_does_not_close_when_replaced_keeps_no_other_open_at_
             leaving.set()
             await asyncio.Event().wait()
 
-    async with conf.running(signals=()):
+    running = conf.running(signals=())
+    running.closing_period = 0.1
+    async with running:
         memory.set(size(20))
         await conf.reload()
         await leaving.wait()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import io
 import logging
 import math
 import signal
@@ -69,6 +71,13 @@ class Journal(list):
             while entry not in self:
                 self._news.clear()
                 await self._news.wait()
+
+
+async def awaits_what_was_cancelled(*_args):
+    """What clean-up often does: its task is not cancelled, only what it awaits."""
+    consumer = asyncio.create_task(forever())
+    consumer.cancel()
+    await consumer
 
 
 def raises(error):
@@ -212,6 +221,15 @@ async def test_a_configuration_that_is_refused_is_2_with_one_fault_a_line(tmp_pa
     assert not journal
 
 
+async def test_the_exit_code_of_a_refusal_stands_where_stderr_cannot_be_written(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, _text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert await asyncio.wait_for(Service(HotConf(App, sources=[Memory({"message": 5})])).serve(), 10) == 2
+
+
 async def test_of_two_real_servers_the_first_is_closed_when_the_second_cannot_listen(capsys):
     first = web.Server(aiohttp.web.Application(), port=0)
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -239,6 +257,16 @@ async def test_an_unforeseen_error_is_named_by_its_class(capsys):
     service.add(FakeServer(start=raises(KeyError("host"))))
     assert await service.serve() == 1
     assert capsys.readouterr().err == "hotconf: could not start: KeyError: 'host'\n"
+
+
+async def test_a_start_that_awaits_what_was_cancelled_failed_like_any_other(capsys):
+    journal = Journal()
+    service = Service()
+    service.on_startup(awaits_what_was_cancelled)
+    service.on_shutdown(lambda: journal.append("goodbye"))
+    assert await asyncio.wait_for(service.serve(), 10) == 1
+    assert journal == ["goodbye"]
+    assert capsys.readouterr().err == "hotconf: could not start: CancelledError\n"
 
 
 async def test_a_stop_while_starting_cancels_undoes_and_is_0():
@@ -327,6 +355,20 @@ async def test_a_task_that_dies_unasked_drains_the_rest_and_is_1(function, caplo
     assert await asyncio.wait_for(service.serve(), 10) == 1
     assert "task consumer died unasked" in caplog.text
     assert "draining: a failure" in caplog.text
+    assert journal == ["fake start", "fake begin_drain", "fake drain", "fake stop"]
+
+
+async def exits():
+    sys.exit(7)
+
+
+@pytest.mark.parametrize("add", [lambda service: service.task(exits), lambda service: service.every(0.01, exits)])
+async def test_sys_exit_in_a_task_or_job_cuts_nothing_off(add):
+    journal = Journal()
+    service = Service()
+    service.add(FakeServer(journal))
+    add(service)
+    assert await asyncio.wait_for(service.serve(), 10) == 1
     assert journal == ["fake start", "fake begin_drain", "fake drain", "fake stop"]
 
 
@@ -437,6 +479,36 @@ async def test_closing_may_take_as_long_as_it_was_given():
     service = Service(closing_period=5, grace_period=0)
     service.add(FakeServer(stop=stop))
     assert await code_of(service) == 0
+
+
+def with_pool(close):
+    conf = HotConf(App, sources=[Memory({})])
+
+    @conf.resource()
+    @contextlib.asynccontextmanager
+    async def pool(_candidate):
+        yield
+        await close()
+
+    return conf
+
+
+async def test_resources_may_take_as_long_to_close_as_the_service_was_given(monkeypatch):
+    monkeypatch.setattr("hotconf.running.CLOSING", 0.05)
+    journal = Journal()
+
+    async def close():
+        await asyncio.sleep(0.3)
+        journal.append("closed")
+
+    assert await code_of(Service(with_pool(close), closing_period=5)) == 0
+    assert journal == ["closed"]
+
+
+async def test_a_resource_that_is_cut_makes_124_however_much_grace_is_left(monkeypatch, caplog):
+    monkeypatch.setattr("hotconf.service.CLOSING", 0.1)
+    assert await code_of(Service(with_pool(forever), closing_period=0.1, grace_period=60)) == 124
+    assert "pool did not close in time" in caplog.text
 
 
 async def test_what_comes_too_late_to_run_is_refused_and_not_forgotten():
@@ -554,6 +626,33 @@ async def test_a_server_whose_drain_breaks_does_not_keep_the_others_from_theirs(
     assert await code_of(service) == 124
     assert journal[-2:] == ["two stop", "one stop"]
     assert "two drain" in journal
+
+
+async def test_a_drain_that_awaits_what_was_cancelled_does_not_keep_the_others_from_theirs(caplog):
+    journal = Journal()
+
+    async def drain(_deadline):
+        await asyncio.sleep(0.1)
+        journal.append("two drained")
+
+    service = Service()
+    service.add(FakeServer(journal, "one", drain=awaits_what_was_cancelled))
+    service.add(FakeServer(journal, "two", drain=drain))
+    assert await code_of(service) == 124
+    assert journal[-3:] == ["two drained", "two stop", "one stop"]
+
+
+@pytest.mark.parametrize("hook", ["stop", "on_shutdown"])
+async def test_a_clean_up_that_awaits_what_was_cancelled_fails_no_exit(caplog, hook):
+    journal = Journal()
+    service = Service()
+    service.on_shutdown(lambda: journal.append("goodbye"))
+    service.add(FakeServer(journal, stop=awaits_what_was_cancelled if hook == "stop" else None))
+    if hook == "on_shutdown":
+        service.on_shutdown(awaits_what_was_cancelled)
+    assert await code_of(service) == 0
+    assert journal[-2:] == ["fake stop", "goodbye"]
+    assert "closing servers and configuration raised" in caplog.text
 
 
 async def test_a_server_that_cannot_begin_its_drain_does_not_keep_the_others_from_theirs(caplog):

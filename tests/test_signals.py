@@ -475,8 +475,16 @@ with SignalRouter() as router:
     assert "in <lambda>" in err
 
 
-def test_the_deadline_holds_though_nobody_reads_stderr(spawn):
-    child = spawn(FILL_STDERR + ROUTED + "router.arm(time.monotonic() + 0.1, 124); time.sleep(60)")
+# The last line fits in what is left, the stacks do not.
+FILL_STDERR_NEARLY = """
+import fcntl
+os.write(2, bytes(fcntl.fcntl(2, fcntl.F_GETPIPE_SZ) - 80))
+"""
+
+
+@pytest.mark.parametrize("fill", [FILL_STDERR, FILL_STDERR_NEARLY])
+def test_the_deadline_holds_though_nobody_reads_stderr(spawn, fill):
+    child = spawn(fill + ROUTED + "router.arm(time.monotonic() + 0.1, 124); time.sleep(60)")
     assert child.process.wait(PATIENCE) == 124
 
 
@@ -859,6 +867,29 @@ def test_a_closed_terminal_drains(in_terminal):
     assert child.line() == "reload"
     hang_up()
     assert child.line() == "drain 1"
+
+
+def test_who_is_left_running_when_the_terminal_closes_reloads(in_terminal):
+    child, _ = in_terminal("""
+import hotconf.signals
+hotconf.signals.TERMINAL_CHECK = 0.05
+routed, ready = os.pipe()
+if os.fork():  # the shell: it ends, and takes no leave of its job in the background
+    os.read(routed, 1)
+    os._exit(0)
+os.setpgid(0, 0)
+router = SignalRouter()
+router.install()
+router.route(on_reload=reload, on_drain=drain)
+time.sleep(0.3)
+assert router._watches_terminal
+os.write(ready, b".")
+until(lambda: not router._watches_terminal)
+say(os.getpid())
+time.sleep(60)
+""")
+    os.kill(int(child.line()), signal.SIGHUP)
+    assert child.line() == "reload"
 
 
 def test_a_closed_terminal_before_ready_drains_when_ready(in_terminal):

@@ -1,7 +1,9 @@
 """The notification protocol, against a socket of our own."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import socket
 import time
 
@@ -26,9 +28,14 @@ def received(link):
     return link.recv(4096).decode().splitlines()
 
 
-def test_each_message_is_one_datagram(supervisor):
-    link, address = supervisor
-    notifier = Notifier(address)
+@pytest.fixture
+def notifier(supervisor):
+    with contextlib.closing(Notifier(supervisor[1])) as notifier:
+        yield notifier
+
+
+def test_each_message_is_one_datagram(supervisor, notifier):
+    link, _ = supervisor
 
     notifier.ready("generation 1")
     notifier.stopping("SIGTERM")
@@ -37,11 +44,11 @@ def test_each_message_is_one_datagram(supervisor):
     assert received(link) == ["STOPPING=1", "STATUS=SIGTERM"]
 
 
-def test_reloading_carries_the_time_in_the_same_datagram(supervisor):
-    link, address = supervisor
+def test_reloading_carries_the_time_in_the_same_datagram(supervisor, notifier):
+    link, _ = supervisor
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
-    Notifier(address).reloading()
+    notifier.reloading()
 
     word, stamp = received(link)
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
@@ -49,15 +56,16 @@ def test_reloading_carries_the_time_in_the_same_datagram(supervisor):
     assert before <= int(stamp.removeprefix("MONOTONIC_USEC=")) <= after
 
 
-def test_a_status_is_one_line(supervisor):
-    link, address = supervisor
-    Notifier(address).ready("refused:\n  app.toml:1:1: no\nREADY=0")
+def test_a_status_is_one_line(supervisor, notifier):
+    link, _ = supervisor
+    notifier.ready("refused:\n  app.toml:1:1: no\nREADY=0")
     assert received(link) == ["READY=1", "STATUS=refused: app.toml:1:1: no READY=0"]
 
 
-async def test_the_watchdog_hears_from_a_loop_that_turns(supervisor):
-    link, address = supervisor
-    alive = asyncio.create_task(Notifier(address, watchdog=0.02).keep_alive())
+async def test_the_watchdog_hears_from_a_loop_that_turns(supervisor, notifier):
+    link, _ = supervisor
+    notifier.watchdog = 0.02
+    alive = asyncio.create_task(notifier.keep_alive())
     heard = [await asyncio.to_thread(received, link) for _ in range(3)]
     alive.cancel()
     assert heard == [["WATCHDOG=1"]] * 3
@@ -79,11 +87,35 @@ def test_the_watchdog_is_for_the_process_it_names(environ, watchdog):
 
 
 def test_nobody_listening_is_no_failure(tmp_path):
-    Notifier(str(tmp_path / "nobody")).ready("fine")
+    with contextlib.closing(Notifier(str(tmp_path / "nobody"))) as notifier:
+        notifier.ready("fine")
     Notifier(None).reloading()
 
 
-def test_a_full_socket_does_not_block(supervisor):
-    _, address = supervisor
+def test_a_full_socket_does_not_block(notifier):
     for _ in range(2000):
-        Notifier(address).ready("again")
+        notifier.ready("again")
+
+
+def test_out_of_descriptors_it_still_speaks(supervisor, notifier):
+    link, _ = supervisor
+    notifier.ready("generation 1")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        notifier.reloading()
+        notifier.ready("rejected")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert [received(link)[0] for _ in range(3)] == ["READY=1", "RELOADING=1", "READY=1"]
+
+
+def test_closed_it_holds_no_descriptor_and_opens_another_when_needed(supervisor, notifier):
+    link, _ = supervisor
+    before = os.listdir("/proc/self/fd")
+    for _ in range(2):
+        notifier.stopping("SIGTERM")
+        assert received(link)[0] == "STOPPING=1"
+        notifier.close()
+    assert os.listdir("/proc/self/fd") == before

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hotconf.errors import SourceError
+from hotconf.errors import SourceBusy, SourceError
 from hotconf.origin import Origin
-from hotconf.reading import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience, every, weakest
+from hotconf.reading import BUSY_RETRY, MAX_WAIT, SCARCE, SETTLE, SIZE_LIMIT, FileReader, Patience, every, weakest
 from hotconf.report import Fault
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class Dir:
             return await self.read_all()  # one went away after we saw its name
 
     async def until_quiet(self) -> None:
-        """Return when the files that were busy may be read again."""
-        await asyncio.gather(*(reader.until_quiet() for reader in self._readers.values()))
+        """Return when the files that were busy may be read again. The folder itself may be tried again soon."""
+        await asyncio.gather(asyncio.sleep(BUSY_RETRY), *(reader.until_quiet() for reader in self._readers.values()))
 
     def _find(self) -> list[FileReader]:
         try:
@@ -79,7 +79,8 @@ class Dir:
                 raise _error(self.name, "does not exist") from None
             return []
         except OSError as error:
-            raise _error(self.name, f"cannot be listed: {error.strerror}") from None
+            kind = SourceBusy if error.errno in SCARCE else SourceError
+            raise _error(self.name, f"cannot be listed: {error.strerror}", kind) from None
         return [self._readers.get(name) or self._reader(name) for name in files]
 
     def _reader(self, name: str) -> FileReader:
@@ -95,8 +96,8 @@ async def _read(reader: FileReader) -> Layer:
         raise
 
 
-def _error(name: str, message: str) -> SourceError:
-    return SourceError([Fault("", message, Origin("file", name))])
+def _error(name: str, message: str, kind: type[SourceError] = SourceError) -> SourceError:
+    return kind([Fault("", message, Origin("file", name))])
 
 
 def _counts(name: str) -> bool:
