@@ -224,7 +224,7 @@ class Engine:
             try:
                 async for _ in source.changes():
                     self.hint(source.name)
-            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
                 if asked_to_stop():

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hotconf.subscribers import exits_contained
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextlib import AbstractContextManager
@@ -96,10 +98,8 @@ class Work:
         self.task = asyncio.create_task(self._live(), name=self.name)
 
     async def _live(self) -> None:
-        try:
+        with exits_contained():
             await self.function()
-        except SystemExit as error:  # in a task it would end the loop, and cut off whatever is in flight
-            raise RuntimeError(f"SystemExit({error.code})") from error
 
     @property
     def under_way(self) -> bool:

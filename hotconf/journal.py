@@ -74,7 +74,7 @@ class Journal:
         for observer in self.observers:
             try:
                 getattr(observer, method)(argument)
-            except (KeyboardInterrupt, SystemExit):
+            except KeyboardInterrupt:
                 raise
             except BaseException:
                 log.exception("%s raised", type(observer).__name__)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hotconf.candidate import Candidate
 from hotconf.redact import trail
-from hotconf.subscribers import timed
+from hotconf.subscribers import exits_contained, timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -79,7 +79,7 @@ class Instance:
         self._task.add_done_callback(self._ended)
 
     async def _live(self, candidate: Candidate[Any]) -> None:
-        try:
+        with exits_contained():
             with timed(self.name):
                 context = self.resource.factory(candidate)
             if isinstance(context, AbstractAsyncContextManager):
@@ -89,8 +89,6 @@ class Instance:
                 await self._live_sync(context)
             else:
                 raise TypeError(f"{self.resource.name} returned no context manager")
-        except SystemExit as error:  # in a task it would end the loop
-            raise RuntimeError(f"SystemExit({error.code})") from error
 
     async def _live_sync(self, context: AbstractContextManager[Any]) -> None:
         with contextlib.ExitStack() as entered:

@@ -23,7 +23,7 @@ from hotconf.redact import scrub, secrets_in
 from hotconf.report import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from hotconf.abc import Prepared
     from hotconf.keypath import KeyPath
@@ -163,6 +163,20 @@ def _timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
 
+@contextlib.contextmanager
+def exits_contained() -> Iterator[None]:
+    """Turn a `sys.exit()` within into a RuntimeError: from a task it would end the loop, and cut off all the others."""
+    try:
+        yield
+    except SystemExit as error:
+        raise RuntimeError(f"SystemExit({error.code})") from error
+
+
+async def _awaited(result: Awaitable[Any]) -> None:
+    with exits_contained():
+        await result
+
+
 @dataclass(slots=True, eq=False)
 class _Listener:
     """Delivers changes to one on_change subscriber, in order, the latest only where it is slow."""
@@ -189,13 +203,13 @@ class _Listener:
     def _deliver(self, change: Change[Any]) -> None:
         try:
             result = _timed(self.subscription.name, self.subscription.function, change)
-        except (KeyboardInterrupt, SystemExit):  # as from an async one, which asyncio lets end the program
+        except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - logged with its traceback
             self._complain(error, change)
             return
         if inspect.isawaitable(result):
-            self.task = asyncio.ensure_future(result)
+            self.task = asyncio.ensure_future(_awaited(result))
             self.task.add_done_callback(functools.partial(self._finished, change))
 
     def _finished(self, change: Change[Any], task: asyncio.Future[Any]) -> None:

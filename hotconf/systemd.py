@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ class Notifier:
         self._address = address
         self.watchdog = watchdog
         self._link: socket.socket | None = None
+        self._phase: Literal["ready", "reloading", "stopping"] = "ready"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Notifier:
@@ -43,16 +44,27 @@ class Notifier:
         return cls(address, int(microseconds) / 1_000_000 if alive and address else None)
 
     def ready(self, status: str) -> None:
-        """Say that the service is ready, or ready again after a reload, with the verdict as status."""
-        self._send(f"READY=1\nSTATUS={_one_line(status)}")
+        """Say that the service is ready, or ready again after a reload, with the verdict as status.
+
+        While it drains, only the verdict is said.
+        """
+        ready = "" if self._phase == "stopping" else "READY=1\n"
+        self._phase = self._phase if self._phase == "stopping" else "ready"
+        self._send(f"{ready}STATUS={_one_line(status)}")
 
     def reloading(self) -> None:
         """Say that a reload has begun. Always followed by `ready`, also when it is refused."""
+        if self._phase == "stopping":
+            return
+        self._phase = "reloading"
         # The time stamp tells systemd which of its reload requests this answers; both belong in one datagram.
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, status: str) -> None:
-        """Say that the service drains."""
+        """Say that the service drains. A reload under way is told to be over first: no verdict may come of it."""
+        if self._phase == "reloading":
+            self.ready(f"{status} came in the middle of a reload")
+        self._phase = "stopping"
         self._send(f"STOPPING=1\nSTATUS={_one_line(status)}")
 
     def reload_began(self, _triggers: Sequence[str]) -> None:

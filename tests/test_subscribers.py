@@ -596,7 +596,7 @@ async def test_a_slow_listener_holds_nobody_up(monkeypatch):
         assert heard == [2, 3]
 
 
-@pytest.mark.parametrize("error", [ValueError("boom"), Panic("boom"), asyncio.CancelledError()])
+@pytest.mark.parametrize("error", [ValueError("boom"), Panic("boom"), SystemExit(3), asyncio.CancelledError()])
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_a_listener_that_raises_is_logged_and_hears_the_next(caplog, asynchronous, error):
     conf, memory = memory_conf()

@@ -56,6 +56,22 @@ def test_reloading_carries_the_time_in_the_same_datagram(supervisor, notifier):
     assert before <= int(stamp.removeprefix("MONOTONIC_USEC=")) <= after
 
 
+def test_a_reload_that_is_cut_off_by_the_drain_is_over_before_the_drain(supervisor, notifier):
+    link, _ = supervisor
+
+    notifier.reloading()
+    notifier.stopping("SIGTERM")
+    notifier.ready("reload 2 (signal): applied")
+    notifier.reloading()
+    notifier.ready("the last")
+
+    assert received(link)[0] == "RELOADING=1"
+    assert received(link) == ["READY=1", "STATUS=SIGTERM came in the middle of a reload"]
+    assert received(link) == ["STOPPING=1", "STATUS=SIGTERM"]
+    assert received(link) == ["STATUS=reload 2 (signal): applied"]
+    assert received(link) == ["STATUS=the last"]
+
+
 def test_a_status_is_one_line(supervisor, notifier):
     link, _ = supervisor
     notifier.ready("refused:\n  app.toml:1:1: no\nREADY=0")
