@@ -1,6 +1,7 @@
 """The layout, held by a test: imports go downward, no cycles, and what is dangerous lives in one place each."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -212,3 +213,15 @@ def test_the_library_needs_neither_the_web_nor_the_command():
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"aiohttp", "watchfiles", "click", "prometheus_client"} & set(loaded)
+
+
+def test_the_map_of_the_package_says_of_every_module_what_it_says_of_itself():
+    rows = re.findall(r"^\| \[`([\w/]+)`\]\(([\w/.]+)\) \| (.+) \|$", (PACKAGE / "README.md").read_text("utf-8"), re.M)
+    said = {(PACKAGE / link): text for _, link, text in rows}
+    assert len(said) == len(rows)
+    for path, text in said.items():
+        module = path / "__init__.py" if path.is_dir() else path
+        docstring = ast.get_docstring(ast.parse(module.read_text("utf-8"))) or ""
+        assert " ".join(docstring.split("\n\n")[0].split()) == text, path
+    root = {path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert set(said) == root - {PACKAGE / "__init__.py"}
