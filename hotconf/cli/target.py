@@ -50,6 +50,13 @@ class Inputs:
         """
         return configuration((*self.words, *self.files), self.secrets, **options)
 
+    def url(self) -> str | None:
+        """Return the URL among the arguments, which must be alone. Raises UsageError."""
+        urls = [word for word in self.words if is_url(word)]
+        if urls and (len(self.words) > 1 or self.files or self.secrets):
+            raise click.UsageError(f"{urls[0]} is a URL, which stands alone: a running process has its own files")
+        return next(iter(urls), None)
+
 
 def takes_inputs(function: Callable[..., R], *, metavar: str = "[TARGET] [FILE]...") -> Callable[..., R]:
     """Give a verb a TARGET and files, and the options that go with them, as its first argument."""
