@@ -201,7 +201,8 @@ def _imported(name: str, target: str) -> ModuleType:
 
 def _reason(error: BaseException, name: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-        return f"there is no module {error.name!r}, neither in this folder nor where Python looks"
+        file = f"; a TARGET names the module {name[:-3]}, and not its file" if name.endswith(".py") else ""
+        return f"there is no module {error.name!r}, neither in this folder nor where Python looks{file}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
     text = f": {error}" if isinstance(error, _TELLING) else ""
