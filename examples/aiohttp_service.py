@@ -45,8 +45,7 @@ def web_app():
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    conf.load()  # the port is needed before the service starts
-    server = Server(web_app(), port=conf.current.port)
+    server = Server(web_app(), port=lambda: conf.current.port)  # asked once it is loaded; another port needs a restart
     service = Service(conf, grace_period=10)
     service.add(server)
     service.on_ready(lambda: print("serving on", server.url, flush=True))

@@ -54,8 +54,10 @@ class Boot:
         operation = Recover(layers, _RECOVERED.format(copy=copy))
         report = await self._reloader.reload(dataclasses.replace(errand, operation=operation))
         if report.outcome == "rejected":
-            faults = (*broken.faults, *copy.missing(layers[1:]), *report.faults)
-            return dataclasses.replace(broken, faults=faults)
+            missing = copy.missing(layers[1:])
+            said = {fault.path for fault in missing}  # and why: that these are not there need not be said again
+            others = (fault for fault in report.faults if fault.path not in said)
+            return dataclasses.replace(broken, faults=(*broken.faults, *missing, *others))
         log.error("%s; the sources are broken: %s", self._reloader.recovered, "; ".join(map(str, broken.faults)))
         return report
 

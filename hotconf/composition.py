@@ -16,7 +16,7 @@ from hotconf.sources.overlay import Overlay
 from hotconf.sources.own import OwnSources, default_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 def compose(
     model: type[BaseModel], sources: Sequence[Any], init: Mapping[str, Any] | None, options: Options
 ) -> list[Source | LayeredSource]:
-    """Return every source, the weakest first."""
+    """Return every source, the weakest first. Raises ValueError for a file that options would have us overwrite."""
     stack: list[Source | LayeredSource] = [_as_source(source, model, options) for source in sources]
+    _refuse_to_overwrite(stack, options)
     if issubclass(model, BaseSettings):
         stack.append(OwnSources(model, Patience(options.size_limit, options.settle, options.max_wait)))
         if defaults := default_objects(model):
@@ -46,6 +47,16 @@ def compose(
             )
         )
     return stack
+
+
+def _refuse_to_overwrite(sources: Iterable[Source | LayeredSource], options: Options) -> None:
+    files = (source for source in sources if isinstance(source, (File, Dotenv)))
+    taken = {os.path.abspath(path): "a source" for file in files for path in file.paths()}  # noqa: PTH100 - a/../b is b
+    for name in ("overlay", "last_good", "audit_log"):
+        path = getattr(options, name)
+        other = name if path is None else taken.setdefault(os.path.abspath(path), name)  # noqa: PTH100 - the same
+        if other != name:
+            raise ValueError(f"{name}: {path} is {other} already: it would be written over, so name another file")
 
 
 def _as_source(source: Any, model: type[BaseModel], options: Options) -> Source | LayeredSource:

@@ -64,6 +64,8 @@ class Service:
         self.grace_period = _seconds("grace_period", grace_period)
         self.shutdown_delay = _seconds("shutdown_delay", shutdown_delay)
         self.closing_period = _seconds("closing_period", closing_period, least=CLOSING)
+        if 0 < shutdown_delay >= grace_period:
+            raise ValueError("shutdown_delay is a part of grace_period, and must leave some of it for work in flight")
         self.state: ServiceState = "new"
         self._router = router
         self._servers: list[Server] = []

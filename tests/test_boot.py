@@ -129,6 +129,7 @@ async def test_a_secret_that_came_from_the_broken_file_and_has_no_default_fails_
         async with HotConf(Guarded, files=[file], options=options).running(signals=()):
             pass
     assert str(file) in str(refused.value), "and the file's own fault is told as well"
+    assert [fault.path for fault in refused.value.report.faults].count("token") == 1
 
 
 @pytest.mark.parametrize("copy", ["", "{", json.dumps({"format": 99})])

@@ -618,3 +618,18 @@ def test_amending_is_for_before_the_first_load(tmp_path):
     conf.load()
     with pytest.raises(RuntimeError, match="only before the first load"):
         conf.amend(watch=False)
+
+
+@pytest.mark.parametrize("option", ["overlay", "last_good", "audit_log"])
+def test_a_file_that_is_read_cannot_be_one_that_is_written(option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("app.toml", "conf.d/../app.toml", tmp_path / "app.toml"):
+        with pytest.raises(ValueError, match=f"{option}: .*app.toml is a source already: .* name another file"):
+            HotConf(Ranked, files=[".env", "app.toml"], options=Options(**{option: path}))
+
+
+def test_a_dotenv_file_counts_and_so_does_the_file_of_another_option():
+    with pytest.raises(ValueError, match=r"audit_log: \.env is a source already"):
+        HotConf(Ranked, files=[".env"], options=Options(audit_log=".env"))
+    with pytest.raises(ValueError, match="audit_log: same is last_good already"):
+        HotConf(App, options=Options(last_good="same", audit_log="./same"))

@@ -198,3 +198,11 @@ def test_a_name_that_is_new_is_found():
     assert set(methods(HotConf)) > {"current", "pin", "reload", "snapshot"} - {"current"}
     assert ("demo", "--port") in set(verb_options())
     assert ("POST", "/reload") in endpoints()
+
+
+@pytest.mark.parametrize("package", ["watch", "web"])
+def test_the_design_leads_through_modules_that_are_there(package):
+    way = re.search(rf"^- `{package}/`: (.*?)(?=^- |^$)", DOCS["design.md"], re.DOTALL | re.MULTILINE)[1]
+    names = re.findall(r"`(\w+)`", way)
+    assert len(names) > 4
+    assert not [name for name in names if not (ROOT / f"hotconf/{package}/{name}.py").exists()]

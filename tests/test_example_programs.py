@@ -72,6 +72,9 @@ def test_minimal(run):
 
 
 def test_aiohttp_service(run):
+    refused = run("aiohttp_service", SHOP_PORT="many")
+    assert refused.end() == 2
+    assert "Traceback" not in refused.stderr.text
     example = run("aiohttp_service", SHOP_PORT="0")
     example.serving(r"serving on http://127.0.0.1:(\d+)")
     example.shows("/price/100", "119.00 EUR")

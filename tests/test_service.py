@@ -467,6 +467,13 @@ def test_a_period_must_make_sense(name, value):
         Service(**{name: value})
 
 
+def test_a_shutdown_delay_must_leave_time_for_work_in_flight():
+    with pytest.raises(ValueError, match="shutdown_delay is a part of grace_period"):
+        Service(shutdown_delay=25)
+    assert Service(shutdown_delay=24).shutdown_delay == 24
+    assert Service(grace_period=0).shutdown_delay == 0
+
+
 def test_closing_needs_a_second_each_for_what_was_cut_for_resources_and_for_the_exit():
     with pytest.raises(ValueError, match="closing_period must be a finite number of seconds, not below 3"):
         Service(closing_period=2.9)

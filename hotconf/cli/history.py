@@ -32,4 +32,4 @@ def _line(entry: Mapping[str, Any], *, running: bool) -> str:
     why = ", ".join(entry["triggers"])
     changed = ", ".join(path or "everything" for path in entry["changed"])
     note = f"; {entry['note']}" if entry.get("note") else ""
-    return f"{mark} {entry['generation']:>4}  {when}  {why}: {changed}{note}"
+    return f"{mark} {entry['generation']:>4}  {when}Z  {why}: {changed}{note}"

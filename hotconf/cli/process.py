@@ -50,6 +50,12 @@ class Serving:
     unix_socket: Path | None = None
     log_format: str = "text"
 
+    def __post_init__(self) -> None:
+        if 0 < self.shutdown_delay >= self.grace_period:
+            raise click.UsageError(
+                "--shutdown-delay is a part of --grace-period, and must leave some of it for work in flight"
+            )
+
     def safety(self) -> Safety:
         """Return who may ask. Raises UsageError for a token that cannot be read, or an address that needs one."""
         from hotconf.web.safety import Safety
@@ -58,7 +64,7 @@ class Serving:
             safety = Safety.read(token_file=self.token_file, hosts=self.allow_host)
             if self.unix_socket is None:
                 safety.check_bind(self.host)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise click.UsageError(str(error)) from None
         return safety
 
@@ -83,11 +89,15 @@ _OPTIONS = {
         "--grace-period", default=25.0, callback=seconds, show_default=True, help="Seconds for work in flight."
     ),
     "shutdown_delay": click.option(
-        "--shutdown-delay", default=0.0, callback=seconds, show_default=True, help="Seconds to go on accepting."
+        "--shutdown-delay", default=0.0, callback=seconds, show_default=True, help="Seconds of them to go on accepting."
     ),
     "pid_file": click.option("--pid-file", type=PATH, help="Keep the process id in this file while running."),
     "log_format": click.option(
-        "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of the log."
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How the log is written.",
     ),
 }
 

@@ -68,7 +68,7 @@ class Remote:
 
         try:
             return Safety.read(token_file=self.token_file).token
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise click.UsageError(str(error)) from None
 
 

@@ -9,7 +9,7 @@ import click
 
 from hotconf.cli.output import literal, print_document, print_json, progress
 from hotconf.cli.remote import Remote, token_option
-from hotconf.cli.target import Inputs, is_url, loaded, takes_inputs
+from hotconf.cli.target import Inputs, loaded, takes_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ def show(inputs: Inputs, style: str, token_file: Path | None, *, origins: bool) 
     TARGET is module:attr, a settings class or a HotConf; files are merged, later above earlier. URL is a running
     process, which is asked what it runs with.
     """
-    url = _url(inputs)
+    url = inputs.url()
     found = _read(inputs, origins=origins) if url is None else _asked(Remote(url, token_file), origins=origins)
     if style == "json":
         print_json(found)
@@ -35,14 +35,6 @@ def show(inputs: Inputs, style: str, token_file: Path | None, *, origins: bool) 
         _print_lines(found)
     else:
         print_document(found, style)
-
-
-def _url(inputs: Inputs) -> str | None:
-    """Return the URL among the arguments, which must be alone. Raises UsageError."""
-    urls = [word for word in inputs.words if is_url(word)]
-    if urls and (len(inputs.words) > 1 or inputs.files or inputs.secrets):
-        raise click.UsageError(f"{urls[0]} is a URL, which stands alone: a running process has its own files")
-    return next(iter(urls), None)
 
 
 def _read(inputs: Inputs, *, origins: bool) -> Mapping[str, Any]:

@@ -50,6 +50,13 @@ class Inputs:
         """
         return configuration((*self.words, *self.files), self.secrets, **options)
 
+    def url(self) -> str | None:
+        """Return the URL among the arguments, which must be alone. Raises UsageError."""
+        urls = [word for word in self.words if is_url(word)]
+        if urls and (len(self.words) > 1 or self.files or self.secrets):
+            raise click.UsageError(f"{urls[0]} is a URL, which stands alone: a running process has its own files")
+        return next(iter(urls), None)
+
 
 def takes_inputs(function: Callable[..., R], *, metavar: str = "[TARGET] [FILE]...") -> Callable[..., R]:
     """Give a verb a TARGET and files, and the options that go with them, as its first argument."""
@@ -194,7 +201,8 @@ def _imported(name: str, target: str) -> ModuleType:
 
 def _reason(error: BaseException, name: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-        return f"there is no module {error.name!r}, neither in this folder nor where Python looks"
+        file = f"; a TARGET names the module {name[:-3]}, and not its file" if name.endswith(".py") else ""
+        return f"there is no module {error.name!r}, neither in this folder nor where Python looks{file}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
     text = f": {error}" if isinstance(error, _TELLING) else ""

@@ -106,7 +106,7 @@ class Client:
         await self._session.close()
 
     async def get(self, path: str, *members: str) -> Reply:
-        """Return a document, `status` or `history/3`, which must have these members."""
+        """Return a document, `status` or `explain/a%2Fb`, which must have these members."""
         async with self._request("GET", path, total=_ANSWER) as response:
             document = await self._document(response)
             if response.status != HTTPStatus.OK or not all(member in document for member in members):
@@ -188,7 +188,7 @@ class Client:
         silence: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=total, connect=_CONNECT, sock_read=silence)
-        url = self._base.joinpath(*path.split("/")).with_query(query or {})
+        url = self._base.joinpath(*path.split("/"), encoded=True).with_query(query or {})
         with self._errors():
             response = await self._session.request(
                 method, url, json=body, headers=headers, timeout=timeout, allow_redirects=False

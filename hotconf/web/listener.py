@@ -23,6 +23,7 @@ _RETRY_INTERVAL = 0.02
 _ACCEPT_PAUSE = 0.2
 _ACCEPT_BATCH = 64
 _PORT_ATTEMPTS = 8
+_HIGHEST_PORT = 65_535
 
 # Linux's number, which the socket module does not have, and a program of classic BPF over the TCP header: code, jump if
 # true, jump if false, operand.
@@ -175,6 +176,8 @@ async def bind_tcp(host: str, port: int, *, reuse_port: bool) -> list[socket.soc
     """Bind, without listening, every address of `host`, all at the same port. An empty host: all interfaces."""
     loop = asyncio.get_running_loop()
     with _naming(place_of((host, port))):
+        if not 0 <= port <= _HIGHEST_PORT:  # getaddrinfo would take what is left of it in 16 bits
+            raise OSError(errno.EINVAL, f"a port is a number from 0 to {_HIGHEST_PORT}")
         found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         targets = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
         attempts = _PORT_ATTEMPTS if port == 0 else 1

@@ -47,7 +47,7 @@ class Safety:
     def read(cls, *, token_file: str | Path | None, hosts: Iterable[str] = (), open_metrics: bool = False) -> Safety:
         """Build it with the token that a file holds, which is named as the file is.
 
-        Raises OSError, and ValueError for an empty token or for a name that no host can have.
+        Raises ValueError for a file that holds no token, and for a name that no host can have.
         """
         allowed = frozenset(_allowed(host) for host in hosts)
         if not token_file:
@@ -139,6 +139,8 @@ def _read_token(path: Path) -> str:
         token = path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no UTF-8 text: it must hold a token") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}: it must hold a token") from None
     if not token:
         raise ValueError(f"{path} is empty: it must hold a token")
     return token

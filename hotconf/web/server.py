@@ -46,11 +46,12 @@ class Server:
     """Serves one `web.Application` on a TCP address or, with `unix_socket`, on a socket file (mode 0600).
 
     Life: start, begin_drain, drain, stop; all on the event loop's thread. A stopped server may start again. `name` is
-    for logs. With port 0 the kernel chooses: `port`, `addresses`, `url` and `name` tell what was bound once start
-    returns. In seconds: `idle_linger` is how long an idle connection is still answered in a drain, `close_timeout` how
-    long the client of a stream or WebSocket, or of TLS, may take to hear a goodbye and answer it. Off by default: the
-    access log (`aiohttp.access`) and `handler_cancellation`, so that a client that leaves cancels no handler.
-    `limits` may be a function, which is asked for each connection and each request: what it returns then is obeyed.
+    for logs. `port` may be a function, which is asked at the start: the settings that say it are not loaded earlier.
+    With port 0 the kernel chooses: `port`, `addresses`, `url` and `name` tell what was bound once start returns. In
+    seconds: `idle_linger` is how long an idle connection is still answered in a drain, `close_timeout` how long the
+    client of a stream or WebSocket, or of TLS, may take to hear a goodbye and answer it. Off by default: the access log
+    (`aiohttp.access`) and `handler_cancellation`, so that a client that leaves cancels no handler. `limits` may be a
+    function, which is asked for each connection and each request: what it returns then is obeyed.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Server:
         app: web.Application,
         *,
         host: str = "127.0.0.1",
-        port: int = 8080,
+        port: int | Callable[[], int] = 8080,
         unix_socket: str | Path | None = None,
         ssl_context: ssl.SSLContext | None = None,
         reuse_port: bool = False,
@@ -70,7 +71,7 @@ class Server:
         limits: Limits | Callable[[], Limits] = _DEFAULT_LIMITS,
     ) -> None:
         self.host = host
-        self.port = port
+        self.port = 0 if callable(port) else port
         self.unix_socket = None if unix_socket is None else Path(unix_socket)
         self.name = f"{_scheme(ssl_context)} {self._requested_place()}"
         self._app = app
@@ -82,7 +83,7 @@ class Server:
         self._handler_cancellation = handler_cancellation
         self._door = Door(limits if callable(limits) else lambda: limits)
         self._repeats = Repeats()
-        self._requested_port = port
+        self._requested_port = port if callable(port) else lambda: port
         self._runner: web.AppRunner | None = None
         self._listeners: list[Listener] = []
         self._drain = DrainState(close_timeout)
@@ -180,7 +181,7 @@ class Server:
         if self.unix_socket is not None:
             bound = [bind_unix(self.unix_socket)]
         else:
-            bound = await bind_tcp(self.host, self._requested_port, reuse_port=self._reuse_port)
+            bound = await bind_tcp(self.host, self._requested_port(), reuse_port=self._reuse_port)
             self.port = bound[0].getsockname()[1]
         return [Listener(sock, accepted=self._arriving.accept) for sock in bound]
 

@@ -64,9 +64,46 @@ def test_list_items_and_quoted_keys(verb, folder):
         (["app:conf", "a..b"], "is not a dotted path"),
         (["app.toml", "nothing"], "the configuration has no 'nothing'"),
         (["message"], "name a TARGET (module:attr), a file, or both"),
+        (["http://127.0.0.1:1"], "name the KEY to explain"),
+        (["http://127.0.0.1:1", "a..b"], "is not a dotted path"),
+        (["http://127.0.0.1:1", "app.toml", "message"], "stands alone"),
     ],
 )
 def test_a_key_that_is_not_there_is_2(verb, words, message):
     result = verb("explain", *words)
     assert (result.code, result.out) == (2, "")
     assert message in result.err
+
+
+# A running process
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.parametrize("key", ["message", "database", "database.password", "port"])
+def test_a_process_explains_as_its_files_do(verb, served, style, key):
+    url = served().url
+    of_files = verb("explain", "app:conf", key, "--format", style)
+    of_process = verb("explain", url, key, "--format", style)
+    assert (of_process.code, of_process.err) == (0, "")
+    assert of_process.out == of_files.out
+    assert "canary" not in of_process.out
+
+
+def test_a_process_knows_keys_that_are_no_words(verb, served, folder):
+    (folder / "any.toml").write_text('[labels]\n"x.y" = 1\n"a/b %2F?#" = 2\n')
+    url = served("any.toml").url
+    assert verb("explain", url, 'labels."x.y"').lines == ['labels."x.y" = 1  from any.toml:2:1']
+    assert verb("explain", url, 'labels."a/b %2F?#"').lines[0].endswith(":3:1")
+
+
+def test_a_key_that_a_process_does_not_have_is_1_and_the_near_one_is_named(verb, served):
+    result = verb("explain", served().url, "mesage")
+    assert (result.code, result.out) == (1, "")
+    assert "the configuration has no 'mesage'; did you mean 'message'?" in result.err
+
+
+def test_a_process_with_a_token_wants_it(verb, served, folder):
+    (folder / "token").write_text("let-me-in-please")
+    url = served(token="let-me-in-please").url
+    assert "--token-file" in verb("explain", url, "message").err
+    assert verb("explain", url, "--token-file", "token", "message").code == 0

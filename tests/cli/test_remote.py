@@ -64,7 +64,9 @@ def test_a_url_without_a_scheme_is_http(verb):
 
 
 def test_a_token_file_that_cannot_be_read_is_2(verb, folder):
-    assert verb("reload", "http://127.0.0.1:1", "--token-file", "missing").code == 2
+    missing = verb("reload", "http://127.0.0.1:1", "--token-file", "missing")
+    assert missing.code == 2
+    assert "missing cannot be read: No such file or directory" in missing.err
     (folder / "empty").touch()
     assert verb("reload", "http://127.0.0.1:1", "--token-file", "empty").code == 2
 

@@ -113,6 +113,7 @@ def test_it_refuses_to_start_like_any_service(launch, folder, verb):
         ([], "name a TARGET (module:attr), a file, or both"),
         (["app:conf", "--host", "0.0.0.0"], "that needs --token-file"),
         (["app:conf", "--overlay", "overlay.yaml"], "must be a .toml file"),
+        (["app:conf", "--last-good", "app.toml"], "app.toml is a source already: it would be written over"),
         (["app:conf", "--heartbeat", "0"], "--heartbeat"),
         (["app:conf", "--max-watchers", "0"], "--max-watchers"),
         (["app:conf", "--log-format", "xml"], "--log-format"),

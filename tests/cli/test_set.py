@@ -175,7 +175,7 @@ def test_the_history_and_back_again(verb, folder, served):
     (folder / "app.toml").write_text(GOOD.replace("hi", "ho"))
     verb("reload", process.url)
     lines = verb("history", process.url).lines
-    stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
     assert re.fullmatch(rf"     1  {stamp}  start: message, port, database", lines[0])
     assert re.fullmatch(rf"\*    2  {stamp}  http: message", lines[1])
     shown = json.loads(verb("history", process.url, "--format", "json").out)

@@ -40,6 +40,7 @@ def test_the_environment_is_read_as_the_class_says(verb, folder, monkeypatch):
         ([], "name a TARGET (module:attr), a file, or both"),
         (["app:App", "app:conf"], "there can be one TARGET only, not app:App and app:conf"),
         (["nowhere:App"], "cannot import nowhere: there is no module 'nowhere'"),
+        (["app.py:App"], "a TARGET names the module app, and not its file"),
         (["app.sub:App"], "cannot import app.sub: there is no module 'app.sub'"),
         (["app:Ap"], "app has no 'Ap'; did you mean 'App'?"),
         (["app:App.x"], "app has no 'App.x'"),

@@ -54,6 +54,16 @@ def test_name_and_url_are_known_before_the_start():
     assert (server.name, server.url, server.addresses) == ("http 127.0.0.1:8080", "http://127.0.0.1:8080", ())
 
 
+async def test_a_port_may_be_asked_for_at_each_start(gates):
+    asked = iter([0, 70_000])
+    server = Server(gates.app(), port=lambda: next(asked))
+    await server.start()
+    assert server.port not in (0, 70_000)
+    await server.stop()
+    with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1:70000: a port is a number from 0 to 65535"):
+        await server.start()
+
+
 async def test_port_in_use_names_the_address_and_starts_nothing(gates):
     hooks = []
     app = gates.app()
