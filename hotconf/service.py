@@ -36,6 +36,10 @@ EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 EXIT_DEADLINE = 124
 
+_NOTHING_LEFT = (
+    "the shutdown delay, %g s, is a part of the grace period, %g s, and leaves none of it for work in flight"
+)
+
 
 class Service:
     """Runs a configuration, servers, jobs and tasks as one process, and drains them at SIGINT or SIGTERM.
@@ -64,8 +68,6 @@ class Service:
         self.grace_period = _seconds("grace_period", grace_period)
         self.shutdown_delay = _seconds("shutdown_delay", shutdown_delay)
         self.closing_period = _seconds("closing_period", closing_period, least=CLOSING)
-        if 0 < shutdown_delay >= grace_period:
-            raise ValueError("shutdown_delay is a part of grace_period, and must leave some of it for work in flight")
         self.state: ServiceState = "new"
         self._router = router
         self._servers: list[Server] = []
@@ -189,6 +191,8 @@ class Service:
 
     async def _come_up(self) -> int | None:
         """Start everything. Return None, or the exit code where that failed or was stopped."""
+        if 0 < self.shutdown_delay >= self.grace_period:
+            log.warning(_NOTHING_LEFT, self.shutdown_delay, self.grace_period)
         self._starting = asyncio.create_task(self._start(), name="hotconf-start")
         if self._router is not None:
             self._router.route(on_reload=self._want_reload, on_drain=self._want_drain)

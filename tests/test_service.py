@@ -467,11 +467,12 @@ def test_a_period_must_make_sense(name, value):
         Service(**{name: value})
 
 
-def test_a_shutdown_delay_must_leave_time_for_work_in_flight():
-    with pytest.raises(ValueError, match="shutdown_delay is a part of grace_period"):
-        Service(shutdown_delay=25)
-    assert Service(shutdown_delay=24).shutdown_delay == 24
-    assert Service(grace_period=0).shutdown_delay == 0
+@pytest.mark.parametrize(("delay", "grace", "said"), [(1, 1, True), (0.5, 1, False), (0, 0, False)])
+async def test_a_shutdown_delay_that_leaves_no_time_for_work_in_flight_is_said(caplog, delay, grace, said):
+    service = Service(shutdown_delay=delay, grace_period=grace)
+    service.on_startup(service.stop)
+    assert await service.serve() == 0
+    assert ("leaves none of it for work in flight" in caplog.text) is said
 
 
 def test_closing_needs_a_second_each_for_what_was_cut_for_resources_and_for_the_exit():

@@ -50,12 +50,6 @@ class Serving:
     unix_socket: Path | None = None
     log_format: str = "text"
 
-    def __post_init__(self) -> None:
-        if 0 < self.shutdown_delay >= self.grace_period:
-            raise click.UsageError(
-                "--shutdown-delay is a part of --grace-period, and must leave some of it for work in flight"
-            )
-
     def safety(self) -> Safety:
         """Return who may ask. Raises UsageError for a token that cannot be read, or an address that needs one."""
         from hotconf.web.safety import Safety

@@ -130,8 +130,6 @@ def run_here(monkeypatch, tmp_path):
         ["demo", "--grace-period", "nan"],
         ["demo", "--grace-period", "inf"],
         ["demo", "--shutdown-delay", "nan"],
-        ["demo", "--shutdown-delay", "25"],
-        ["demo", "--shutdown-delay", "5", "--grace-period", "5"],
         ["demo", "--token-file", "missing"],
         ["demo", "--allow-host", ""],
         ["demo", "--host", "0.0.0.0"],
