@@ -187,7 +187,8 @@ class HotConf(Holder[S]):
         With `confirm`, in seconds, the patch is in no file and is taken back by itself unless `confirm` is called in
         time; a restart forgets it. `expect` is asked about the snapshot in force when the patch's turn has come: False
         raises Stale. Raises NoOverlay without `Options.overlay`, Unconfirmed while another patch waits, NotRunning for
-        one to be confirmed where no engine runs, TypeError for values that are no mapping, and what `reload` raises.
+        one to be confirmed where no engine runs, TypeError for values that are no mapping, ValueError for a
+        `confirm` that is no time, and what `reload` raises.
         """
         if confirm is not None and self._engine is None:
             raise NotRunning

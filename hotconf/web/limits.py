@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
+import hotconf.durations as durations
 from hotconf.web.problem import CONTENT_TYPE, Problem
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _DISCARD_READS = 16
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on clients; times in seconds, sizes in bytes. None: no bound.
+    """Bounds on clients; times in seconds, sizes in bytes. None: no bound. Raises ValueError for what is no time.
 
     - `connections`: open at once, TLS handshakes included. One more is answered 503 with `Retry-After`, before a byte
       of it is read, since a good client or a balancer can go elsewhere; with TLS, where an answer would cost the
@@ -53,6 +54,12 @@ class Limits:
     idle_timeout: float | None = 3630.0
     header_size: int = 32 * 1024
     body_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("handshake_timeout", "header_timeout", "body_timeout", "idle_timeout"):
+            value = getattr(self, name)
+            if value is not None:
+                durations.seconds(name, value)
 
 
 REASONS = (
