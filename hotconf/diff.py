@@ -238,10 +238,27 @@ def _same(old: Any, new: Any) -> bool:
         if isinstance(new, (dt.datetime, dt.time)):
             return bool(old == new and old.utcoffset() == new.utcoffset())
         if isinstance(new, AbstractSet):
-            return old == new and not differences(*({item: item for item in each} for each in (old, new)))
+            return _same_items(old, new)
         return _same_by_own_measure(old, new)
     except Exception:  # noqa: BLE001 - a foreign type's __eq__ may do anything
         return False
+
+
+def _same_items(old: AbstractSet[Any], new: AbstractSet[Any]) -> bool:
+    """Whether two sets hold the same items. A NaN, and what holds one, is in no other set by its own measure."""
+    if not isinstance(new, (set, frozenset)):  # one that is ordered, maybe: its own measure knows
+        return bool(old == new) and not differences(*({item: item for item in each} for each in (old, new)))
+    shared = ({item: item for item in one if item in other} for one, other in ((old, new), (new, old)))
+    left = list(new - old)
+    return len(old) == len(new) and not differences(*shared) and all(_found(item, left) for item in old - new)
+
+
+def _found(wanted: Any, items: list[Any]) -> bool:
+    """Take the first item that is the same out of a list, and tell whether there was one."""
+    index = next((index for index, item in enumerate(items) if not differences(wanted, item)), None)
+    if index is not None:
+        del items[index]
+    return index is not None
 
 
 def _same_by_own_measure(old: Any, new: Any) -> bool:
