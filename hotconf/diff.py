@@ -12,8 +12,10 @@ import copy
 import dataclasses
 import datetime as dt
 import decimal
+import enum
 import functools
 import operator
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from hotconf.schema import Field
 
 _MISSING: Any = object()
+
+_PLAIN_MAPPINGS = (dict, OrderedDict, defaultdict)
 
 
 def compare(running: Any, candidate: Any) -> tuple[KeyPath, ...]:
@@ -76,7 +80,7 @@ class _Comparison:
             return self._share_mapping(old, new, path)
         if isinstance(new, (list, tuple)):
             return self._share_sequence(old, new, path)
-        if dataclasses.is_dataclass(new):
+        if dataclasses.is_dataclass(new) and not isinstance(new, enum.Enum):
             return _twin(new, self._dataclass_parts(old, new, path))
         if not _same(old, new):
             self.changed.append(path)
@@ -187,8 +191,20 @@ def _twin(value: Any, parts: Mapping[str, Any]) -> Any:
     """Return a copy of a model or dataclass with some attributes replaced; the very same where there are none."""
     if not parts:
         return value
-    twin = copy.copy(value)
+    twin = _copied(value)
     _put(twin, parts)
+    return twin
+
+
+def _copied(value: Any) -> Any:
+    """Return a shallow copy of a model or dataclass. Its class is not asked: its `__copy__` may do anything."""
+    if isinstance(value, BaseModel):
+        return BaseModel.__copy__(value)
+    twin, state = object.__new__(type(value)), object.__getstate__(value)
+    held, slots = state if isinstance(state, tuple) else (state, None)
+    if held:
+        vars(twin).update(held)
+    _put(twin, slots or {})
     return twin
 
 
@@ -199,7 +215,7 @@ def _put(value: Any, parts: Mapping[str, Any]) -> None:
 
 
 def _with_items(value: Mapping[Any, Any], parts: Mapping[Any, Any]) -> Any:
-    if not parts or not isinstance(value, dict):
+    if not parts or not isinstance(value, dict) or type(value) not in _PLAIN_MAPPINGS:
         return value
     twin = copy.copy(value)
     twin.update(parts)
