@@ -41,7 +41,7 @@ class Limits:
     - `body_timeout`: without a byte of a body that is waited for. Then reading it raises BodyTimeout, which is answered
       408 unless the handler catches it.
     - `idle_timeout`: between two requests. The default is aiohttp's: longer than any proxy's, which must close first.
-    - `header_size`: of a request's first line and headers together. Then 431.
+    - `header_size`: of a request's first line and headers together. Then 431, as for more than 128 headers.
     - `body_size`: of a body as the handler reads it, in place of the application's `client_max_size`, which holds where
       this is None. Then 413: at once for a declared length, else where reading passes the bound.
     """
@@ -178,6 +178,7 @@ _ADVICE = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than this server takes",
     HTTPStatus.EXPECTATION_FAILED: "nothing is understood in Expect but 100-continue: leave it out",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "first line and headers are larger than this server takes",
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "HTTP/1.1 and HTTP/1.0 are spoken here",
     HTTPStatus.SERVICE_UNAVAILABLE: "too many clients are connected: come back after a while",
 }
 
