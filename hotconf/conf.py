@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -96,6 +96,10 @@ class HotConf(Holder[S]):
     def __repr__(self) -> str:
         generation = self.snapshot.generation if self.loaded else 0
         return f"<HotConf {self.schema.__name__} {self._state} generation={generation}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: it is one, and runs in this process. Raises TypeError."""
+        raise TypeError("a HotConf cannot be pickled or copied: take `current`, its settings, instead")
 
     def amend(self, files: Iterable[AnySource] = (), **options: Any) -> None:
         """Put further files above those and the sources that were given, and change options by name.
