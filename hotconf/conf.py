@@ -311,6 +311,7 @@ class HotConf(Holder[S]):
             sources=tuple(state.as_dict() for state in self._stack.states),
             watching=self._watching(),
             pending_restart=self._reloader.pointer.pending,
+            held=self._reloader.held,
             degraded=self._degraded(),
             leased=self.leased,
             uptime=time.monotonic() - self._started,

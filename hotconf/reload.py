@@ -26,6 +26,7 @@ from hotconf.redact import trail
 from hotconf.report import Fault
 from hotconf.resources import Resources
 from hotconf.schema import mutable
+from hotconf.status import Held
 from hotconf.subscribers import PrepareFailed, Subscription, asked_to_stop, commit, prepare, rollback
 from hotconf.trip import Trip
 
@@ -157,7 +158,7 @@ class Reloader(Generic[S]):
         running = self.pointer.draft
         if running is None or trip.errand.force or not self._hold.repels(map(self._rules.canonical, readings)):
             return readings
-        trip.away, trip.note = self._hold.away, _HELD.format(self.pointer.generation)
+        trip.away, trip.note = self._hold.away, str(self.held)
         return running.readings
 
     async def _rolled_away_from(self) -> Sequence[Reading]:
@@ -276,6 +277,11 @@ class Reloader(Generic[S]):
             self._subscribers.tell(*news)
 
     @property
+    def held(self) -> Held | None:
+        """The rollback that holds; None where none does."""
+        return Held(self.pointer.generation) if self._hold.away is not None else None
+
+    @property
     def is_from_sources(self) -> bool:
         """Whether what is in force is what the sources say, and nothing of it waits to be confirmed."""
         return self.editor.deadline is None and not self.recovered and not self.overrides.layers
@@ -297,9 +303,4 @@ class Reloader(Generic[S]):
 _MUTABLE = (
     "the program can change these settings in place, past every reload: %s; give the classes "
     "model_config = {'frozen': True}. What it changes is found and undone by the next reload"
-)
-
-_HELD = (
-    "generation {} was rolled back to and is held, since the sources hold what was rolled away from: "
-    "change them, or force the reload"
 )
