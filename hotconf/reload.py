@@ -168,12 +168,17 @@ class Reloader(Generic[S]):
         return away if overlay is None else [*away[:-1], overlay]
 
     async def _edited(self, trip: Trip, operation: Edition) -> Sequence[Reading]:
-        running, held = self.pointer.readings, self._hold.away is not None
+        running = readings = self.pointer.readings
+        trip.away = self._hold.away
         # What is not confirmed is put into force or taken back whatever the other sources have come to say meanwhile;
-        # and a patch on what was rolled back to must not bring back what it was rolled away from.
-        readings = await self._read() if isinstance(operation, Patch) and not held else running
+        # and a patch on what was rolled back to must not bring back what it was rolled away from, but goes on from what
+        # somebody has written since.
+        if isinstance(operation, Patch):
+            said = await self._read()
+            if not self._hold.repels(map(self._rules.canonical, said)):
+                trip.away, readings = None, said
         layer = next(iter(running[-1].layers), None) if running else None  # the last known good is not from it
-        trip.edit = await self.editor.begin(operation, layer, held=held)
+        trip.edit = await self.editor.begin(operation, layer, held=trip.away is not None)
         return [*readings[:-1], trip.edit.reading]
 
     async def _draft(self, trip: Trip, readings: Sequence[Reading]) -> Draft[S]:
@@ -231,7 +236,7 @@ class Reloader(Generic[S]):
         """Remember what must not come back by itself, and what waits to be confirmed."""
         operation = trip.errand.operation
         self.recovered = trip.note if isinstance(operation, Recover) else ""
-        if trip.edit is None:
+        if trip.edit is None or trip.away is None:
             self._hold.settle(trip.away, readings)
         else:
             self._hold.amend(trip.edit.file)
