@@ -25,7 +25,7 @@ pytest: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not soak" -n auto --maxprocesses 4 --dist loadfile
 
 soak: $(VENV)/.dev  ## Run the long tests.
-	$(BIN)/python -m pytest -m soak --timeout 900 -n auto --maxprocesses 4 --dist load
+	$(BIN)/python -m pytest -m soak -n auto --maxprocesses 4 --dist load
 
 bench: $(VENV)/.dev $(VENV)/.bench  ## Measure, side by side with the peers.
 	$(BIN)/python -m benchmarks

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -96,6 +96,10 @@ class HotConf(Holder[S]):
     def __repr__(self) -> str:
         generation = self.snapshot.generation if self.loaded else 0
         return f"<HotConf {self.schema.__name__} {self._state} generation={generation}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: it is one, and runs in this process. Raises TypeError."""
+        raise TypeError("a HotConf cannot be pickled or copied: take `current`, its settings, instead")
 
     def amend(self, files: Iterable[AnySource] = (), **options: Any) -> None:
         """Put further files above those and the sources that were given, and change options by name.
@@ -187,7 +191,8 @@ class HotConf(Holder[S]):
         With `confirm`, in seconds, the patch is in no file and is taken back by itself unless `confirm` is called in
         time; a restart forgets it. `expect` is asked about the snapshot in force when the patch's turn has come: False
         raises Stale. Raises NoOverlay without `Options.overlay`, Unconfirmed while another patch waits, NotRunning for
-        one to be confirmed where no engine runs, TypeError for values that are no mapping, and what `reload` raises.
+        one to be confirmed where no engine runs, TypeError for values that are no mapping, ValueError for a
+        `confirm` that is no time, and what `reload` raises.
         """
         if confirm is not None and self._engine is None:
             raise NotRunning
@@ -306,6 +311,7 @@ class HotConf(Holder[S]):
             sources=tuple(state.as_dict() for state in self._stack.states),
             watching=self._watching(),
             pending_restart=self._reloader.pointer.pending,
+            held=self._reloader.held,
             degraded=self._degraded(),
             leased=self.leased,
             uptime=time.monotonic() - self._started,

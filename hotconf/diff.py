@@ -12,8 +12,10 @@ import copy
 import dataclasses
 import datetime as dt
 import decimal
+import enum
 import functools
 import operator
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from hotconf.schema import Field
 
 _MISSING: Any = object()
+
+_PLAIN_MAPPINGS = (dict, OrderedDict, defaultdict)
 
 
 def compare(running: Any, candidate: Any) -> tuple[KeyPath, ...]:
@@ -76,7 +80,7 @@ class _Comparison:
             return self._share_mapping(old, new, path)
         if isinstance(new, (list, tuple)):
             return self._share_sequence(old, new, path)
-        if dataclasses.is_dataclass(new):
+        if dataclasses.is_dataclass(new) and not isinstance(new, enum.Enum):
             return _twin(new, self._dataclass_parts(old, new, path))
         if not _same(old, new):
             self.changed.append(path)
@@ -187,8 +191,20 @@ def _twin(value: Any, parts: Mapping[str, Any]) -> Any:
     """Return a copy of a model or dataclass with some attributes replaced; the very same where there are none."""
     if not parts:
         return value
-    twin = copy.copy(value)
+    twin = _copied(value)
     _put(twin, parts)
+    return twin
+
+
+def _copied(value: Any) -> Any:
+    """Return a shallow copy of a model or dataclass. Its class is not asked: its `__copy__` may do anything."""
+    if isinstance(value, BaseModel):
+        return BaseModel.__copy__(value)
+    twin, state = object.__new__(type(value)), object.__getstate__(value)
+    held, slots = state if isinstance(state, tuple) else (state, None)
+    if held:
+        vars(twin).update(held)
+    _put(twin, slots or {})
     return twin
 
 
@@ -199,7 +215,7 @@ def _put(value: Any, parts: Mapping[str, Any]) -> None:
 
 
 def _with_items(value: Mapping[Any, Any], parts: Mapping[Any, Any]) -> Any:
-    if not parts or not isinstance(value, dict):
+    if not parts or not isinstance(value, dict) or type(value) not in _PLAIN_MAPPINGS:
         return value
     twin = copy.copy(value)
     twin.update(parts)
@@ -238,10 +254,27 @@ def _same(old: Any, new: Any) -> bool:
         if isinstance(new, (dt.datetime, dt.time)):
             return bool(old == new and old.utcoffset() == new.utcoffset())
         if isinstance(new, AbstractSet):
-            return old == new and not differences(*({item: item for item in each} for each in (old, new)))
+            return _same_items(old, new)
         return _same_by_own_measure(old, new)
     except Exception:  # noqa: BLE001 - a foreign type's __eq__ may do anything
         return False
+
+
+def _same_items(old: AbstractSet[Any], new: AbstractSet[Any]) -> bool:
+    """Whether two sets hold the same items. A NaN, and what holds one, is in no other set by its own measure."""
+    if not isinstance(new, (set, frozenset)):  # one that is ordered, maybe: its own measure knows
+        return bool(old == new) and not differences(*({item: item for item in each} for each in (old, new)))
+    shared = ({item: item for item in one if item in other} for one, other in ((old, new), (new, old)))
+    left = list(new - old)
+    return len(old) == len(new) and not differences(*shared) and all(_found(item, left) for item in old - new)
+
+
+def _found(wanted: Any, items: list[Any]) -> bool:
+    """Take the first item that is the same out of a list, and tell whether there was one."""
+    index = next((index for index, item in enumerate(items) if not differences(wanted, item)), None)
+    if index is not None:
+        del items[index]
+    return index is not None
 
 
 def _same_by_own_measure(old: Any, new: Any) -> bool:

@@ -46,7 +46,8 @@ class Draft(Generic[S]):
 
     `merged` says where each value came from, `readings` what each source said, `changed` the paths at which they differ
     from what was running when the draft was made, `pending` what only a restart could change, `mutated` the paths at
-    which the program itself had changed what was running.
+    which the program itself had changed what was running. `beneath` is what was in force when an override was laid over
+    it; None where none is.
     """
 
     settings: S = field(repr=False)
@@ -55,6 +56,7 @@ class Draft(Generic[S]):
     changed: tuple[KeyPath, ...]
     pending: tuple[PendingRestart, ...] = ()
     mutated: tuple[KeyPath, ...] = ()
+    beneath: Draft[S] | None = None
 
     def views(self, model: type) -> dict[str, Any]:
         """Return what its snapshot can tell of it, by field. Found out when it is asked, once."""
@@ -64,6 +66,10 @@ class Draft(Generic[S]):
             "document_of": document_of,
             "digest_of": functools.cache(lambda: digest(document_of())),
         }
+
+    def above(self, running: Draft[S]) -> Draft[S]:
+        """Return the same as an override over what is running, or over what that lies above."""
+        return dataclasses.replace(self, beneath=running.beneath or running)
 
     def kept(self, settings: S) -> Draft[S]:
         """Return the same with the equal settings that are in force already."""
@@ -100,10 +106,14 @@ class Rules:
             return Draft(settings, merged, readings, everything(settings))
         changed = compare(running.settings, settings)
         made, mutated = self._as_made(running, Built(merged, settings), changed)
-        deferral = self._defer(made, Built(merged, settings), compare(made.settings, settings) if mutated else changed)
+        if running.beneath is not None and not overrides:  # one has ended that hid what was no good
+            made = running.beneath
+        wanted = compare(made.settings, settings) if mutated or made is running.beneath else changed
+        deferral = self._defer(made, Built(merged, settings), wanted)
         if deferral.pending:
             changed = compare(running.settings, deferral.settings)
-        return Draft(deferral.settings, deferral.merged, readings, changed, deferral.pending, mutated)
+        draft = Draft(deferral.settings, deferral.merged, readings, changed, deferral.pending, mutated)
+        return draft.above(running) if overrides else draft
 
     def _as_made(
         self, running: Draft[Any], candidate: Built, changed: Sequence[KeyPath]
@@ -129,18 +139,23 @@ class Rules:
 
         What waits for a restart goes on waiting, unless an override has it.
         """
-        draft = self.draft(running.readings, None, overrides=overrides)
-        origins = Origins(self.model, draft.merged, draft.settings)
-        pending = [keypath.parse(entry.path) for entry in running.pending]
-        waiting = [
-            path
-            for path in compare(running.settings, draft.settings)
-            if any(touches(path, entry) for entry in pending) and origins.at(path).kind != "override"
-        ]
-        deferral = self._defer(running, Built(draft.merged, draft.settings), waiting)
-        if deferral.pending:
-            compare(running.settings, deferral.settings)  # what does not differ stays the same object
-        return Draft(deferral.settings, deferral.merged, draft.readings, (), running.pending)
+        beneath, draft = running.beneath or running, self.draft(running.readings, None, overrides=overrides)
+        # While the sources say the same, a marked field that a validator made from an overridden one goes with it.
+        moved = running.readings is not beneath.readings
+        pending = [()] if moved else [keypath.parse(entry.path) for entry in running.pending]
+        changed = self._from_sources(beneath, draft)
+        waiting = [path for path in changed if any(touches(path, entry) for entry in pending)]
+        deferral = self._defer(beneath, Built(draft.merged, draft.settings), waiting)
+        compare(running.settings, deferral.settings)  # what does not differ stays the same object
+        still = deferral.pending if moved else running.pending
+        draft = Draft(deferral.settings, deferral.merged, running.readings, (), still)
+        return draft.above(running) if overrides else draft
+
+    def _from_sources(self, *drafts: Draft[Any]) -> list[KeyPath]:
+        """Return the paths at which two drafts differ, but for those that an override has, or had."""
+        origins = [Origins(self.model, draft.merged, draft.settings) for draft in drafts]
+        changed = compare(*(draft.settings for draft in drafts))
+        return [path for path in changed if all(each.at(path).kind != "override" for each in origins)]
 
     def _defer(self, running: Draft[Any], candidate: Built, changed: Sequence[KeyPath]) -> Deferral:
         try:

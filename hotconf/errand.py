@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import hotconf.durations as durations
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -25,7 +27,8 @@ class Patch:
     """Merge a patch (RFC 7396) into the overlay.
 
     `expect` is asked about the snapshot in force when the patch's turn has come. With `confirm`, in seconds, the patch
-    is taken back by itself unless it is confirmed in time. Raises TypeError for values that are no mapping.
+    is taken back by itself unless it is confirmed in time. Raises TypeError for values that are no mapping, ValueError
+    for what is no time.
     """
 
     values: Mapping[str, Any] = field(repr=False)
@@ -35,6 +38,8 @@ class Patch:
     def __post_init__(self) -> None:
         if not isinstance(self.values, Mapping):
             raise TypeError(f"a patch is a mapping, by the names of settings, and no {type(self.values).__name__}")
+        if self.confirm is not None:
+            durations.seconds("confirm", self.confirm)
 
 
 @dataclass(frozen=True, slots=True)

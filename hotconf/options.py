@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import PurePath  # noqa: TC003 - pydantic reads it
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from hotconf.schema import Section
 
 
 class Options(Section):
-    """How a HotConf behaves. Immutable; all times in seconds.
+    """How a HotConf behaves. Immutable; all times in finite seconds.
 
     - `watch`: reload when a file changes.
     - `debounce`: how long files must be quiet before they are read. None chooses 0.01 for one file and 0.1 for several,
@@ -32,6 +32,8 @@ class Options(Section):
     - `overlay`: the TOML file that patches are written to, above every other source; None: there are no patches.
     - `history`: how many generations are kept to go back to.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     watch: bool = True
     debounce: NonNegativeFloat | None = None

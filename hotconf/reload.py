@@ -26,6 +26,7 @@ from hotconf.redact import trail
 from hotconf.report import Fault
 from hotconf.resources import Resources
 from hotconf.schema import mutable
+from hotconf.status import Held
 from hotconf.subscribers import PrepareFailed, Subscription, asked_to_stop, commit, prepare, rollback
 from hotconf.trip import Trip
 
@@ -157,7 +158,7 @@ class Reloader(Generic[S]):
         running = self.pointer.draft
         if running is None or trip.errand.force or not self._hold.repels(map(self._rules.canonical, readings)):
             return readings
-        trip.away, trip.note = self._hold.away, _HELD.format(self.pointer.generation)
+        trip.away, trip.note = self._hold.away, str(self.held)
         return running.readings
 
     async def _rolled_away_from(self) -> Sequence[Reading]:
@@ -167,12 +168,17 @@ class Reloader(Generic[S]):
         return away if overlay is None else [*away[:-1], overlay]
 
     async def _edited(self, trip: Trip, operation: Edition) -> Sequence[Reading]:
-        running, held = self.pointer.readings, self._hold.away is not None
+        running = readings = self.pointer.readings
+        trip.away = self._hold.away
         # What is not confirmed is put into force or taken back whatever the other sources have come to say meanwhile;
-        # and a patch on what was rolled back to must not bring back what it was rolled away from.
-        readings = await self._read() if isinstance(operation, Patch) and not held else running
+        # and a patch on what was rolled back to must not bring back what it was rolled away from, but goes on from what
+        # somebody has written since.
+        if isinstance(operation, Patch):
+            said = await self._read()
+            if not self._hold.repels(map(self._rules.canonical, said)):
+                trip.away, readings = None, said
         layer = next(iter(running[-1].layers), None) if running else None  # the last known good is not from it
-        trip.edit = await self.editor.begin(operation, layer, held=held)
+        trip.edit = await self.editor.begin(operation, layer, held=trip.away is not None)
         return [*readings[:-1], trip.edit.reading]
 
     async def _draft(self, trip: Trip, readings: Sequence[Reading]) -> Draft[S]:
@@ -230,7 +236,7 @@ class Reloader(Generic[S]):
         """Remember what must not come back by itself, and what waits to be confirmed."""
         operation = trip.errand.operation
         self.recovered = trip.note if isinstance(operation, Recover) else ""
-        if trip.edit is None:
+        if trip.edit is None or trip.away is None:
             self._hold.settle(trip.away, readings)
         else:
             self._hold.amend(trip.edit.file)
@@ -276,6 +282,11 @@ class Reloader(Generic[S]):
             self._subscribers.tell(*news)
 
     @property
+    def held(self) -> Held | None:
+        """The rollback that holds; None where none does."""
+        return Held(self.pointer.generation) if self._hold.away is not None else None
+
+    @property
     def is_from_sources(self) -> bool:
         """Whether what is in force is what the sources say, and nothing of it waits to be confirmed."""
         return self.editor.deadline is None and not self.recovered and not self.overrides.layers
@@ -297,9 +308,4 @@ class Reloader(Generic[S]):
 _MUTABLE = (
     "the program can change these settings in place, past every reload: %s; give the classes "
     "model_config = {'frozen': True}. What it changes is found and undone by the next reload"
-)
-
-_HELD = (
-    "generation {} was rolled back to and is held, since the sources hold what was rolled away from: "
-    "change them, or force the reload"
 )

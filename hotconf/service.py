@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import hotconf.durations as durations
 from hotconf.drain import CLOSING, CUT, Budget, DrainFlag, bounded, drained, step, until
 from hotconf.errors import ConfigError, HotconfError
 from hotconf.jobs import Job, Work, is_cancelled
@@ -65,9 +66,9 @@ class Service:
     ) -> None:
         self.conf = conf
         self._notifier = notifier or Notifier.from_environ()
-        self.grace_period = _seconds("grace_period", grace_period)
-        self.shutdown_delay = _seconds("shutdown_delay", shutdown_delay)
-        self.closing_period = _seconds("closing_period", closing_period, least=CLOSING)
+        self.grace_period = durations.seconds("grace_period", grace_period)
+        self.shutdown_delay = durations.seconds("shutdown_delay", shutdown_delay)
+        self.closing_period = durations.seconds("closing_period", closing_period, least=CLOSING)
         self.state: ServiceState = "new"
         self._router = router
         self._servers: list[Server] = []
@@ -105,7 +106,7 @@ class Service:
         self._require_new()
         if not 0 < interval < math.inf:
             raise ValueError("a job needs a finite interval above zero seconds")
-        job = Job(function, interval, name or _named(function), self._hold, _seconds("jitter", jitter))
+        job = Job(function, interval, name or _named(function), self._hold, durations.seconds("jitter", jitter))
         self._work.append(Work(job.run, f"job {job.name}", job))
 
     def task(self, function: Callable[[], Coroutine[Any, Any, Any]], *, name: str | None = None) -> None:
@@ -434,12 +435,6 @@ def _threads_left() -> bool:
     for thread in left:
         log.info("thread %s is still running; at the deadline the process ends without it", thread.name)
     return bool(left)
-
-
-def _seconds(name: str, value: float, *, least: float = 0.0) -> float:
-    if not least <= value < math.inf:
-        raise ValueError(f"{name} must be a finite number of seconds, not below {least:g}")
-    return value
 
 
 async def _awaited(function: Callable[[], Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from hotconf.errors import NotBuilt
 from hotconf.keypath import touches
@@ -51,6 +51,10 @@ class Snapshot(Generic[S]):
     def document(self) -> Any:
         """The whole as JSON shows it, secrets masked. Built once and shared: never change it."""
         return self.document_of()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: its resources belong to this process. Raises TypeError."""
+        raise TypeError("a Snapshot cannot be pickled or copied: take its settings, generation or digest instead")
 
     def __getitem__(self, resource: Resource[R]) -> R:
         """Return the object that a resource built for this snapshot. Raises NotBuilt outside `running`."""

@@ -15,11 +15,26 @@ State: TypeAlias = Literal["new", "starting", "ready", "draining", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A rollback that holds: the generation in force, and what keeps the sources from it."""
+
+    generation: int
+    reason: str = "the sources hold what was rolled away from: change them, or force the reload"
+
+    def __str__(self) -> str:
+        return f"generation {self.generation} was rolled back to and is held, since {self.reason}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON shows it."""
+        return {"generation": self.generation, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """How things stand. `generation` is 0, `digest` and `loaded_at` are None before the first load.
 
-    `degraded` lists the reasons why something less than wished for is in force; `leased` counts leases by generation;
-    `uptime` is in seconds since the engine started.
+    `degraded` lists the reasons why something less than wished for is in force; `held` is None where no rollback holds;
+    `leased` counts leases by generation; `uptime` is in seconds since the engine started.
     """
 
     state: State
@@ -31,6 +46,7 @@ class Status:
     sources: tuple[Mapping[str, Any], ...]
     watching: Mapping[str, Any]
     pending_restart: tuple[PendingRestart, ...]
+    held: Held | None
     degraded: tuple[str, ...]
     leased: Mapping[int, int]
     uptime: float
@@ -47,6 +63,7 @@ class Status:
             "sources": [dict(source) for source in self.sources],
             "watching": dict(self.watching),
             "pending_restart": [entry.as_dict() for entry in self.pending_restart],
+            "held": self.held.as_dict() if self.held else None,
             "degraded": list(self.degraded),
             "leased": {str(generation): count for generation, count in self.leased.items()},
             "uptime": self.uptime,

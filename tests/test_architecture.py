@@ -15,7 +15,7 @@ LAYERS = [
     set(names.split())
     for names in (
         # 0, words: frozen data
-        "errors keypath origin layer snapshot report change status candidate errand",
+        "errors keypath origin layer snapshot report change status candidate errand durations",
         # 1, pure: no await, clock, environment, log or file
         """shape schema tree options atoms keys merge guard validate diff redact explain defer patch fingerprint
         encoding untyped jsonschema placeholder""",

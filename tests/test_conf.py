@@ -1,8 +1,10 @@
 """HotConf: precedence, the ways to load, what it refuses by name, and what it shows."""
 
 import asyncio
+import copy
 import json
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -633,3 +635,15 @@ def test_a_dotenv_file_counts_and_so_does_the_file_of_another_option():
         HotConf(Ranked, files=[".env"], options=Options(audit_log=".env"))
     with pytest.raises(ValueError, match="audit_log: same is last_good already"):
         HotConf(App, options=Options(last_good="same", audit_log="./same"))
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.deepcopy, copy.copy])
+def test_what_belongs_to_its_process_is_neither_pickled_nor_copied_and_says_what_can_be(duplicate):
+    conf, _ = memory_conf(message="hello")
+    with pytest.raises(TypeError, match="a HotConf cannot be pickled or copied"):
+        duplicate(conf)
+    conf.load()
+    for one in (conf, conf.snapshot):
+        with pytest.raises(TypeError, match=r"cannot be pickled or copied: take .* settings"):
+            duplicate(one)
+    assert pickle.loads(pickle.dumps(conf.snapshot.settings)) == conf.current

@@ -115,6 +115,9 @@ EQUAL = [
     ({1: "x"}, {1: "x"}),
     ({1, 2}, {2, 1}),
     (frozenset({(1, "a")}), frozenset({(1, "a")})),
+    ({NAN, 1}, {1, float("nan")}),
+    (frozenset({(NAN, 1), (1, NAN)}), frozenset({(1, float("nan")), (float("nan"), 1)})),
+    ({NAN, float("nan")}, {float("nan"), float("nan")}),
     (deque([1]), deque([1])),
     (NOON, NOON.replace()),
     (Path("/a"), Path("/a")),
@@ -143,6 +146,10 @@ DIFFERENT = [
     ({1}, {True}, "value"),
     ({(1, 2)}, {(True, 2)}, "value"),
     ({0.0}, {-0.0}, "value"),
+    ({NAN}, {1.0}, "value"),
+    ({NAN, 1}, {float("nan"), True}, "value"),
+    ({NAN, float("nan")}, {float("nan"), 1.0}, "value"),
+    ({NAN, 1.0}, {float("nan")}, "value"),
     ({Decimal("1.0")}, {Decimal("1.00")}, "value"),
     ({1: "x"}, {True: "x"}, "value.True"),
     ({"a.b": 1}, {"a.b": 2}, 'value."a.b"'),
@@ -504,3 +511,83 @@ class Wrapped(BaseModel):
 def test_a_foreign_object_equals_itself():
     thing = Raising()
     assert compare(Wrapped(value=thing), Wrapped(value=thing)) == ()
+
+
+class Uncopied:
+    """What a class may say of its copies is no business of ours."""
+
+    def __copy__(self):
+        raise RuntimeError("no copies")
+
+    def __reduce_ex__(self, _protocol):
+        raise RuntimeError("no copies")
+
+    def __getstate__(self):
+        raise RuntimeError("no copies")
+
+
+class UncopiedModel(Uncopied, Anything):
+    other: Any = None
+    _seen: int = PrivateAttr(0)
+
+    __hash__ = None
+
+
+@dataclasses.dataclass
+class UncopiedRecord(Uncopied):
+    value: Any
+    other: Any = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UncopiedSlots(Uncopied):
+    value: Any
+    other: Any = None
+    seen: Any = dataclasses.field(default=0, compare=False)
+
+
+class UncopiedDict(Uncopied, dict):
+    pass
+
+
+@pytest.mark.parametrize("kind", [UncopiedModel, UncopiedRecord, UncopiedSlots])
+def test_I12_parts_are_shared_whatever_a_class_says_of_its_copies(kind):
+    kept = Database(url="y")
+    old, new = kind(value=1, other=kept), kind(value=2, other=Database(url="y"))
+    whole = Anything(value=new)
+    assert compare(Anything(value=old), whole) == (("value", "value"),)
+    assert (type(whole.value), whole.value.value, whole.value.other is kept) == (kind, 2, True)
+    assert new.other is not kept
+
+
+def test_private_attributes_stay_with_a_copied_model():
+    old, new = UncopiedModel(value=1, other=Database()), UncopiedModel(value=2, other=Database())
+    new._seen = 3
+    whole = Anything(value=new)
+    compare(Anything(value=old), whole)
+    assert whole.value is not new
+    assert whole.value._seen == 3
+
+
+def test_a_mapping_of_a_class_of_its_own_is_not_copied():
+    new = UncopiedDict(a=1, b=Database())
+    whole = Anything(value=new)
+    assert compare(Anything(value=UncopiedDict(a=2, b=Database())), whole) == (("value", "a"),)
+    assert whole.value is new
+
+
+@dataclasses.dataclass
+class Dimensions:
+    width: int
+    base: Any
+
+
+class Size(Dimensions, Enum):
+    SMALL = 1, [1]
+    LARGE = 2, [1]
+
+
+def test_an_enum_that_is_a_dataclass_too_is_never_copied():
+    whole = Anything(value=Size.LARGE)
+    assert compare(Anything(value=Size.SMALL), whole) == (("value",),)
+    assert whole.value is Size.LARGE

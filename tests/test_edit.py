@@ -272,6 +272,35 @@ async def test_a_patch_on_a_rollback_does_not_bring_back_what_was_rolled_away_fr
         assert "is held" in (await conf.reload()).note
 
 
+@pytest.mark.parametrize("confirm", [None, 60])
+async def test_a_patch_on_a_rollback_keeps_what_was_written_into_the_overlay_by_hand_since(path, confirm):
+    conf, _ = overlaid(path)
+    async with conf.running(signals=()):
+        await conf.patch({"port": 1})
+        await conf.rollback()
+        path.write_text('port = 1\nmessage = "by hand"\n')  # which ends the rollback's hold, as soon as it is read
+        assert (await conf.patch({"database": {"pool_size": 3}}, confirm=confirm)).outcome == "applied"
+        if confirm:
+            await conf.confirm()
+        assert on_disk(path) == {"port": 1, "message": "by hand", "database": {"pool_size": 3}}
+        assert (conf.current.port, conf.current.message, conf.current.database.pool_size) == (1, "by hand", 3)
+        assert conf.status.held is None
+        assert (await conf.reload()).note == ""
+
+
+async def test_a_patch_on_a_rollback_takes_up_what_any_source_says_since(path):
+    conf, memory = overlaid(path)
+    async with conf.running(signals=()):
+        memory.set({"message": "bad idea"})
+        await conf.reload()
+        await conf.rollback()
+        memory.set({"message": "better"})
+        await conf.patch({"port": 1}, dry_run=True)
+        assert conf.status.held is not None
+        await conf.patch({"port": 1})
+        assert (conf.current.message, conf.current.port, conf.status.held) == ("better", 1, None)
+
+
 async def test_what_needs_confirmation_needs_an_engine(path):
     conf, _ = overlaid(path)
     await asyncio.to_thread(conf.load)

@@ -70,7 +70,10 @@ async def test_it_holds_until_the_sources_say_something_else():
         held = await conf.reload(trigger="SIGHUP")
         assert (held.outcome, conf.current.message) == ("unchanged", "hello")
         assert held.note.startswith("generation 3 was rolled back to and is held")
+        assert held.note == str(conf.status.held)
+        assert (conf.status.held.generation, conf.status.as_dict()["held"]["generation"]) == (3, 3)
         assert (await reload_with(conf, memory, message="better")).outcome == "applied"
+        assert conf.status.held is conf.status.as_dict()["held"] is None
         assert conf.current.message == "better"
         assert (await reload_with(conf, memory, message="bad idea")).outcome == "applied"
 
@@ -93,7 +96,7 @@ async def test_force_releases_it():
         await reload_with(conf, memory, message="bad idea")
         await conf.rollback()
         assert (await conf.reload(force=True)).outcome == "applied"
-        assert conf.current.message == "bad idea"
+        assert (conf.current.message, conf.status.held) == ("bad idea", None)
         assert (await conf.reload()).note == ""
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 from pydantic import model_validator
 
-from hotconf import HotConf, Options, RestartRequired, Section, Settings
+from hotconf import ConfigError, HotConf, Options, RestartRequired, Section, Settings
 from tests.heart import QUIET, memory_conf
 
 
@@ -123,3 +123,60 @@ async def test_I8_it_stays_pending_under_an_override():
         with conf.override(workers=9):
             assert conf.current.workers == 9
         assert conf.current.workers == 2
+
+
+async def test_I8_what_its_source_says_while_an_override_has_it_is_pending_afterwards():
+    conf, memory = memory_conf(App)
+    async with conf.running(signals=()):
+        with conf.override(workers=9):
+            report = await reload_with(conf, memory, workers=4, message="new")
+            assert (report.outcome, report.pending_restart, conf.current.workers) == ("applied", (), 9)
+            with conf.override(limit=50):
+                assert conf.current.workers == 9
+            listener = conf.current.listener
+        assert (conf.current.workers, conf.current.message) == (2, "new")
+        assert conf.current.listener is listener
+        assert [(entry.path, entry.wanted) for entry in conf.status.pending_restart] == [("workers", 4)]
+        report = await reload_with(conf, memory, workers=4)
+        assert (conf.current.workers, [entry.wanted for entry in report.pending_restart]) == (2, [4])
+
+
+async def test_I8_an_override_from_before_the_first_load_was_never_running():
+    conf, memory = memory_conf(App, workers=4)
+    override = conf.override(workers=9)
+    with override:
+        async with conf.running(signals=()):
+            await reload_with(conf, memory, workers=5)
+            assert conf.current.workers == 9
+            override.__exit__(None, None, None)
+            assert (conf.current.workers, conf.status.pending_restart) == (5, ())
+            override.__enter__()
+
+
+async def test_I8_nor_was_one_that_hid_what_was_no_good():
+    conf, memory = memory_conf(App)
+    async with conf.running(signals=()):
+        with pytest.raises(ConfigError):
+            with conf.override(workers=9, limit=100):
+                assert (await reload_with(conf, memory, workers=4, limit="many")).outcome == "unchanged"
+        assert conf.current.workers == 9  # until the next good reload
+        report = await reload_with(conf, memory, workers=4)
+        assert (conf.current.workers, [entry.wanted for entry in report.pending_restart]) == (2, [4])
+
+
+class Derived(Settings):
+    workers: int = 2
+    threads: Annotated[int, RestartRequired()] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def double(cls, values):
+        return {"threads": 2 * values.get("workers", 2), **values}
+
+
+async def test_a_marked_field_that_is_made_from_an_overridden_one_goes_with_it():
+    conf, _ = memory_conf(Derived)
+    conf.load()
+    with conf.override(workers=9):
+        assert conf.current.threads == 18
+    assert (conf.current.threads, conf.status.pending_restart) == (4, ())

@@ -307,7 +307,7 @@ class Machine(RuleBasedStateMachine):
         if model.unconfirmed is not None:
             assert isinstance(report, Unconfirmed)
             return
-        below = model.basis if model.held is not None else model.fresh()
+        below, held = model.read()
         file = text_of(message)
         basis = replace(below, laid=(message,)) if confirm else replace(below, file=file, laid=None)
         if dry_run:
@@ -316,8 +316,10 @@ class Machine(RuleBasedStateMachine):
         assert report.outcome == model.go(basis)
         if report.outcome == "rejected":
             return
+        if not held:
+            model.held = None
         model.unconfirmed = (message,) if confirm else None
-        model.below = below if confirm and model.held is not None else None
+        model.below = below if confirm and held else None
         if not confirm:
             model.file = file
         model.hold_on()

@@ -18,6 +18,7 @@ import pytest
 
 from hotconf import mounts, watch
 from hotconf.watch import Watcher, events, observer, survey
+from tests.heart import Panic, raising
 
 SOON = 20.0  # generous: a hint that comes at all comes within a tenth of a second
 QUIET = 0.2  # long enough for a hint that should not come
@@ -496,6 +497,7 @@ REFUSALS = [
     OSError("OS file watch limit reached"),
     RuntimeError("Error creating recommended watcher: Too many open files (os error 24)"),
     PermissionError(errno.EACCES, "Permission denied"),
+    Panic("at lib.rs"),
 ]
 
 
@@ -512,7 +514,7 @@ async def test_without_inotify_it_polls_and_says_so_once(file, monkeypatch, capl
     with caplog.at_level(logging.WARNING, "hotconf"):
         async with watching(file, poll=0.05) as hints:
             assert hints.watcher.kind == "polling"
-            assert hints.watcher.reason == str(refusal)
+            assert hints.watcher.reason.endswith(str(refusal))
             assert await hints.settle() == 0
             for _ in range(3):
                 delete_and_recreate(file)
@@ -620,6 +622,38 @@ async def test_a_name_that_is_not_utf8_costs_a_rearming_and_a_habit_of_it_the_ev
             strange.rmdir()
             strange.mkdir()
             await hints.until(file)
+
+
+class Panicking:
+    """Watchfiles, from the moment on that it panics."""
+
+    close = raising(Panic("poisoned"))
+    watch = raising(Panic("at lib.rs"))
+
+
+async def test_a_panic_in_watchfiles_while_waiting_is_survived_by_polling(file, monkeypatch, caplog):
+    async with watching(file, poll=0.5) as hints:
+        assert hints.watcher.kind == "events"
+        notify = hints.watcher._observer._feed._notify
+        monkeypatch.setattr(hints.watcher._observer._feed, "_notify", Panicking())
+        monkeypatch.setattr(events, "_open_notify", lambda _folders: Panicking())
+        await hints.until(file)  # the events told along with it are lost
+        await hints.settle()
+        assert hints.watcher.kind == "polling"
+        assert hints.watcher.reason == "watchfiles broke: Panic: at lib.rs"
+        replace(file)
+        await hints.until(file)
+        notify.close()
+    assert len(caplog.records) == 1
+
+
+async def test_a_panic_in_what_is_to_be_watched_is_told(file):
+    calls = iter([[file]] * 50)
+    watcher = Watcher(lambda: next(calls, None) or raising(Panic("at lib.rs"))(), debounce=0.0, max_wait=2.0, poll=0.01)
+    async with watcher:
+        with pytest.raises(RuntimeError, match=r"Panic: at lib\.rs"):
+            async for _ in watcher.changes():
+                pass
 
 
 async def test_a_fifo_in_place_of_the_file_blocks_nobody(file):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotconf.cli.process import PATH, PidFile, Serving, log_to_stderr, say, serves
+from hotconf.cli.process import PATH, PidFile, Serving, log_to_stderr, say, seconds, serves
 from hotconf.cli.target import Inputs, takes_inputs
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--heartbeat",
     type=click.FloatRange(0.1, 3600),
+    callback=seconds,
     default=15.0,
     show_default=True,
     help="Seconds between signs of life in a stream.",

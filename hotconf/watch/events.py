@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from hotconf.watch.pace import SHORTEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Set as AbstractSet
+    from collections.abc import Iterable, Iterator, Set as AbstractSet
 
     from watchfiles._rust_notify import RustNotify
 
@@ -64,7 +64,8 @@ class Events:
 
     def __init__(self, folders: Iterable[str]) -> None:
         self.open = True
-        self._notify = _open_notify(list(folders))
+        with _panics_as_errors():
+            self._notify = _open_notify(list(folders))
 
     def wait(self, until: float, stop: threading.Event, step: float) -> AbstractSet[str]:
         """Return the first events that come. Raises RuntimeError where watchfiles breaks: those events are lost."""
@@ -78,12 +79,14 @@ class Events:
 
     def close(self) -> None:
         """End the thread of watchfiles and its watches."""
-        self._notify.close()
+        with contextlib.suppress(RuntimeError), _panics_as_errors():  # after one panic its lock may be good for nothing
+            self._notify.close()
 
     def _collect(self, step: float, until: float, stop: threading.Event) -> AbstractSet[str]:
         rest = max(SHORTEST, until - monotonic())
         rhythm = _Rhythm(stop, min(step, rest), until + _CLOCK_SLACK)
-        told = self._notify.watch(_GROUP, 0, round(rest * 1000), rhythm)
+        with _panics_as_errors():
+            told = self._notify.watch(_GROUP, 0, round(rest * 1000), rhythm)
         return frozenset() if isinstance(told, str) else {path for _, path in told}
 
 
@@ -99,6 +102,17 @@ def _open_notify(folders: list[str]) -> RustNotify:
         recursive=False,
         ignore_permission_denied=False,
     )
+
+
+@contextlib.contextmanager
+def _panics_as_errors() -> Iterator[None]:
+    """Raise RuntimeError in place of what is no Exception, as Rust raises when it panics."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:  # in a thread of ours nobody else's wish to end can arrive
+        raise RuntimeError(f"watchfiles broke: {type(error).__name__}: {error}") from error
 
 
 class _Rhythm:

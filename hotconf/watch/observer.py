@@ -66,8 +66,8 @@ class Observer:
             listener.armed()
             while not self.stop.is_set():
                 self._turn(listener)
-        except Exception as caught:  # noqa: BLE001 - handed over to whoever iterates over changes()
-            error = caught
+        except BaseException as caught:  # noqa: BLE001 - handed over to whoever iterates over changes(), a panic too
+            error = caught if isinstance(caught, Exception) else RuntimeError(f"{type(caught).__name__}: {caught}")
         finally:
             self._feed.close()
             self._left.set()

@@ -20,9 +20,16 @@ def json_answer(
     value: Any, *, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """Return a JSON document. It is as it is now: nobody is to keep it."""
+    return encoded_answer(encoded(value), status=status, headers=headers)
+
+
+def encoded_answer(
+    body: bytes, *, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Do what `json_answer` does with a document that is encoded already."""
     return web.Response(
         status=status,
-        body=encoded(value),
+        body=body,
         content_type="application/json",
         headers={"Cache-Control": "no-store", **(headers or {})},
     )

@@ -1,7 +1,7 @@
 """One client's connection: aiohttp's, with time limits on reading a request. All that is used of aiohttp's insides.
 
-Private are `_waiter`, `_messages`, `_request_count` (of RequestHandler), `_message`, `_client_max_size` (BaseRequest),
-`_exception` (StreamReader) and `_kwargs` (Server). They are touched in this file only.
+Private are `_waiter`, `_messages`, `_request_count` (of RequestHandler), `_message`, `_version`, `_client_max_size`
+(BaseRequest), `_exception` (StreamReader) and `_kwargs` (Server). They are touched in this file only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import termios
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from hotconf.web.limits import BodyTimeout, answer, raw_answer
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 _NEVER = 365 * 86400.0
 _RECHECK_INTERVAL = 0.1
 _GOODBYE_TIME = 0.5
+
+# aiohttp has no class for these, only words.
+_TOO_MANY_HEADERS = "Too many headers"
+_ODD_VERSION = "Bad status line:\n  Invalid HTTP version:"
 
 
 class _Phase(enum.Enum):
@@ -150,7 +154,14 @@ class Connection(web.RequestHandler):
                 self._break_body(web.RequestPayloadError("the client closed before the end of its body"))
 
     def refusal(self, request: web.BaseRequest) -> web.Response | None:
-        """Return the answer to a request that is too large, which no handler need see. Bounds what it may read."""
+        """Return the answer to a request that is too large, or of a version of HTTP that is not spoken here.
+
+        No handler need see it. Bounds what any other may read.
+        """
+        if request._version.major != 1:  # noqa: SLF001 - see the module
+            self._enter(_Phase.HANDLING, None)
+            request._version = HttpVersion11  # noqa: SLF001 - the answer takes it over, and must be in one that is
+            return answer(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         limits = self._door.limits()
         # A head that came in one piece is no larger than that, and counting is dear.
         fits = 0 < len(self._asked) <= limits.header_size
@@ -217,11 +228,12 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what cannot be parsed or handled. What cannot be parsed is not quoted: it may hold a token."""
-        if isinstance(exc, LineTooLong):
+        if isinstance(exc, LineTooLong) or _says(exc, _TOO_MANY_HEADERS):
             return self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
         if isinstance(exc, HttpProcessingError):
             self._enter(_Phase.HANDLING, None)
-            return answer(HTTPStatus.BAD_REQUEST)
+            odd = _says(exc, _ODD_VERSION)
+            return answer(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED if odd else HTTPStatus.BAD_REQUEST)
         return super().handle_error(request, status, exc, message)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
@@ -413,6 +425,10 @@ def _head_size(request: web.BaseRequest) -> int:
     """Return the bytes of first line and headers, as near as the parsed form tells."""
     first = len(request.method) + len(request.raw_path) + len("  HTTP/1.1\r\n")
     return first + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+
+
+def _says(error: BaseException | None, words: str) -> bool:
+    return isinstance(error, HttpProcessingError) and error.message.startswith(words)
 
 
 def _too_large(limit: int, size: int) -> web.HTTPRequestEntityTooLarge:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+import hotconf.durations as durations
 import hotconf.keypath as keypath
 from hotconf.keypath import touches
 from hotconf.web.drain import drain_state, limit_goodbye
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 LOOK = 1.0
 """Seconds between two looks for clients that have gone."""
+
+SHORTEST_HEARTBEAT = 0.1
+"""Seconds. Signs of life in shorter order would be all that the event loop does."""
 
 _BACKLOG = 64 * 1024  # bytes that may wait for a slow reader before it gets only the newest state
 _BATCH = 250  # clients that are served before the event loop may do something else: a few milliseconds
@@ -107,7 +111,7 @@ class Feed:
         self._conf = conf
         # Names this life of this process: a token from another one must never look like one of ours.
         self._store = secrets.token_hex(4)
-        self._heartbeat = heartbeat
+        self._heartbeat = durations.seconds("heartbeat", heartbeat, least=SHORTEST_HEARTBEAT)
         self._max_watchers = max_watchers
         self._loop: asyncio.AbstractEventLoop | None = None
         self._groups: dict[KeyPath, _Group] = {}

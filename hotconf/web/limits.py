@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
+import hotconf.durations as durations
 from hotconf.web.problem import CONTENT_TYPE, Problem
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _DISCARD_READS = 16
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on clients; times in seconds, sizes in bytes. None: no bound.
+    """Bounds on clients; times in seconds, sizes in bytes. None: no bound. Raises ValueError for what is no time.
 
     - `connections`: open at once, TLS handshakes included. One more is answered 503 with `Retry-After`, before a byte
       of it is read, since a good client or a balancer can go elsewhere; with TLS, where an answer would cost the
@@ -40,7 +41,7 @@ class Limits:
     - `body_timeout`: without a byte of a body that is waited for. Then reading it raises BodyTimeout, which is answered
       408 unless the handler catches it.
     - `idle_timeout`: between two requests. The default is aiohttp's: longer than any proxy's, which must close first.
-    - `header_size`: of a request's first line and headers together. Then 431.
+    - `header_size`: of a request's first line and headers together. Then 431, as for more than 128 headers.
     - `body_size`: of a body as the handler reads it, in place of the application's `client_max_size`, which holds where
       this is None. Then 413: at once for a declared length, else where reading passes the bound.
     """
@@ -53,6 +54,12 @@ class Limits:
     idle_timeout: float | None = 3630.0
     header_size: int = 32 * 1024
     body_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("handshake_timeout", "header_timeout", "body_timeout", "idle_timeout"):
+            value = getattr(self, name)
+            if value is not None:
+                durations.seconds(name, value)
 
 
 REASONS = (
@@ -171,6 +178,7 @@ _ADVICE = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than this server takes",
     HTTPStatus.EXPECTATION_FAILED: "nothing is understood in Expect but 100-continue: leave it out",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "first line and headers are larger than this server takes",
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "HTTP/1.1 and HTTP/1.0 are spoken here",
     HTTPStatus.SERVICE_UNAVAILABLE: "too many clients are connected: come back after a while",
 }
 

@@ -102,6 +102,7 @@ _SCHEMAS: Json = {
         protection=_or_null(_TEXT),
         error=_or_null(_TEXT),
     ),
+    "Held": _object(generation=_COUNT, reason=_TEXT),
     "Status": _object(
         state={"enum": ["new", "starting", "ready", "draining", "stopped"]},
         generation=_COUNT,
@@ -114,6 +115,7 @@ _SCHEMAS: Json = {
         watchers={"type": "object", "additionalProperties": _COUNT},
         unconfirmed=_or_null({"type": "number"}),
         pending_restart=_list(_ref("PendingRestart")),
+        held=_or_null(_ref("Held")),
         degraded=_TEXTS,
         leased={"type": "object", "additionalProperties": _COUNT},
         uptime={"type": "number"},

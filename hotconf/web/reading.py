@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hotconf.web.builds import Builds, is_large
 from hotconf.web.parameters import LONGEST_WAIT, duration
 from hotconf.web.parts import keys_of, part_at
 from hotconf.web.pin import GENERATION, release_snapshot
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from hotconf.snapshot import Snapshot
     from hotconf.web.feed import Feed
     from hotconf.web.representations import Representation
-
-_MOST_VIEWS = 1000
 
 
 class View(NamedTuple):
@@ -46,12 +46,12 @@ class Reading:
     def __init__(self, conf: HotConf[Any], feed: Feed) -> None:
         self._conf = conf
         self._feed = feed
-        self._views: tuple[Snapshot[Any] | None, dict[tuple[tuple[str, ...], str], View]] = (None, {})
+        self._views: Builds[Snapshot[Any], View] = Builds(lambda snapshot: is_large(snapshot.settings))
 
     async def config(self, request: web.Request) -> web.Response:
         """Answer a read: at once, or with `wait` when what the client has is not what is in force any more."""
         wait = duration(request, "wait")
-        view = self._view(request)
+        view = await self._view(request)
         if wait is None:
             return (view.unchanged if _matches(request, view) else view.found).response()
         if not _is_current(request, view):
@@ -60,7 +60,7 @@ class Reading:
         del view  # who waits must keep nothing of an old snapshot alive, nor its resources open
         release_snapshot(request)
         await self._feed.park(request, path, changed_in, seconds=min(wait, LONGEST_WAIT))
-        now = self._view(request)
+        now = await self._view(request)
         # Who asks this again wants to wait again.
         return (now.found if now.changed_in > changed_in else now.unchanged).response(repeats=False)
 
@@ -68,17 +68,12 @@ class Reading:
         """Return the token of the whole."""
         return self._feed.token(snapshot.changed_in(()))
 
-    def _view(self, request: web.Request) -> View:
+    async def _view(self, request: web.Request) -> View:
         snapshot = self._conf.snapshot  # read once: tag, generation and body must be of the same one
-        if self._views[0] is not snapshot or len(self._views[1]) >= _MOST_VIEWS:
-            self._views = snapshot, {}
-        views = self._views[1]
         notation = best(",".join(request.headers.getall("Accept", ())))
-        name = keys_of(tail_of(request)), notation.name  # by the keys: a path can be spelled in many ways
-        view = views.get(name)
-        if view is None:
-            view = views[name] = self._build(snapshot, name[0], notation)
-        return view
+        keys = keys_of(tail_of(request))  # by the keys: a path can be spelled in many ways
+        build = functools.partial(self._build, snapshot, keys, notation)
+        return await self._views.get(snapshot, (keys, notation.name), build)
 
     def _build(self, snapshot: Snapshot[Any], keys: tuple[str, ...], notation: Representation) -> View:
         path, value = part_at(snapshot.document, keys)

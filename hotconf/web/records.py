@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from hotconf.errors import UnknownGeneration
 from hotconf.jsonschema import json_schema
 from hotconf.keypath import render
-from hotconf.web.answers import json_answer
+from hotconf.web.answers import encoded_answer, json_answer
+from hotconf.web.builds import Builds
 from hotconf.web.openapi import openapi
 from hotconf.web.parts import keys_in, keys_of, part_at
 from hotconf.web.problem import Problem
 from hotconf.web.reading import tail_of
+from hotconf.web.representations import encoded
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from hotconf.conf import HotConf
     from hotconf.explain import Origins
+    from hotconf.snapshot import Snapshot
 
 
 class Records:
@@ -27,7 +30,8 @@ class Records:
 
     def __init__(self, conf: HotConf[Any]) -> None:
         self._conf = conf
-        self._explained: tuple[Origins, dict[str, Any]] | None = None
+        # For thousands of keys each of these takes a while, in which the event loop has others to serve.
+        self._explained: Builds[Origins, bytes] = Builds(lambda _origins: True, most=100)
 
     async def history(self, _request: web.Request) -> web.Response:
         """Answer with the generations that are kept, the running one last."""
@@ -56,23 +60,16 @@ class Records:
 
     async def origins(self, _request: web.Request) -> web.Response:
         """Answer with every value and the place that it came from."""
-        origins = self._conf.origins
-        if self._explained is None or self._explained[0] is not origins:
-            # For thousands of keys this takes a while, in which the event loop has others to serve.
-            document = self._conf.snapshot.document
-            self._explained = origins, await asyncio.to_thread(_explained, origins, document)
-        return json_answer(self._explained[1])
+        origins, snapshot = self._conf.origins, self._conf.snapshot
+        build = functools.partial(_explained, origins, snapshot)
+        return encoded_answer(await self._explained.get(origins, None, build))
 
     async def explain(self, request: web.Request) -> web.Response:
         """Answer with one value, its origin, and what it shadows. The path may be dotted."""
-        document, keys = self._conf.snapshot.document, keys_of(tail_of(request))
-        if len(keys) == 1 and not (isinstance(document, dict) and keys[0] in document):
-            keys = keys_in(keys[0])
-        path = render(part_at(document, keys).path)
-        try:
-            return json_answer(self._conf.explain(path).as_dict())
-        except KeyError:
-            raise Problem(HTTPStatus.NOT_FOUND, f"{path} has no origin of its own: ask for what it is in") from None
+        origins, snapshot = self._conf.origins, self._conf.snapshot
+        keys = keys_of(tail_of(request))
+        build = functools.partial(_explanation, origins, snapshot, keys)
+        return encoded_answer(await self._explained.get(origins, keys, build))
 
     async def schema(self, _request: web.Request) -> web.Response:
         """Answer with the JSON Schema of the configuration."""
@@ -83,13 +80,25 @@ class Records:
         return json_answer(openapi(prefix=request.rel_url.raw_path.rpartition("/")[0]))
 
 
-def _explained(origins: Origins, document: Any) -> dict[str, Any]:
+def _explanation(origins: Origins, snapshot: Snapshot[Any], keys: tuple[str, ...]) -> bytes:
+    document = snapshot.document
+    if len(keys) == 1 and not (isinstance(document, dict) and keys[0] in document):
+        keys = keys_in(keys[0])
+    path = render(part_at(document, keys).path)
+    try:
+        return encoded(origins.explain(path).as_dict())
+    except KeyError:
+        raise Problem(HTTPStatus.NOT_FOUND, f"{path} has no origin of its own: ask for what it is in") from None
+
+
+def _explained(origins: Origins, snapshot: Snapshot[Any]) -> bytes:
+    document = snapshot.document
     values = (
         {"path": render(path), "value": part_at(document, map(str, path)).value, "origin": str(origin)}
         for path, origin in origins.leaves()
         if path
     )
-    return {"values": list(values)}
+    return encoded({"values": list(values)})
 
 
 def _number(request: web.Request) -> int:

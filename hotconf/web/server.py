@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from aiohttp import web
 from aiohttp.log import access_logger
 
+import hotconf.durations as durations
 from hotconf.drain import step
 from hotconf.web.arrivals import Arrivals
 from hotconf.web.connection import Connection, unsent
@@ -78,7 +79,7 @@ class Server:
         self._ssl_context = ssl_context
         self._reuse_port = reuse_port
         self._backlog = backlog
-        self._idle_linger = idle_linger
+        self._idle_linger = durations.seconds("idle_linger", idle_linger)
         self._access_log = access_log
         self._handler_cancellation = handler_cancellation
         self._door = Door(limits if callable(limits) else lambda: limits)
@@ -86,7 +87,7 @@ class Server:
         self._requested_port = port if callable(port) else lambda: port
         self._runner: web.AppRunner | None = None
         self._listeners: list[Listener] = []
-        self._drain = DrainState(close_timeout)
+        self._drain = DrainState(durations.seconds("close_timeout", close_timeout))
         self._in_flight = InFlight(self._drain)
         self._arriving = Arrivals(self._door, self._connect, ssl_context=ssl_context, close_timeout=close_timeout)
 

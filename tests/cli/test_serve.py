@@ -115,6 +115,7 @@ def test_it_refuses_to_start_like_any_service(launch, folder, verb):
         (["app:conf", "--overlay", "overlay.yaml"], "must be a .toml file"),
         (["app:conf", "--last-good", "app.toml"], "app.toml is a source already: it would be written over"),
         (["app:conf", "--heartbeat", "0"], "--heartbeat"),
+        (["app:conf", "--heartbeat", "nan"], "--heartbeat"),
         (["app:conf", "--max-watchers", "0"], "--max-watchers"),
         (["app:conf", "--log-format", "xml"], "--log-format"),
         (["app:conf", "--token-file", "missing"], "missing"),

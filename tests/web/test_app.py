@@ -376,7 +376,7 @@ async def test_status_has_what_operators_ask_for(site):
     status = await site.json("/status")
     assert {
         *("state", "generation", "digest", "loaded_at", "last_reload", "consecutive_failures", "sources"),
-        *("pending_restart", "degraded", "leased", "uptime"),
+        *("pending_restart", "held", "degraded", "leased", "uptime"),
     } <= set(status)
     assert (status["state"], status["generation"]) == ("ready", 1)
     assert status["last_reload"]["outcome"] == "applied"

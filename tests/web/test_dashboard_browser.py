@@ -294,6 +294,20 @@ async def test_what_the_guard_refused_can_be_forced_and_nothing_else(browser):
         await view.sees("#confirm-text", "becomes")
 
 
+async def test_a_rollback_that_holds_can_be_overruled(browser):
+    async with serving(message="one") as site, viewing(browser, site.url) as view:
+        await site.change(message="two")
+        await site.conf.rollback()
+        await view.sees("#facts", "the rollback, as generation 3")
+        await view.locator("#force").click()
+        await view.sees("#confirm-text", "A rollback holds")
+        await view.sees("#confirm-text .changes", "message")
+        await view.locator("#confirm-yes").click()
+        await view.sees("#answer-text", "generation 4 is in force")
+        await view.sees_no("#force")
+        assert site.conf.current.message == "two"
+
+
 async def test_a_patch_can_be_kept_before_it_is_taken_back(browser, tmp_path):
     async with serving(overlay=tmp_path / "overlay.toml") as site, viewing(browser, site.url) as view:
         await view.sees(view.leaf("message"), "one")

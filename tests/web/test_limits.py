@@ -516,6 +516,19 @@ async def test_head_that_is_too_large_is_answered_431(gates, head, piece):
         assert refused(server) == {"header_size": 1}
 
 
+@pytest.mark.parametrize("piece", [100_000, 700], ids=["whole", "in pieces"])
+async def test_head_of_too_many_lines_is_answered_431(gates, piece):
+    head = GET.removesuffix(b"\r\n") % b"/" + b"".join(b"X-%d: a\r\n" % number for number in range(200)) + b"\r\n"
+    async with serving(gates.app()) as server, client_of(server) as client:
+        for start in range(0, len(head), piece):
+            client.send(head[start : start + piece])
+            await asyncio.sleep(0.005)
+        async with asyncio.timeout(PATIENCE):
+            assert (await client.reply()).status == 431
+            assert await client.ended()
+        assert refused(server) == {"header_size": 1}
+
+
 async def test_head_that_goes_on_and_on_is_answered_and_no_longer_kept(gates):
     async with serving(gates.app(), limits=Limits(header_size=4096)) as server, client_of(server) as client:
         client.send(many_headers(50))

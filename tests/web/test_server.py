@@ -919,14 +919,32 @@ ASKED = b"POST /upload HTTP/1.1\r\nHost: test\r\n"
         (ASKED + b"Content-Length: s3cr3t\r\n\r\n", 400),
         (ASKED + b"Content-Encoding: gzip\r\nContent-Length: 6\r\n\r\ns3cr3t", 400),
         (ASKED + b"Transfer-Encoding: chunked\r\n\r\ns3cr3t\r\n", 400),
+        (b"GET /s3cr3t HTTP/2.0\r\nHost: test\r\n\r\n", 505),
+        (b"GET /s3cr3t HTTP/0.9\r\n\r\n", 505),
+        (b"GET /s3cr3t HTTP/1.2\r\nHost: test\r\n\r\n", 505),
+        (b"GET /s3cr3t HTTP/3.0\r\nHost: test\r\n\r\n", 505),
         (ASKED + b"Expect: s3cr3t\r\nContent-Length: 0\r\n\r\n", 417),
         (ASKED + b"Expect: s3cr3t\xff\r\nContent-Length: 0\r\n\r\n", 417),
     ],
-    ids=["header", "garbage", "no Host", "length", "encoding", "chunks", "Expect", "Expect in no UTF-8"],
+    ids=[
+        "header",
+        "garbage",
+        "no-Host",
+        "length",
+        "encoding",
+        "chunks",
+        "2.0",
+        "0.9",
+        "1.2",
+        "3.0",
+        "Expect",
+        "Expect-in-no-UTF-8",
+    ],
 )
 async def test_what_cannot_be_read_is_a_problem_and_quoted_nowhere(gates, caplog, sent, status):
     async with serving(gates.app()) as server, client_of(server) as client:
         client.send(sent)
+        assert (await client.reader.readexactly(7)) == b"HTTP/1."
         reply = await client.reply()
         assert (reply.status, reply.headers["content-type"].partition(";")[0]) == (status, "application/problem+json")
         assert json.loads(reply.body)["detail"]

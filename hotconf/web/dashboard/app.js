@@ -2,7 +2,7 @@
 
 import { Refused, events, get, getExact, getOptional, hasToken, post, setToken } from "./api.js";
 import { byId, element, setText } from "./dom.js";
-import { headline, showHistory, showReloads, showState, showStatus, verdict } from "./panels.js";
+import { forceable, headline, showHistory, showReloads, showState, showStatus, verdict } from "./panels.js";
 import { clock, now, span } from "./time.js";
 import { Tree } from "./tree.js";
 import { leavesOf, valueOf, valueText } from "./values.js";
@@ -16,6 +16,7 @@ const tree = new Tree(byId("tree"), { count: byId("count"), filter: byId("filter
 let seen = ""; // what the panels below the status show
 let reported = 0; // the newest reload among them
 let latest = null; // the time of the last look that succeeded
+let standing = {}; // what it saw
 let asked = null; // the question that is open
 
 // Connection
@@ -98,6 +99,7 @@ async function look() {
   if (key !== seen) await lookCloser();
   seen = key;
   latest = now();
+  standing = status;
   showStatus(status);
   reached(status);
 }
@@ -224,11 +226,11 @@ function force() {
 }
 
 async function losses() {
-  const warning = element("p", {}, "The guard refused this, since values vanish that a source held. They will be gone.");
+  const warnings = forceable(standing).map((text) => element("p", {}, text));
   try {
-    return [warning, ...verdict(await post("reload?dry_run=1&force=1"))];
+    return [...warnings, ...verdict(await post("reload?dry_run=1&force=1"))];
   } catch (error) {
-    return [warning, ...refusal(error)];
+    return [...warnings, ...refusal(error)];
   }
 }
 

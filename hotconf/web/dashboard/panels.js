@@ -18,12 +18,21 @@ export function showState(state) {
 export function showStatus(status) {
   showState(status.state);
   showVerdict(status);
+  byId("force").hidden = !forceable(status).length;
   showFacts(status);
   showDegraded(status.degraded);
   showSources(status);
   showPending(status.pending_restart);
   byId("unconfirmed").hidden = status.unconfirmed == null;
   setText(byId("unconfirmed-left"), span(status.unconfirmed ?? 0));
+}
+
+/** What forcing the reload would overrule, a line each: the guard and a rollback that holds. Nothing else can be. */
+export function forceable({ last_reload: report, held }) {
+  return [
+    report?.stage === "guard" && "The guard refused this, since values vanish that a source held. They will be gone.",
+    held && "A rollback holds, since the sources hold what was rolled away from. It will be in force again.",
+  ].filter(Boolean);
 }
 
 /** Whether something deserves a second look, for the title of the tab. */
@@ -42,7 +51,6 @@ function showVerdict({ last_reload: report, consecutive_failures: failures }) {
   spoken = key;
   byId("verdict").className = report ? TONES[report.outcome] : "";
   byId("verdict-text").replaceChildren(...(report ? verdict(report, failures) : ["Nothing was loaded yet."]));
-  byId("force").hidden = report?.stage !== "guard"; // nothing else that rejects can be forced
   byId("verdict-when").replaceChildren(...(report ? [`${attempt(report)}, `, age(report.started_at)] : []));
 }
 
@@ -94,6 +102,7 @@ function changes(paths, key) {
 function showFacts(status) {
   const facts = [
     ["Generation", [String(status.generation), status.loaded_at ? [", ", age(status.loaded_at)] : []].flat(2)],
+    ["Held", [status.held ? `the rollback, as generation ${status.held.generation}: ${status.held.reason}` : ""]],
     ["Failures in a row", [status.consecutive_failures ? tag(status.consecutive_failures, "bad") : "0"]],
     ["Watching files", [status.watching.kind, status.watching.reason ? `: ${status.watching.reason}` : ""]],
     ["Leased snapshots", [leases(status.leased)]],

@@ -1,0 +1,63 @@
+"""Builds: what is made once and shared by all who ask for it, in a thread where it takes long."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from hotconf.tree import children
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+O = TypeVar("O")  # noqa: E741 - the owner
+T = TypeVar("T")
+
+_LARGE = 300
+"""Values. To write so many takes the event loop a few milliseconds, in which it would serve nobody."""
+
+
+class Builds(Generic[O, T]):
+    """Keeps what was built for its newest owner, a snapshot, by name; `most` of them. For one event loop.
+
+    Who asks for what is being built waits for it, and who gives up waiting spoils it for nobody. What building raises
+    is raised to all who wait, and is not kept.
+    """
+
+    def __init__(self, is_large: Callable[[O], bool], *, most: int = 1000) -> None:
+        self._is_large = is_large
+        self._most = most
+        self._owner: O | None = None
+        self._in_thread = False
+        self._builds: dict[Hashable, asyncio.Task[T]] = {}
+
+    async def get(self, owner: O, name: Hashable, build: Callable[[], T]) -> T:
+        """Return what `build` makes. It is called once, in a thread where the owner is large."""
+        if self._owner is not owner or len(self._builds) >= self._most:
+            self._owner, self._in_thread, self._builds = owner, self._is_large(owner), {}
+        building = self._builds.get(name)
+        if building is None:
+            building = self._builds[name] = asyncio.create_task(self._run(build))
+            building.add_done_callback(functools.partial(_forget_failed, self._builds, name))
+        if not building.done():
+            await asyncio.wait({building})
+        return building.result()
+
+    async def _run(self, build: Callable[[], T]) -> T:
+        return await asyncio.to_thread(build) if self._in_thread else build()
+
+
+def _forget_failed(builds: dict[Hashable, asyncio.Task[T]], name: Hashable, building: asyncio.Task[T]) -> None:
+    if building.cancelled() or building.exception() is not None:
+        del builds[name]
+
+
+def is_large(settings: Any) -> bool:
+    """Whether to write settings out takes so long that the event loop should not."""
+    left, count = [settings], 0
+    while left and count <= _LARGE:
+        inner = children(left.pop())
+        count += len(inner)
+        left.extend(inner.values())
+    return count > _LARGE

@@ -1,0 +1,130 @@
+"""Builds: what is much is built once, in a thread, and shared by all who ask meanwhile."""
+
+import asyncio
+import threading
+
+import pytest
+
+import hotconf.explain as explain
+import hotconf.web.reading as reading
+from hotconf import Section
+from hotconf.web.builds import Builds, is_large
+from tests.heart import cancel, until
+from tests.web.sites import site_of
+
+
+class Owner:
+    pass
+
+
+class Work:
+    """Something to build, which ends when it is told to; it counts, and notes the thread that it runs in."""
+
+    def __init__(self, result="built"):
+        self.result = result
+        self.go_on = threading.Event()
+        self.threads = []
+
+    def __call__(self):
+        self.threads.append(threading.current_thread())
+        assert self.go_on.wait(20)
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+@pytest.fixture
+def builds():
+    return Builds(lambda _owner: True, most=3)
+
+
+async def test_who_asks_meanwhile_shares_what_is_built(builds):
+    owner, work = Owner(), Work()
+    asking = [asyncio.create_task(builds.get(owner, "name", work)) for _ in range(3)]
+    await until(lambda: work.threads)
+    await cancel(asking[0])  # the first of them leaves: it must spoil it for nobody
+    work.go_on.set()
+    assert await asyncio.gather(*asking[1:]) == ["built", "built"]
+    assert await builds.get(owner, "name", work) == "built"
+    assert len(work.threads) == 1
+    assert work.threads[0] is not threading.current_thread()
+
+
+async def test_what_is_little_is_built_at_once():
+    work = Work()
+    work.go_on.set()
+    assert await Builds(lambda _owner: False).get(Owner(), "name", work) == "built"
+    assert work.threads == [threading.current_thread()]
+
+
+async def test_a_failure_is_told_to_all_and_not_kept(builds):
+    owner, work = Owner(), Work(LookupError("gone"))
+    asking = [asyncio.create_task(builds.get(owner, "name", work)) for _ in range(2)]
+    await until(lambda: work.threads)
+    work.go_on.set()
+    assert [str(error) for error in await asyncio.gather(*asking, return_exceptions=True)] == ["gone", "gone"]
+    work.result = "found"
+    assert await builds.get(owner, "name", work) == "found"
+
+
+async def test_a_failure_that_nobody_waited_for_is_no_error_of_ours(builds, caplog):
+    owner, work = Owner(), Work(LookupError("gone"))
+    asking = asyncio.create_task(builds.get(owner, "name", work))
+    await until(lambda: work.threads)
+    await cancel(asking)
+    work.go_on.set()
+    await until(lambda: not builds._builds)
+    assert caplog.records == []
+
+
+async def test_nothing_is_kept_of_an_owner_before_and_no_more_than_so_many(builds):
+    work = Work()
+    work.go_on.set()
+    old, new = Owner(), Owner()
+    for owner in (old, new, old):
+        await builds.get(owner, "name", work)
+    assert len(work.threads) == 3
+    for name in ("second", "third", "fourth"):
+        await builds.get(old, name, work)
+    assert list(builds._builds) == ["fourth"]
+
+
+class Nested(Section):
+    values: dict[str, int] = {}
+    inner: list[dict[str, int]] = []
+
+
+def test_large_is_what_holds_many_values_wherever_they_lie():
+    assert not is_large(Nested())
+    assert not is_large(Nested(values={str(number): number for number in range(200)}))
+    assert is_large(Nested(values={str(number): number for number in range(400)}))
+    assert is_large(Nested(inner=[{"a": 1, "b": 2} for _ in range(100)] * 2))
+
+
+LARGE = {"values": {f"key{number}": number for number in range(400)}}
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "step"),
+    [
+        ("/config/values", reading, "written"),
+        ("/explain/values", explain.Origins, "explain"),
+        ("/explain", explain.Origins, "leaves"),
+    ],
+)
+async def test_others_are_served_while_much_is_written_and_it_is_written_once(monkeypatch, path, place, step):
+    async with site_of(Nested, LARGE) as site:
+        real, work = getattr(place, step), Work()
+
+        def slow(*arguments):
+            work()
+            return real(*arguments)
+
+        monkeypatch.setattr(place, step, slow)
+        asking = [asyncio.create_task(site.value(path)) for _ in range(2)]
+        await until(lambda: work.threads)
+        assert await site.value("/healthz") == {"status": "ok"}
+        work.go_on.set()
+        first, second = await asyncio.gather(*asking)
+        assert first == second
+        assert len(work.threads) == 1
