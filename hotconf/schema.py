@@ -80,7 +80,7 @@ def fields(model: type) -> Mapping[str, Field]:
         return _told_apart({name: _field(name, info, config) for name, info in model.model_fields.items()})
     if is_pydantic_dataclass(model):
         config = getattr(model, "__pydantic_config__", {})
-        return {name: _field(name, info, config) for name, info in model.__pydantic_fields__.items()}
+        return _told_apart({name: _field(name, info, config) for name, info in model.__pydantic_fields__.items()})
     return {name: _field(name, info, {}) for name, info in _plain_fields(model)}
 
 
