@@ -17,10 +17,12 @@ from hotconf.origin import DEFAULT, Origin
 from hotconf.redact import masked, shown
 from hotconf.schema import below, fields, opened
 from hotconf.shape import Shape
-from hotconf.tree import actual, children, value_at
+from hotconf.tree import actual, child, children, value_at
 
 if TYPE_CHECKING:
     from hotconf.snapshot import Snapshot
+
+_ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,14 @@ def _typed(settings: Any, path: KeyPath) -> KeyPath:
     """Return a path with the indices of lists as numbers. Raises KeyError for what is not there."""
     typed: list[str | int] = []
     for key in path:
-        inner = children(settings)
-        found = int(key) if key not in inner and str(key).isdecimal() else key
-        if found not in inner:
+        inner = child(settings, key, _ABSENT)
+        if inner is _ABSENT and str(key).isdecimal():
+            key = int(key)  # noqa: PLW2901 - as the settings have it
+            inner = child(settings, key, _ABSENT)
+        if inner is _ABSENT:
             raise KeyError(keypath.render(path))
-        settings = inner[found]
-        typed.append(found)
+        settings = inner
+        typed.append(key)
     return tuple(typed)
 
 

@@ -142,8 +142,7 @@ def _lifted(
     for name, field in fields_by_name.items():
         path = chosen[name]
         stays = len(path) > 1 and _is_wanted(models, str(path[0]), values)
-        # Where pydantic looks first and finds it, the lifted one would be a key that nobody asked for.
-        if len(path) > 1 and not (stays and path == field.places[0]):
+        if len(path) > 1 and not (stays and _is_found_at(field, path)):
             yield field, path, stays
 
 
@@ -151,8 +150,14 @@ def _shared(models: tuple[type, ...], values: Mapping[str, Any]) -> Iterator[tup
     """Yield the fields that have their value at a key which belongs to an earlier field too, likewise."""
     for field, keys in _latecomers(models):
         used = next((place for place in field.places if present(lookup(values, place))), ())
-        if len(used) == 1 and used[0] in keys:
-            yield field, used, used[0] in _canonical_keys(models)
+        stays = len(used) == 1 and used[0] in _canonical_keys(models)
+        if len(used) == 1 and used[0] in keys and not (stays and _is_found_at(field, used)):
+            yield field, used, stays
+
+
+def _is_found_at(field: Field, place: KeyPath) -> bool:
+    """Whether pydantic looks at a place before the canonical key, which would be one that nobody asked for."""
+    return field.places.index(place) < field.places.index((field.spellings[0],))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -38,6 +38,9 @@ _TWICE = "the patch has this field twice, in two spellings"
 _ODD_KEY = "a key must be a string"
 _TOO_DEEP = "nested too deeply"
 
+_MOST_COMPARED = 1000
+"""Fields among which a near one is looked for, fewer with each fault: a patch is looked at on the event loop."""
+
 
 def patched(model: type, values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a patch makes of overlay values, whose keys are canonical. Neither of the two is changed.
@@ -96,7 +99,9 @@ def _spelt(shape: Shape, value: Any, path: KeyPath, faults: dict[KeyPath, str]) 
     result: dict[str, Any] = {}
     for key, item in value.items():
         at = (*path, key)
-        fault = _ODD_KEY if not isinstance(key, str) else _unknown(shape, key) if item is not None else None
+        fault = _ODD_KEY if not isinstance(key, str) else None
+        if fault is None and item is not None:
+            fault = _unknown(shape, key, among=len(faults) + 1)
         if fault is None:
             fault = _put(result, _place(shape, key), _spelt(below(shape, key), item, at, faults))
         if fault is not None:
@@ -104,12 +109,15 @@ def _spelt(shape: Shape, value: Any, path: KeyPath, faults: dict[KeyPath, str]) 
     return result
 
 
-def _unknown(shape: Shape, key: str) -> str | None:
-    """Return what to say of a key that no settings have. Where nothing is known of any key, validation will say it."""
+def _unknown(shape: Shape, key: str, *, among: int) -> str | None:
+    """Return what to say of a key that no settings have. Where nothing is known of any key, validation will say it.
+
+    `among` is how many faults there are by now.
+    """
     known = [field for model in opened(shape).models for field in fields(model).values()]
     if not known or step(shape, key) is not None or any(place[0] == key for field in known for place in field.places):
         return None
-    return f"unknown key{suggest(key, [field.name for field in known])}"
+    return f"unknown key{suggest(key, [field.name for field in known], most=_MOST_COMPARED // among)}"
 
 
 def _place(shape: Shape, key: str) -> KeyPath:

@@ -91,6 +91,17 @@ def _name(error: BaseException) -> str:
     return f"{type(error).__name__}{f': {os.strerror(number)}' if number else ''}"
 
 
+def _paths(source: object) -> Sequence[Path]:
+    try:
+        return list(source.paths()) if isinstance(source, WatchedFiles) else ()
+    except Exception:  # noqa: BLE001 - a source's own fault, and reading it goes on
+        return ()
+
+
+def _stamped(paths: Mapping[SourceState, Sequence[Path]]) -> Mapping[SourceState, object]:
+    return {state: {path: _stamp(path) for path in found} for state, found in paths.items()}
+
+
 def _stamp(path: Path) -> object:
     try:
         status = path.stat()
@@ -131,44 +142,44 @@ class Stack:
     async def read(self) -> list[Reading]:
         """Read every source at once. Raises one SourceError with every fault of every source.
 
-        Several files are read as they were at one time: where one was replaced meanwhile, everything is read again. On
+        Several files are read as they were at one time: a source of which one was replaced meanwhile is read again. On
         files that never rest that is given up after a few times; whoever watches them asks again.
         """
-        before = await self._stamps()
-        readings = await self._read()
-        for _ in range(_MORE_READS):
+        before, late, results = await self._stamps(), self.states, dict[SourceState, Any]()
+        for _ in range(1 + _MORE_READS):
+            read = await asyncio.gather(*(state.read() for state in late), return_exceptions=True)
+            results.update(zip(late, read, strict=True))
             after = await self._stamps()
-            if after == before:
+            late = tuple(state for state in self.states if after.get(state) != before.get(state))
+            if not late:
                 break
-            before, readings = after, await self._read()
-        return readings
+            before = after
+        return _readings(results)
 
-    async def _stamps(self) -> Mapping[Path, object]:
-        """Return what tells one version of each file from another; nothing for less than two files."""
-        try:
-            paths = list(self.paths())
-        except Exception:  # noqa: BLE001 - a source's own fault, and reading it goes on
-            return {}
-        return await asyncio.to_thread(lambda: {path: _stamp(path) for path in paths}) if paths[1:] else {}
-
-    async def _read(self) -> list[Reading]:
-        results = await asyncio.gather(*(state.read() for state in self.states), return_exceptions=True)
-        readings, faults = list[Reading](), list[Fault]()
-        for state, result in zip(self.states, results, strict=True):
-            if isinstance(result, asyncio.CancelledError):
-                faults += state.cancelled(result)
-            elif isinstance(result, SourceError):
-                faults += result.faults
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                readings.append(state.reading(result))
-        if faults:
-            raise SourceError(faults)
-        return readings
+    async def _stamps(self) -> Mapping[SourceState, object]:
+        """Return what tells one version of each source's files from another; nothing for less than two files."""
+        paths = {state: _paths(state.source) for state in self.states}
+        return await asyncio.to_thread(_stamped, paths) if sum(map(len, paths.values())) > 1 else {}
 
     def paths(self) -> Iterator[Path]:
         """Yield every file and folder that should be watched now."""
         for state in self.states:
             if isinstance(state.source, WatchedFiles):
                 yield from state.source.paths()
+
+
+def _readings(results: Mapping[SourceState, Any]) -> list[Reading]:
+    """Return what came of reading each source. Raises what a read raised, of SourceErrors one with all faults."""
+    readings, faults = list[Reading](), list[Fault]()
+    for state, result in results.items():
+        if isinstance(result, asyncio.CancelledError):
+            faults += state.cancelled(result)
+        elif isinstance(result, SourceError):
+            faults += result.faults
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            readings.append(state.reading(result))
+    if faults:
+        raise SourceError(faults)
+    return readings

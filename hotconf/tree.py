@@ -35,11 +35,13 @@ def children(value: Any) -> Mapping[Any, Any]:
     return dict(enumerate(value)) if is_list(value) else {}
 
 
-def child(value: Any, key: str | int) -> Any:
-    """Return what `children` has at a key, None where it has nothing there; of a mapping without a look at the rest."""
+def child(value: Any, key: str | int, default: Any = None) -> Any:
+    """Return what `children` has at a key, else `default`. In a mapping or list the rest is not looked at."""
     if isinstance(value, Mapping) and isinstance(key, str) and key in value:
         return value[key]
-    return children(value).get(key)
+    if isinstance(value, list):
+        return value[key] if isinstance(key, int) and 0 <= key < len(value) else default
+    return children(value).get(key, default)
 
 
 def is_list(value: Any) -> bool:
@@ -66,17 +68,16 @@ def actual(shape: Shape, value: Any) -> Shape:
 
     It may be of a class that the schema does not name: a subclass that a validator chose, or that is a default.
     """
-    own = _own_shape(value)
+    own = _own_shape(type(value))
     if own is None and is_list(value):
-        items = dict.fromkeys(found for item in value if (found := _own_shape(item)) is not None)
+        kinds = dict.fromkeys(map(type, value))  # each class once: this is asked again for every item of a list
+        items = [found for kind in kinds if (found := _own_shape(kind)) is not None]
         own = Shape(items=union(items)) if items else None
     if own is None or (own.models and own.models[0] in shape.models):
         return shape
     return union([shape, own])
 
 
-def _own_shape(value: Any) -> Shape | None:
-    kind: type = type(value)
-    if isinstance(value, SECRET_TYPES):
-        return Shape(secret=True)
-    return shape_of(kind) if fields(kind) else None
+def _own_shape(kind: type) -> Shape | None:
+    own = shape_of(kind) if fields(kind) else None
+    return Shape(secret=True) if issubclass(kind, SECRET_TYPES) else own

@@ -241,7 +241,7 @@ def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath, *, amon
 def _unknown_key(key: int | str, known: Sequence[str], *, among: int) -> str:
     if key in known:
         return "another spelling of this field is used as well, and only one counts"
-    return f"unknown key{suggest(str(key), known) if among * len(known) <= _MOST_COMPARED else ''}"
+    return f"unknown key{suggest(str(key), known, most=_MOST_COMPARED // among)}"
 
 
 def _known_keys(model: type[BaseModel], parent: KeyPath) -> list[str]:

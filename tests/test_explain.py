@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, SecretStr
 
+import hotconf.tree as tree
 from hotconf.explain import Origins, input_paths
 from hotconf.layer import Layer
 from hotconf.merge import merge
@@ -196,3 +197,12 @@ def test_a_snapshot_keeps_its_own_origins():
     known = Origins(App, merge([layer]), build(App, layer))
     assert str(known["name"]) == "memory"
     assert next(iter(known)) == "name"
+
+
+def test_explaining_an_item_of_a_list_asks_for_each_class_of_items_once(monkeypatch):
+    layer = file({"replicas": [{"url": str(number)} for number in range(100)]})
+    known = Origins(App, merge([layer]), build(App, layer))
+    asked, own_shape = [], tree._own_shape
+    monkeypatch.setattr(tree, "_own_shape", lambda kind: asked.append(kind) or own_shape(kind))
+    assert known.explain("replicas.7.url").value == "7"
+    assert len(asked) < 20

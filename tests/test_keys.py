@@ -204,6 +204,33 @@ def test_several_fields_may_accept_one_key(model, values):
     assert build(model, values) == model.model_validate(values)
 
 
+class Preferred(Section):
+    """The first choice of the second field is the key of the first one."""
+
+    host: str = "localhost"
+    name: str = Field("", validation_alias=AliasChoices("host", "label"))
+
+
+def test_a_key_that_pydantic_finds_by_itself_gets_no_second_spelling_beside_it():
+    app = build(Preferred, {"host": "a"})
+    assert (app.host, app.name) == ("a", "a")
+
+
+@dataclass
+class Claims:
+    first: str = Field("", validation_alias=AliasChoices("both", "first"))
+    second: str = Field("", validation_alias="both")
+
+
+class Claiming(Section):
+    claims: Claims = Claims()
+
+
+def test_fields_of_a_dataclass_that_accept_one_key_are_told_apart_too():
+    app = build(Claiming, {"claims": {"first": "a"}})
+    assert (app.claims.first, app.claims.second) == ("a", "")
+
+
 def test_a_key_that_several_fields_accept_overrides_each_of_them():
     layers = {"http_proxy": "weak", "https_proxy": "weak"}, {"proxy": "strong"}
     app = build(Proxies, *layers)

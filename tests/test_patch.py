@@ -4,7 +4,7 @@ from typing import Annotated
 
 import pytest
 from hypothesis import given, strategies as st
-from pydantic import AliasChoices, AliasPath, BaseModel, Field, SecretStr
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, SecretStr, create_model
 
 from hotconf import Section, Sensitive
 from hotconf.errors import PatchRefused
@@ -282,3 +282,11 @@ def test_the_error_is_the_lines_of_its_faults():
     with pytest.raises(PatchRefused) as caught:
         patched(Safe, {}, {"token": "t", "nmae": 1})
     assert str(caught.value) == "\n".join(str(fault) for fault in caught.value.faults)
+
+
+def test_a_patch_of_many_unknown_keys_is_refused_without_comparing_them_all(monkeypatch):
+    compared = []
+    monkeypatch.setattr("difflib.get_close_matches", lambda _, known, n: compared.extend(known) or [])
+    many = create_model("Many", **{f"field_number_{index}": (int, 0) for index in range(100)})
+    assert len(refusals(many, {f"field_numbr_{index}": 1 for index in range(1000)})) == 1000
+    assert 0 < len(compared) <= 1000

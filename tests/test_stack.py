@@ -222,6 +222,15 @@ async def test_files_that_are_swapped_while_they_are_read_are_read_as_they_were_
     assert texts == ["..1", "..1"]
 
 
+async def test_only_a_source_whose_own_files_were_replaced_is_read_again(swapped, tmp_path):
+    a, b, swap = swapped
+    (tmp_path / "c").write_text("c")
+    waiting, read = [swap], []
+    sources = [Text(tmp_path / "c", lambda: read.append("c")), Text(a, lambda: read.append("a"))]
+    await Stack.of([*sources, Text(b, before=lambda: waiting and waiting.pop()())]).read()
+    assert read == ["c", "a", "a"]
+
+
 async def test_files_that_are_swapped_again_and_again_are_read_all_the_same(swapped):
     a, b, swap = swapped
     readings = await Stack.of([Text(a), Text(b, before=swap)]).read()

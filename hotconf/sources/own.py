@@ -55,6 +55,7 @@ class OwnSources:
         self._folder = _working_folder()
         self._found: list[Path] = []  # named by the sources themselves, known once they were built
         self._secrets: list[Path] = []  # the files in the folders among them that a value may come from
+        self._looked = False
         self._readers: dict[Path, FileReader] = {}
 
     @property
@@ -71,6 +72,9 @@ class OwnSources:
     async def read_all(self) -> Sequence[Layer]:
         """Return a layer for each source, the weakest first. Raises SourceError, SourceBusy while a file is written."""
         before = await self._contents()
+        if not self._looked:  # else the secrets would be news after the first read, and every source be asked again
+            await asyncio.to_thread(self._look)
+            before = await self._contents()
         while True:
             layers = await asyncio.to_thread(self._read_all)
             # The sources open their files without asking who writes them: what they read is what was there all along.
@@ -92,10 +96,7 @@ class OwnSources:
     def _read_all(self) -> Sequence[Layer]:
         state: Mapping[str, Any] = {}
         layers, faults = list[Layer](), list[Fault]()
-        sources = self._sources()
-        self._found = [path for source in sources for path in _paths_of(source)]
-        self._secrets = [path for source in sources for path in _secrets_of(self._model, source)]
-        for source in sources:
+        for source in self._look():
             try:
                 layer = self._read(source, state)
             except SourceError as error:
@@ -106,6 +107,14 @@ class OwnSources:
         if faults:
             raise SourceError(faults)
         return layers[::-1]
+
+    def _look(self) -> Sequence[PydanticBaseSettingsSource]:
+        """Make the sources, and learn which files they read."""
+        sources = self._sources()
+        self._found = [path for source in sources for path in _paths_of(source)]
+        self._secrets = [path for source in sources for path in _secrets_of(self._model, source)]
+        self._looked = True
+        return sources
 
     def _sources(self) -> Sequence[PydanticBaseSettingsSource]:
         try:

@@ -121,7 +121,7 @@ class Feed:
         self._tending: asyncio.Task[None] | None = None
         self._drains: set[DrainState] = set()
         self._joined = asyncio.Event()
-        self._newest: tuple[tuple[int, KeyPath], bytes] = (-1, ()), b""
+        self._newest: tuple[object, KeyPath, bytes] = None, (), b""
         conf.on_change(self._changed)
         conf.observe(self)
 
@@ -216,10 +216,11 @@ class Feed:
 
     def _state(self, snapshot: Snapshot[Any], path: KeyPath) -> bytes:
         """Return the full state, encoded once for all who come one after the other, as they do after a restart."""
-        name = snapshot.generation, path
-        if self._newest[0] != name:
-            self._newest = name, self._event(snapshot, path, since=None)
-        return self._newest[1]
+        # By the document: an override is of the same generation, and the snapshot itself would keep its resources open.
+        document = snapshot.document
+        if self._newest[0] is not document or self._newest[1] != path:
+            self._newest = document, path, self._event(snapshot, path, since=None)
+        return self._newest[2]
 
     def _generation_of(self, token: str, snapshot: Snapshot[Any]) -> int | None:
         store, _, generation = token.partition(".")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _MOST_COMPARED = 100
-"""Keys among which a near one is looked for: each takes up to 0.1 ms, in which the event loop serves nobody."""
+"""Keys among which a near one is looked for, while the event loop serves nobody."""
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")  # one spelling for each item
 
@@ -77,7 +77,6 @@ def _missing(path: list[str | int], key: str, document: Any) -> str:
 
 
 def _near(key: str, known: dict[str, Any]) -> str:
-    if len(known) > _MOST_COMPARED:
-        return ""
     first, dot, _ = key.partition(".")
-    return suggest(key, known) or (suggest(first, known) if dot else "")
+    near = suggest(key, known, most=_MOST_COMPARED)
+    return near or (suggest(first, known, most=_MOST_COMPARED) if dot else "")

@@ -272,6 +272,29 @@ async def test_two_secrets_that_are_swapped_together_are_read_together(tmp_path,
     assert (conf.current.port, conf.current.secret_key) == (2, "2")
 
 
+async def test_beside_secrets_a_source_of_the_class_is_asked_once_at_the_start(tmp_path):
+    (tmp_path / "own_port").write_text("1")
+    asked = []
+
+    class Remote(PydanticBaseSettingsSource):
+        def get_field_value(self, field, field_name):
+            return None, field_name, False
+
+        def __call__(self):
+            asked.append(self)
+            return {"secret_key": "remote"}
+
+    class WithRemote(own_with(secrets_dir=str(tmp_path))):
+        @classmethod
+        def settings_customise_sources(cls, settings_cls, **sources):
+            return (Remote(settings_cls), sources["file_secret_settings"])
+
+    conf = conf_of(WithRemote)
+    await conf.reload()
+    assert (conf.current.port, conf.current.secret_key) == (1, "remote")
+    assert len(asked) == 1
+
+
 @pytest.mark.filterwarnings("default:directory")
 def test_what_the_class_names_is_watched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -190,6 +190,19 @@ async def test_all_who_come_after_a_restart_are_greeted_with_one_encoding(monkey
     assert len(greetings) == 2
 
 
+async def test_a_greeting_shows_an_override_which_is_of_the_same_generation():
+    async with site() as here, contextlib.AsyncExitStack() as stack:
+
+        async def greeting():
+            client = await stack.enter_async_context(here.reader())
+            return events((await client.chunk()).decode())[0]["value"]["message"]
+
+        assert await greeting() == "hello"
+        with here.conf.override(message="overridden"):
+            assert await greeting() == "overridden"
+        assert await greeting() == "hello"
+
+
 async def test_all_who_lag_catch_up_with_one_encoding(monkeypatch):
     built, event = [], Feed._event
     monkeypatch.setattr(Feed, "_event", lambda *given, **named: built.append(named) or event(*given, **named))
