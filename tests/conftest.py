@@ -1,7 +1,12 @@
 """What holds for the whole suite."""
 
+import signal
+
 import pytest
 from hypothesis import settings
+
+# Who was started by nohup ignores it, and every process that a test starts would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Nothing is timed here: on a busy machine any example may take longer than hypothesis allows by default.
 settings.register_profile("untimed", deadline=None)
