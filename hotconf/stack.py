@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from hotconf.abc import Editable, LayeredSource, Source, WatchedFiles
 from hotconf.errors import SourceBusy, SourceError
@@ -15,7 +15,7 @@ from hotconf.origin import Origin
 from hotconf.report import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -34,11 +34,32 @@ class SourceState:
     error: str | None = None
     busy: bool = False
     layers: Sequence[Layer] | None = None
+    # Asked once: what keeps a protocol takes longer to find out than anything else that a small reload does.
+    _is_layered: bool = field(init=False)
+    _is_watched: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._is_layered = isinstance(self.source, LayeredSource)
+        self._is_watched = isinstance(self.source, WatchedFiles)
+
+    def paths(self) -> Iterable[Path]:
+        """Return the files and folders that should be watched now. Raises what the source raises."""
+        return cast("WatchedFiles", self.source).paths() if self._is_watched else ()
+
+    async def _layers(self) -> Sequence[Layer]:
+        source: Any = self.source
+        layers: Sequence[Layer] = await source.read_all() if self._is_layered else [await source.read()]
+        for layer in layers:
+            held: object = getattr(layer, "values", None)
+            if not isinstance(held, Mapping):
+                message = "cannot be read: what it returned is not a Layer that holds a mapping"
+                raise SourceError([Fault("", message, Origin("source", source.name))])
+        return layers
 
     async def read(self) -> Sequence[Layer]:
         """Read the source. Raises SourceError; an optional source that is out of reach keeps its last layers."""
         try:
-            self.layers = await _read(self.source)
+            self.layers = await self._layers()
         except (OSError, TimeoutError) as error:
             self._failed(error)
             if self.source.required or self.layers is None:
@@ -91,9 +112,9 @@ def _name(error: BaseException) -> str:
     return f"{type(error).__name__}{f': {os.strerror(number)}' if number else ''}"
 
 
-def _paths(source: object) -> Sequence[Path]:
+def _paths(state: SourceState) -> Sequence[Path]:
     try:
-        return list(source.paths()) if isinstance(source, WatchedFiles) else ()
+        return list(state.paths())
     except Exception:  # noqa: BLE001 - a source's own fault, and reading it goes on
         return ()
 
@@ -108,16 +129,6 @@ def _stamp(path: Path) -> object:
     except OSError as error:
         return error.errno
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-async def _read(source: Source | LayeredSource) -> Sequence[Layer]:
-    layers = await source.read_all() if isinstance(source, LayeredSource) else [await source.read()]
-    for layer in layers:
-        held: object = getattr(layer, "values", None)
-        if not isinstance(held, Mapping):
-            message = "cannot be read: what it returned is not a Layer that holds a mapping"
-            raise SourceError([Fault("", message, Origin("source", source.name))])
-    return layers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,14 +169,13 @@ class Stack:
 
     async def _stamps(self) -> Mapping[SourceState, object]:
         """Return what tells one version of each source's files from another; nothing for less than two files."""
-        paths = {state: _paths(state.source) for state in self.states}
+        paths = {state: _paths(state) for state in self.states}
         return await asyncio.to_thread(_stamped, paths) if sum(map(len, paths.values())) > 1 else {}
 
     def paths(self) -> Iterator[Path]:
         """Yield every file and folder that should be watched now."""
         for state in self.states:
-            if isinstance(state.source, WatchedFiles):
-                yield from state.source.paths()
+            yield from state.paths()
 
 
 def _readings(results: Mapping[SourceState, Any]) -> list[Reading]:
