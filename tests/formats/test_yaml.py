@@ -75,15 +75,21 @@ def parser(request):
         ("a: [1, 2", (1, 9), "','"),
         ("a: b: c", (1, 5), "not allowed"),
         ("'é😀': @", (1, 7), "cannot start any token"),
-        ("a: " + "[" * 100_000, (1, 84), "nested too deeply"),
-        ("- " * 100_000, (1, 163), "nested too deeply"),
-        ("a: [" * 100_000, (1, 161), "nested too deeply"),
+        ("a: " + "[" * 200, (1, 84), "nested too deeply"),
+        ("- " * 200, (1, 163), "nested too deeply"),
+        ("a: [" * 200, (1, 161), "nested too deeply"),
     ],
 )
 def test_a_faulty_document_is_refused_at_its_fault(document, place, reason, refusal):
     error = refusal("yaml", document)
     assert (error.line, error.column) == place
     assert reason in error.reason
+
+
+@pytest.mark.parametrize("opening", ["a: [[", "- ", "a: ["])
+def test_nesting_that_a_parser_may_stop_by_itself_is_refused_on_its_line(opening, refusal):
+    # libyaml has a depth of its own, which differs between its versions: where it stops is not ours to say.
+    assert refusal("yaml", opening * 100_000).line == 1
 
 
 def bomb(levels, join):
