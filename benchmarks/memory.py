@@ -24,7 +24,7 @@ from hotconf import HotConf, Options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hotconf.candidate import Candidate
+    from hotconf.reload.build import Candidate
 
 KEYS = 1_000
 UNIT = "KiB"

@@ -11,7 +11,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hotconf.abc import Prepared as Prepared, Source as Source, Subscriber as Subscriber
-    from hotconf.change import Change as Change
     from hotconf.conf import HotConf as HotConf
     from hotconf.errors import (
         ConfigError as ConfigError,
@@ -19,36 +18,37 @@ if TYPE_CHECKING:
         NotLoaded as NotLoaded,
         Refuse as Refuse,
     )
-    from hotconf.layer import Layer as Layer
-    from hotconf.options import Options as Options
-    from hotconf.origin import Origin as Origin
-    from hotconf.report import Fault as Fault, Report as Report
-    from hotconf.schema import Section as Section, Settings as Settings
-    from hotconf.service import Service as Service
-    from hotconf.shape import RestartRequired as RestartRequired, Sensitive as Sensitive
+    from hotconf.process.service import Service as Service
+    from hotconf.reload.snapshot import Snapshot as Snapshot
+    from hotconf.schema.fields import Section as Section, Settings as Settings
+    from hotconf.schema.options import Options as Options
+    from hotconf.schema.shape import RestartRequired as RestartRequired, Sensitive as Sensitive
     from hotconf.signals import SignalRouter as SignalRouter
-    from hotconf.snapshot import Snapshot as Snapshot
+    from hotconf.values.change import Change as Change
+    from hotconf.values.layer import Layer as Layer
+    from hotconf.values.origin import Origin as Origin
+    from hotconf.values.report import Fault as Fault, Report as Report
 else:
     _HOMES = {
-        "Change": "change",
+        "Change": "values.change",
         "ConfigError": "errors",
-        "Fault": "report",
+        "Fault": "values.report",
         "HotConf": "conf",
         "HotconfError": "errors",
-        "Layer": "layer",
+        "Layer": "values.layer",
         "NotLoaded": "errors",
-        "Options": "options",
-        "Origin": "origin",
+        "Options": "schema.options",
+        "Origin": "values.origin",
         "Prepared": "abc",
         "Refuse": "errors",
-        "Report": "report",
-        "RestartRequired": "shape",
-        "Section": "schema",
-        "Sensitive": "shape",
-        "Service": "service",
-        "Settings": "schema",
+        "Report": "values.report",
+        "RestartRequired": "schema.shape",
+        "Section": "schema.fields",
+        "Sensitive": "schema.shape",
+        "Service": "process.service",
+        "Settings": "schema.fields",
         "SignalRouter": "signals",
-        "Snapshot": "snapshot",
+        "Snapshot": "reload.snapshot",
         "Source": "abc",
         "Subscriber": "abc",
     }

@@ -6,19 +6,25 @@ Beside them what the functions of resources are annotated with: Candidate is wha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+import inspect
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from hotconf.candidate import Candidate as Candidate, Resource as Resource  # noqa: PLC0414 - so that mypy lets them out
+from hotconf.errors import NotBuilt, SchemaError
+from hotconf.values.keypath import touches
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
-    from hotconf.change import Change
-    from hotconf.layer import Layer
-    from hotconf.report import Report
+    from hotconf.values.change import Change
+    from hotconf.values.keypath import KeyPath
+    from hotconf.values.layer import Layer
+    from hotconf.values.report import Report
 
 S = TypeVar("S")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 @runtime_checkable
@@ -185,3 +191,50 @@ class Server(Protocol):
     def begin_drain(self) -> None: ...  # noqa: D102
     async def drain(self, *, deadline: float) -> tuple[str, ...]: ...  # noqa: D102
     async def stop(self) -> None: ...  # noqa: D102
+
+
+class Resource(Generic[R_co]):
+    """The key of a resource: `snap[key]` is the object that belongs to a snapshot. Made by `HotConf.resource`.
+
+    `factory` takes a Candidate and returns a context manager, sync or async.
+    """
+
+    __slots__ = ("factory", "name", "paths")
+
+    def __init__(
+        self,
+        factory: Callable[[Candidate[Any]], AbstractAsyncContextManager[R_co] | AbstractContextManager[R_co]],
+        paths: tuple[KeyPath, ...] = (),
+    ) -> None:
+        self.factory = factory
+        self.paths = paths
+        self.name: str = getattr(factory, "__qualname__", None) or type(factory).__name__
+        if inspect.isgeneratorfunction(factory) or inspect.isasyncgenfunction(factory):
+            decorator = "asynccontextmanager" if inspect.isasyncgenfunction(factory) else "contextmanager"
+            raise SchemaError(f"{self.name} yields but is no context manager: put @{decorator} below @resource")
+
+    def __repr__(self) -> str:
+        return f"<resource {self.name}>"
+
+    def wants(self, changed: Iterable[KeyPath]) -> bool:
+        """Whether a change at, below or above any of its paths took place."""
+        return any(not self.paths or any(touches(path, wanted) for wanted in self.paths) for path in changed)
+
+
+class Candidate(Generic[S]):
+    """What a resource is built from: settings that are not running yet, and the resources registered before it."""
+
+    __slots__ = ("_built", "needs", "settings")
+
+    def __init__(self, settings: S, built: Mapping[Resource[Any], Any]) -> None:
+        self.settings = settings
+        self.needs: set[Resource[Any]] = set()
+        self._built = built
+
+    def __getitem__(self, resource: Resource[R]) -> R:
+        """Return the object of an earlier resource. Whoever asks is built anew whenever that is. Raises NotBuilt."""
+        if resource not in self._built:
+            raise NotBuilt(resource.name)
+        self.needs.add(resource)
+        value: R = self._built[resource]
+        return value

@@ -15,41 +15,40 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel
 
-import hotconf.forks as forks
-import hotconf.schema as schema
-from hotconf.audit import AuditLog
-from hotconf.boot import Boot
-from hotconf.candidate import Resource
-from hotconf.composition import compose, several
-from hotconf.draft import Rules
-from hotconf.errand import Confirm, Errand, Patch, Rollback
+import hotconf.reload.forks as forks
+import hotconf.schema.fields as schema
+from hotconf.abc import Resource
+from hotconf.engine.running import Running
 from hotconf.errors import ConfigError, Draining, NotRunning, SchemaError
-from hotconf.holder import Holder
-from hotconf.last_good import LastGood
-from hotconf.options import Options
-from hotconf.override import Override
-from hotconf.reload import Reloader
-from hotconf.resources import Resources
-from hotconf.running import Running
-from hotconf.stack import Stack
-from hotconf.status import State, Status
-from hotconf.subscribers import Subscribers, Subscription
-from hotconf.trip import refuse_reentry
+from hotconf.reload.audit import AuditLog
+from hotconf.reload.boot import Boot
+from hotconf.reload.candidate import Rules
+from hotconf.reload.holder import Holder
+from hotconf.reload.last_good import LastGood
+from hotconf.reload.override import Override
+from hotconf.reload.reloader import Reloader
+from hotconf.reload.request import Confirm, Errand, Patch, Rollback
+from hotconf.reload.resources import Resources
+from hotconf.reload.status import State, Status
+from hotconf.reload.subscribers import Subscribers, Subscription
+from hotconf.reload.trip import refuse_reentry
+from hotconf.schema.options import Options
+from hotconf.sources.composition import compose, several
+from hotconf.sources.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import Self, TypeAlias
 
-    from hotconf.abc import LayeredSource, Observer, Source, Subscriber
-    from hotconf.candidate import Candidate
-    from hotconf.engine import Engine
-    from hotconf.explain import Explanation, Origins
-    from hotconf.history import Generation
-    from hotconf.inbox import Inbox
-    from hotconf.keypath import KeyPath
-    from hotconf.report import Report
-    from hotconf.snapshot import Snapshot
+    from hotconf.abc import Candidate, LayeredSource, Observer, Source, Subscriber
+    from hotconf.engine.engine import Engine
+    from hotconf.engine.queue import Inbox
+    from hotconf.reload.history import Generation
+    from hotconf.reload.snapshot import Snapshot
+    from hotconf.schema.explain import Explanation, Origins
+    from hotconf.values.keypath import KeyPath
+    from hotconf.values.report import Report
 
     AnySource: TypeAlias = Source | LayeredSource | str | os.PathLike[str]
 

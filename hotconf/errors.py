@@ -6,7 +6,7 @@ TYPE_CHECKING = False  # importing typing would delay the command's signal handl
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hotconf.report import Fault, Report
+    from hotconf.values.report import Fault, Report
 
 
 class HotconfError(Exception):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from hotconf.conf import HotConf
-    from hotconf.report import Report
+    from hotconf.values.report import Report
 
 __all__ = ("CONTENT_TYPE", "Metrics")
 

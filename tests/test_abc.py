@@ -8,8 +8,8 @@ import pytest
 from hotconf import HotConf, Layer, Options, Origin
 from hotconf.abc import Hinting, LayeredSource, Observer, Settling, Source, WatchedFiles
 from hotconf.errors import HotconfError, OperationRefused, SourceBusy, UnknownGeneration
-from hotconf.report import Fault
 from hotconf.testing import FakeSource
+from hotconf.values.report import Fault
 from tests.heart import QUIET, App, Panic, memory_conf, until
 
 

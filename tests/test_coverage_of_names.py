@@ -13,16 +13,16 @@ from pydantic import BaseModel
 import hotconf
 import hotconf.abc
 import hotconf.errors
-import hotconf.service
+import hotconf.process.service
 import hotconf.sources
 import hotconf.testing
 import hotconf.web
 from hotconf import HotConf, Options, Service
 from hotconf.cli.main import command
-from hotconf.forks import Forkable
 from hotconf.metrics import Metrics
+from hotconf.reload.forks import Forkable
 from tests.support import ROOT
-from tests.test_architecture import LAYERS, MODULES
+from tests.test_architecture import ROOMS
 from tests.transcripts import blocks
 
 LISTS = {"test_coverage_of_names.py", "test_public_names.py"}
@@ -167,7 +167,9 @@ def test_a_document_names_no_metric_and_lists_no_option_that_there_is_not(docume
         assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(Options.model_fields)
 
 
-@pytest.mark.parametrize("code", [value for name, value in vars(hotconf.service).items() if name.startswith("EXIT_")])
+@pytest.mark.parametrize(
+    "code", [value for name, value in vars(hotconf.process.service).items() if name.startswith("EXIT_")]
+)
 def test_an_exit_code_is_documented_and_tested(code):
     assert re.search(rf"^\| {code} \|", DOCS["operating.md"], re.MULTILINE), f"docs/operating.md does not list {code}"
     assert re.search(rf"(==|return|code|\() ?{code}\b", TESTS), f"no test expects {code}"
@@ -185,11 +187,9 @@ def test_an_invariant_names_files_of_which_each_has_a_test_that_bears_its_number
         )
 
 
-@pytest.mark.parametrize("level", range(len(LAYERS)))
-def test_a_layer_is_described_with_the_modules_that_it_has(level):
-    row = re.search(rf"^\| {level} [^|]*\| `([^`]*)` \|", DOCS["design.md"], re.MULTILINE)
-    there = {name.partition(".")[0] for name in MODULES}
-    assert {name.strip("/") for name in row[1].split()} == (LAYERS[level] & there) - {"__main__"}
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "__main__"])
+def test_a_room_is_described(room):
+    assert re.search(rf"^\| `{room}/?` \| .+ \|$", DOCS["design.md"], re.MULTILINE), f"docs/design.md lists no {room}"
 
 
 def test_a_name_that_is_new_is_found():
@@ -198,11 +198,3 @@ def test_a_name_that_is_new_is_found():
     assert set(methods(HotConf)) > {"current", "pin", "reload", "snapshot"} - {"current"}
     assert ("demo", "--port") in set(verb_options())
     assert ("POST", "/reload") in endpoints()
-
-
-@pytest.mark.parametrize("package", ["watch", "web"])
-def test_the_design_leads_through_modules_that_are_there(package):
-    way = re.search(rf"^- `{package}/`: (.*?)(?=^- |^$)", DOCS["design.md"], re.DOTALL | re.MULTILINE)[1]
-    names = re.findall(r"`(\w+)`", way)
-    assert len(names) > 4
-    assert not [name for name in names if not (ROOT / f"hotconf/{package}/{name}.py").exists()]

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from hotconf.cli.demo import demo as demo_command
-from hotconf.drain import CLOSING
-from hotconf.service import EXIT_CONFIGURATION, Service
-from hotconf.web.demo import Demo as DemoSettings, demo_conf
-from hotconf.web.server import Server
+from hotconf.demo.service import Demo as DemoSettings, demo_conf
+from hotconf.process.drain import CLOSING
+from hotconf.process.service import EXIT_CONFIGURATION, Service
+from hotconf.web.server.server import Server
 from tests.support import ROOT, Demo, require_tool, wait_until
 
 EXAMPLES = ROOT / "examples"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from hotconf.explain import Origins
-from hotconf.keys import canonical
-from hotconf.layer import Layer
-from hotconf.merge import leaves, merge
-from hotconf.origin import Origin
-from hotconf.validate import Invalid, validate
+from hotconf.reload.validate import Invalid, validate
+from hotconf.schema.explain import Origins
+from hotconf.schema.keys import canonical
+from hotconf.values.layer import Layer
+from hotconf.values.merge import leaves, merge
+from hotconf.values.origin import Origin
 
 
 def at_line(name, path, line):

@@ -7,7 +7,7 @@ from typing import assert_type
 
 from hotconf import Change, HotConf, Prepared, Report, Section, Settings, Snapshot
 from hotconf.abc import Candidate, Resource
-from hotconf.history import Generation
+from hotconf.reload.history import Generation
 from hotconf.sources import Dir, File, Memory
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from hotconf.report import Fault
+    from hotconf.values.report import Fault
 
 
 @click.command
@@ -59,8 +59,8 @@ def _check_process(remote: Remote, style: str) -> int:
 
 
 def _fault(entry: Mapping[str, Any]) -> Fault:
-    from hotconf.origin import Origin
-    from hotconf.report import Fault
+    from hotconf.values.origin import Origin
+    from hotconf.values.report import Fault
 
     where = Origin("file", entry["source"], entry["line"], entry["column"]) if entry["line"] is not None else None
     return Fault(entry["path"], entry["message"] if where else entry["text"], where)

@@ -27,7 +27,7 @@ def demo(router: SignalRouter, serving: Serving, config: Path | None) -> int:
     safety = serving.safety()
     path = config or _default_config()
     log_to_stderr()
-    from hotconf.web.demo import demo_conf, demo_server
+    from hotconf.demo.service import demo_conf, demo_server
 
     conf = demo_conf(path)
     service = serving.service(conf, router)
@@ -43,7 +43,7 @@ def _default_config() -> Path:
         return SAMPLE
     if not COPY.exists():
         try:
-            COPY.write_text(files("hotconf.web").joinpath("demo.toml").read_text(encoding="utf-8"), encoding="utf-8")
+            COPY.write_text(files("hotconf.demo").joinpath("demo.toml").read_text(encoding="utf-8"), encoding="utf-8")
         except OSError as error:
             raise click.UsageError(f"cannot write {COPY}: {error.strerror}; name a file with --config") from None
     return COPY

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from hotconf.keypath import KeyPath
+    from hotconf.values.keypath import KeyPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,9 @@ def _read(words: Sequence[str], secrets: Sequence[str], token_file: Path | None)
 
 
 def _differences(old: _Side, new: _Side) -> Iterator[_Difference]:
-    import hotconf.keypath as keypath
-    from hotconf.diff import differences
-    from hotconf.redact import MASK
+    import hotconf.values.keypath as keypath
+    from hotconf.schema.diff import differences
+    from hotconf.schema.redact import MASK
 
     # Settings tell whether a secret changed. Of a document there is only the mask, which equals every other one; what
     # only one side takes for a secret is not compared, and not shown by the other.
@@ -106,7 +106,7 @@ def _differences(old: _Side, new: _Side) -> Iterator[_Difference]:
 
 
 def _at(document: Any, path: KeyPath) -> tuple[Any, ...]:
-    from hotconf.merge import lookup, present
+    from hotconf.values.merge import lookup, present
 
     value = lookup(document, path)
     return (value,) if present(value) else ()

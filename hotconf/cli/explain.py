@@ -59,7 +59,7 @@ def _asked(remote: Remote, key: str) -> Mapping[str, Any]:
     """Return the same of a running process."""
     from urllib.parse import quote
 
-    import hotconf.keypath as keypath
+    import hotconf.values.keypath as keypath
 
     try:
         keypath.parse(key)
@@ -72,7 +72,7 @@ def _asked(remote: Remote, key: str) -> Mapping[str, Any]:
 
 def _check(conf: HotConf[Any], key: str) -> None:
     from hotconf.errors import SchemaError
-    from hotconf.schema import resolve
+    from hotconf.schema.fields import resolve
 
     try:
         resolve(conf.schema, key)

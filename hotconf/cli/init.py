@@ -21,7 +21,7 @@ def init(target: str, output: str | None) -> None:
     """
     if output is not None and os.path.lexists(output):
         raise click.UsageError(f"{output} exists already: name another file, or move it away first")
-    from hotconf.sample import sample
+    from hotconf.cli.sample import sample
 
     found = sample(schema_at(target))
     write_text(found.text, output)

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hotconf.report import Fault
+    from hotconf.values.report import Fault
 
 PATIENCE = 1.0
 """Seconds after which somebody who waits is told what for."""

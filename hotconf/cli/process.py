@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hotconf.conf import HotConf
-    from hotconf.service import Service
+    from hotconf.process.service import Service
     from hotconf.signals import SignalRouter
     from hotconf.web.safety import Safety
 
@@ -64,7 +64,7 @@ class Serving:
 
     def service(self, conf: HotConf[Any], router: SignalRouter) -> Service:
         """Return the service that a configuration runs in."""
-        from hotconf.service import Service
+        from hotconf.process.service import Service
 
         return Service(conf, grace_period=self.grace_period, shutdown_delay=self.shutdown_delay, router=router)
 

@@ -19,7 +19,7 @@ def schema(target: str, output: str | None) -> None:
     TARGET is module:attr, a settings class or a HotConf. `x-restart-required` marks what only a restart applies, and
     `x-secret` what is masked.
     """
-    from hotconf.jsonschema import json_schema
+    from hotconf.schema.jsonschema import json_schema
 
     text = json.dumps(json_schema(schema_at(target)), indent=2, ensure_ascii=False) + "\n"
     write_text(text, output)

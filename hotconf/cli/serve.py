@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hotconf.signals import SignalRouter
-    from hotconf.web.server import Server
+    from hotconf.web.server.server import Server
 
 
 @click.command

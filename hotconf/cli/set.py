@@ -15,7 +15,7 @@ from hotconf.cli.remote import Remote, format_option, print_report, takes_remote
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from hotconf.keypath import KeyPath
+    from hotconf.values.keypath import KeyPath
     from hotconf.web.client import Client
 
 _DURATION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?[sm]?")
@@ -97,7 +97,7 @@ def _assignment(text: str) -> tuple[KeyPath, str]:
 
 
 def _path(key: str) -> KeyPath:
-    import hotconf.keypath as keypath
+    import hotconf.values.keypath as keypath
 
     try:
         path = keypath.parse(key)
@@ -110,7 +110,7 @@ def _path(key: str) -> KeyPath:
 
 def _refuse_overlap(paths: Iterable[KeyPath]) -> None:
     """Raise UsageError where one path leads through another: a patch can hold only one of them."""
-    import hotconf.keypath as keypath
+    import hotconf.values.keypath as keypath
 
     for outer, inner in itertools.permutations(paths, 2):
         if inner[: len(outer)] == outer:
@@ -163,7 +163,7 @@ def _nodes(schema: Mapping[str, Any], path: KeyPath) -> Iterable[Mapping[str, An
 
 
 def _members(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    from hotconf.placeholder import resolved
+    from hotconf.cli.placeholder import resolved
 
     node = resolved(node, schema)
     choices = [*node.get("anyOf", ()), *node.get("oneOf", ())]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from hotconf.conf import HotConf
-    from hotconf.snapshot import Snapshot
+    from hotconf.reload.snapshot import Snapshot
 
 R = TypeVar("R")
 
@@ -94,7 +94,7 @@ def split(words: Iterable[str]) -> tuple[str | None, list[str]]:
 
 def configuration(words: Iterable[str], secrets: Sequence[str] = (), **options: Any) -> HotConf[Any]:
     """Do what `Inputs.configuration` does, for words from elsewhere."""
-    from hotconf.untyped import untyped
+    from hotconf.schema.untyped import untyped
 
     target, files = split(words)
     if target is not None and secrets:
@@ -210,7 +210,7 @@ def _reason(error: BaseException, name: str) -> str:
 
 
 def _near(name: str, owner: Any) -> str:
-    from hotconf.schema import suggest
+    from hotconf.schema.fields import suggest
 
     return suggest(name, [known for known in dir(owner) if not known.startswith("_")])
 

@@ -59,7 +59,7 @@ def _end_at_signal(router: SignalRouter, task: asyncio.Future[Any]) -> list[int]
 
 
 async def _follow(client: Client, path: str, style: str) -> None:
-    import hotconf.keypath as keypath
+    import hotconf.values.keypath as keypath
     from hotconf.web.client import Unreachable
 
     try:

@@ -15,12 +15,12 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from hotconf.errors import FormatError
-from hotconf.origin import Position
+from hotconf.values.origin import Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from hotconf.keypath import KeyPath
+    from hotconf.values.keypath import KeyPath
 
 FORMATS: Final = ("toml", "json", "yaml", "dotenv")
 MAX_DEPTH: Final = 80  # mappings and lists within each other: whoever walks the values may recurse

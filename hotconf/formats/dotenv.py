@@ -18,7 +18,7 @@ from hotconf.formats import error_at
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from hotconf.keypath import KeyPath
+    from hotconf.values.keypath import KeyPath
 
 MAX_LINES: Final = 20_000  # about half a second's work for python-dotenv
 

@@ -19,7 +19,7 @@ from hotconf.formats import error_at, not_a_mapping
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hotconf.keypath import KeyPath
+    from hotconf.values.keypath import KeyPath
 
 # An open object or array: its path, and for an array the indices to come.
 _Container: TypeAlias = "tuple[KeyPath, Iterator[int] | None]"

@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import hotconf.formats as formats
-from hotconf.keypath import KeyPath
-from hotconf.origin import Origin
+from hotconf.values.keypath import KeyPath
+from hotconf.values.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hotconf.origin import OriginKind, Position
+    from hotconf.values.origin import OriginKind, Position
 
 
 class Located(Mapping[KeyPath, Origin]):

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import rtoml
 import tomli_w
 
-from hotconf.atoms import are_atoms, same_atoms
 from hotconf.errors import FormatError
 from hotconf.formats import error_at
+from hotconf.values.scalars import are_atoms, same_atoms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from hotconf.keypath import KeyPath
+    from hotconf.values.keypath import KeyPath
 
 # An open table or array: its path, and for an array the indices to come.
 _Container: TypeAlias = "tuple[KeyPath, Iterator[int] | None]"

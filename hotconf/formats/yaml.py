@@ -29,7 +29,7 @@ from hotconf.formats import MAX_DEPTH, error_at, not_a_mapping
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hotconf.keypath import KeyPath
+    from hotconf.values.keypath import KeyPath
 
 MAX_NODES: Final = 100_000  # about a second's work, and ten times the largest configurations that people write
 MAX_NUMBER: Final = 3570  # characters: what Python writes of an integer, 4300 digits, in base 16; base 60 takes fewer

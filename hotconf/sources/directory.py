@@ -8,14 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hotconf.errors import SourceBusy, SourceError
-from hotconf.origin import Origin
-from hotconf.reading import BUSY_RETRY, MAX_WAIT, SCARCE, SETTLE, SIZE_LIMIT, FileReader, Patience, every, weakest
-from hotconf.report import Fault
+from hotconf.sources.reader import (
+    BUSY_RETRY,
+    MAX_WAIT,
+    SCARCE,
+    SETTLE,
+    SIZE_LIMIT,
+    FileReader,
+    Patience,
+    every,
+    weakest,
+)
+from hotconf.values.origin import Origin
+from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from hotconf.layer import Layer
+    from hotconf.values.layer import Layer
 
 SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 

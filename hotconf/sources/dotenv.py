@@ -9,8 +9,8 @@ from pydantic_settings import DotEnvSettingsSource
 
 from hotconf.abc import Settling, Source, WatchedFiles
 from hotconf.errors import SourceError
-from hotconf.layer import Layer
-from hotconf.variables import Variables, unreadable
+from hotconf.sources.variables import Variables, unreadable
+from hotconf.values.layer import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

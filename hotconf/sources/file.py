@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceError
-from hotconf.layer import Layer
-from hotconf.origin import Origin
-from hotconf.reading import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience
-from hotconf.report import Fault
+from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience
+from hotconf.values.layer import Layer
+from hotconf.values.origin import Origin
+from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

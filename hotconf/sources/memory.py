@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hotconf.layer import Layer
-from hotconf.origin import Origin
+from hotconf.values.layer import Layer
+from hotconf.values.origin import Origin
 
 if TYPE_CHECKING:
-    from hotconf.origin import OriginKind
+    from hotconf.values.origin import OriginKind
 
 
 class Memory:

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hotconf.formats as formats
-import hotconf.keypath as keypath
-from hotconf.diff import differences
+import hotconf.values.keypath as keypath
 from hotconf.errors import FormatError, PatchRefused, SourceError
 from hotconf.formats.located import Located
-from hotconf.keypath import KeyPath
-from hotconf.keys import canonical
-from hotconf.layer import Layer
-from hotconf.merge import leaves, lookup, origin_in, present
-from hotconf.origin import Origin
-from hotconf.patch import patched
-from hotconf.reading import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience
-from hotconf.report import Fault
-from hotconf.staging import Staged, stage
+from hotconf.schema.diff import differences
+from hotconf.schema.keys import canonical
+from hotconf.sources.atomic_write import Staged, stage
+from hotconf.sources.patch import patched
+from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience
+from hotconf.values.keypath import KeyPath
+from hotconf.values.layer import Layer
+from hotconf.values.merge import leaves, lookup, origin_in, present
+from hotconf.values.origin import Origin
+from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -125,7 +125,7 @@ class Overlay:
         await self._reader.until_quiet()
 
     def patched(self, values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a merge patch makes of the values of `read_file`; see `hotconf.patch`.
+        """Return what a merge patch makes of the values of `read_file`; see `hotconf.sources.patch`.
 
         Raises PatchRefused for what must not be written, and for what TOML cannot hold.
         """

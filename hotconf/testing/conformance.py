@@ -28,10 +28,10 @@ from pydantic import BaseModel, ConfigDict
 
 from hotconf.abc import Hinting, LayeredSource, Source, WatchedFiles
 from hotconf.conf import HotConf
-from hotconf.layer import Layer
-from hotconf.merge import leaves, merge, origin_in
-from hotconf.options import Options
-from hotconf.origin import Origin
+from hotconf.schema.options import Options
+from hotconf.values.layer import Layer
+from hotconf.values.merge import leaves, merge, origin_in
+from hotconf.values.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

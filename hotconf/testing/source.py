@@ -12,7 +12,7 @@ from hotconf.sources.memory import Memory
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from hotconf.layer import Layer
+    from hotconf.values.layer import Layer
 
 
 class FakeSource(Memory):

@@ -12,7 +12,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from hotconf.mounts import Mounts
+from hotconf.sources.mounts import Mounts
 from hotconf.watch.events import Events, Interval
 from hotconf.watch.pace import STEP, PendingHint
 from hotconf.watch.survey import Lookup, Survey, changed

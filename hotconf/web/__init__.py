@@ -1,11 +1,11 @@
 """The HTTP face, on aiohttp: a server that drains, and the configuration service that it can carry."""
 
 from hotconf.web.app import config_app as config_app, config_routes as config_routes
-from hotconf.web.drain import draining_of as draining_of, messages as messages
-from hotconf.web.limits import BodyTimeout as BodyTimeout, Limits as Limits
 from hotconf.web.pin import pin_snapshot as pin_snapshot, request_snapshot as request_snapshot
 from hotconf.web.safety import Safety as Safety
-from hotconf.web.server import Server as Server
+from hotconf.web.server.drain import draining_of as draining_of, messages as messages
+from hotconf.web.server.limits import BodyTimeout as BodyTimeout, Limits as Limits
+from hotconf.web.server.server import Server as Server
 
 __all__ = (
     "BodyTimeout",

@@ -13,7 +13,7 @@ from hotconf.web.representations import encoded
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hotconf.report import Report
+    from hotconf.values.report import Report
 
 
 def json_answer(

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hotconf.tree import children
+from hotconf.schema.tree import children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 from yarl import URL
 
-import hotconf.keypath as keypath
+import hotconf.values.keypath as keypath
 from hotconf.errors import HotconfError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from hotconf.keypath import KeyPath
+    from hotconf.values.keypath import KeyPath
 
 _CONNECT = 5.0
 _ANSWER = 30.0

@@ -19,23 +19,23 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-import hotconf.durations as durations
-import hotconf.keypath as keypath
-from hotconf.keypath import touches
-from hotconf.web.drain import drain_state, limit_goodbye
+import hotconf.values.durations as durations
+import hotconf.values.keypath as keypath
+from hotconf.values.keypath import touches
 from hotconf.web.parameters import flag, parameter
 from hotconf.web.parts import keys_in, part_at
 from hotconf.web.pin import release_snapshot
 from hotconf.web.problem import Problem
+from hotconf.web.server.drain import drain_state, limit_goodbye
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from hotconf.conf import HotConf
-    from hotconf.keypath import KeyPath
-    from hotconf.report import Report
-    from hotconf.snapshot import Snapshot
-    from hotconf.web.drain import DrainState
+    from hotconf.reload.snapshot import Snapshot
+    from hotconf.values.keypath import KeyPath
+    from hotconf.values.report import Report
+    from hotconf.web.server.drain import DrainState
 
 LOOK = 1.0
 """Seconds between two looks for clients that have gone."""

@@ -7,14 +7,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-import hotconf.keypath as keypath
-from hotconf.schema import suggest
+import hotconf.values.keypath as keypath
+from hotconf.schema.fields import suggest
 from hotconf.web.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hotconf.keypath import KeyPath
+    from hotconf.values.keypath import KeyPath
 
 
 _MOST_COMPARED = 100

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from hotconf.snapshot import Snapshot
-from hotconf.web.ready import ReadyResponse
-from hotconf.web.repeats import by_head_alone
+from hotconf.reload.snapshot import Snapshot
+from hotconf.web.server.ready import ReadyResponse
+from hotconf.web.server.repeats import by_head_alone
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from hotconf.errors import HotconfError, OperationRefused, Stale, UnknownGeneration
-from hotconf.web.repeats import by_head_alone
+from hotconf.web.server.repeats import by_head_alone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

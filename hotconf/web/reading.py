@@ -11,16 +11,16 @@ from hotconf.web.parameters import LONGEST_WAIT, duration
 from hotconf.web.parts import keys_of, part_at
 from hotconf.web.pin import GENERATION, release_snapshot
 from hotconf.web.problem import Problem
-from hotconf.web.ready import Ready
 from hotconf.web.representations import best, written
+from hotconf.web.server.ready import Ready
 from hotconf.web.tokens import ANY, tags_in, token_of
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from hotconf.conf import HotConf
-    from hotconf.keypath import KeyPath
-    from hotconf.snapshot import Snapshot
+    from hotconf.reload.snapshot import Snapshot
+    from hotconf.values.keypath import KeyPath
     from hotconf.web.feed import Feed
     from hotconf.web.representations import Representation
 

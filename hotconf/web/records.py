@@ -7,8 +7,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from hotconf.errors import UnknownGeneration
-from hotconf.jsonschema import json_schema
-from hotconf.keypath import render
+from hotconf.schema.jsonschema import json_schema
+from hotconf.values.keypath import render
 from hotconf.web.answers import encoded_answer, json_answer
 from hotconf.web.builds import Builds
 from hotconf.web.openapi import openapi
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from hotconf.conf import HotConf
-    from hotconf.explain import Origins
-    from hotconf.snapshot import Snapshot
+    from hotconf.reload.snapshot import Snapshot
+    from hotconf.schema.explain import Origins
 
 
 class Records:

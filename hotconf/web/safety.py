@@ -13,8 +13,8 @@ from aiohttp import web
 from yarl import URL
 
 from hotconf.web.problem import Problem, refusal
-from hotconf.web.reach import is_loopback, reach_of
-from hotconf.web.repeats import by_head_alone
+from hotconf.web.server.reach import is_loopback, reach_of
+from hotconf.web.server.repeats import by_head_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

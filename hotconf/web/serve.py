@@ -8,13 +8,13 @@ from aiohttp import web
 
 from hotconf.web.app import config_app
 from hotconf.web.safety import holds_no_data
-from hotconf.web.server import Server
+from hotconf.web.server.server import Server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hotconf.conf import HotConf
-    from hotconf.service import Service
+    from hotconf.process.service import Service
     from hotconf.web.safety import Safety
 
 

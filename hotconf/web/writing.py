@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from hotconf.clock import utcnow
+from hotconf.values.clock import utcnow
 from hotconf.web.answers import report_answer
 from hotconf.web.parameters import duration, flag, json_body, merge_patch, only_parameters
 from hotconf.web.pin import GENERATION, release_snapshot
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from hotconf.conf import HotConf
-    from hotconf.report import Report
-    from hotconf.snapshot import Snapshot
+    from hotconf.reload.snapshot import Snapshot
+    from hotconf.values.report import Report
     from hotconf.web.reading import Reading
 
 _LONGEST_CONFIRM = 24 * 3600.0

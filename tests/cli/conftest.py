@@ -13,7 +13,7 @@ import pytest
 
 from hotconf.cli.main import run
 from hotconf.cli.target import configuration
-from hotconf.service import Service
+from hotconf.process.service import Service
 from hotconf.signals import SignalRouter
 from hotconf.web.safety import Safety
 from hotconf.web.serve import config_server

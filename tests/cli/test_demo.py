@@ -18,8 +18,8 @@ import pytest
 
 from hotconf.cli.demo import COPY, SAMPLE, _default_config
 from hotconf.cli.process import PidFile
-from hotconf.service import Service
-from hotconf.web.demo import demo_conf, demo_server
+from hotconf.demo.service import demo_conf, demo_server
+from hotconf.process.service import Service
 from hotconf.web.safety import Safety
 from tests.support import HOTCONF, ROOT, Demo, in_flight, refuses_connections, request, wait_until
 
@@ -353,7 +353,7 @@ def test_with_a_sample_it_reads_that(tmp_path, monkeypatch):
 
 
 def test_the_sample_of_the_checkout_is_the_packaged_one():
-    assert (ROOT / "sample_configs/demo.toml").read_bytes() == (ROOT / "hotconf/web/demo.toml").read_bytes()
+    assert (ROOT / "sample_configs/demo.toml").read_bytes() == (ROOT / "hotconf/demo/demo.toml").read_bytes()
 
 
 # Options

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from hotconf.cli.main import VERBS
-from hotconf.service import Service
+from hotconf.process.service import Service
 from tests.cli.verbs import GOOD
 
 WORDS = st.sampled_from(

@@ -8,9 +8,9 @@ import re
 import pytest
 
 from hotconf.cli.set import _nodes, _value
-from hotconf.jsonschema import json_schema
-from hotconf.schema import Section
-from hotconf.untyped import Untyped
+from hotconf.schema.fields import Section
+from hotconf.schema.jsonschema import json_schema
+from hotconf.schema.untyped import Untyped
 from tests.cli.verbs import GOOD
 from tests.support import wait_until
 

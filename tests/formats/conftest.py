@@ -9,7 +9,7 @@ import pytest
 
 from hotconf.errors import FormatError
 from hotconf.formats import parse
-from hotconf.keypath import KeyPath
+from hotconf.values.keypath import KeyPath
 
 
 def _paths(value: Any, prefix: KeyPath = ()) -> Iterator[KeyPath]:

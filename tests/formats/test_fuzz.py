@@ -10,7 +10,7 @@ import pytest
 
 from hotconf.errors import FormatError
 from hotconf.formats import FORMATS, locate, parse
-from hotconf.keypath import KeyPath
+from hotconf.values.keypath import KeyPath
 
 SEEDS = {
     "toml": [

@@ -11,10 +11,10 @@ from hypothesis import given, settings, strategies as st
 from pydantic import Field, SecretStr
 
 from hotconf import HotConf, Section
-from hotconf.diff import differences
 from hotconf.errors import PatchRefused, SourceError
-from hotconf.merge import origin_in
+from hotconf.schema.diff import differences
 from hotconf.sources.overlay import Overlay
+from hotconf.values.merge import origin_in
 from tests.faults import failing, killed_at_every_step
 from tests.heart import QUIET, Database
 from tests.trees import keys

@@ -14,7 +14,7 @@ from pydantic_settings import (
 )
 
 from hotconf import ConfigError, HotConf, Options, Settings
-from hotconf.sources.own import OwnSources
+from hotconf.sources.pydantic import OwnSources
 from tests.heart import QUIET, until
 
 

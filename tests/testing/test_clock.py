@@ -8,7 +8,7 @@ import pytest
 
 import hotconf.testing
 from hotconf import HotConf, Options, Service
-from hotconf.jobs import Job
+from hotconf.process.jobs import Job
 from hotconf.testing import FakeSource, ManualClock
 from tests.heart import QUIET, App
 

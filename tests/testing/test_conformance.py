@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings
 from hotconf import ConfigError, Layer, Origin
 from hotconf.sources import Dir, File, Memory
 from hotconf.sources.dotenv import Dotenv
-from hotconf.sources.own import OwnSources
+from hotconf.sources.pydantic import OwnSources
 from hotconf.testing import FakeSource
 from hotconf.testing.conformance import SourceConformance
 from tests.support import replace

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from hotconf.web.drain import draining_of, messages
-from hotconf.web.server import Server
+from hotconf.web.server.drain import draining_of, messages
+from hotconf.web.server.server import Server
 
 GET = b"GET %s HTTP/1.1\r\nHost: test\r\n\r\n"
 

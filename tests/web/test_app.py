@@ -15,8 +15,8 @@ from pydantic import SecretStr
 
 from hotconf import HotConf, Options, Refuse, Section, Sensitive, Settings
 from hotconf.errors import NotLoaded
-from hotconf.layer import Layer
 from hotconf.sources.memory import Memory
+from hotconf.values.layer import Layer
 from hotconf.web import config_app
 from hotconf.web.safety import Safety
 

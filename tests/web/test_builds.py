@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-import hotconf.explain as explain
+import hotconf.schema.explain as explain
 import hotconf.web.reading as reading
 from hotconf import Section
 from hotconf.web.builds import Builds, is_large

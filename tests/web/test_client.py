@@ -12,7 +12,7 @@ from aiohttp import web
 from hypothesis import given, strategies as st
 
 from hotconf.web.client import Client, Declined, Event, Unreachable, _Frames, _place
-from hotconf.web.server import Server
+from hotconf.web.server.server import Server
 
 
 @contextlib.asynccontextmanager

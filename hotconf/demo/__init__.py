@@ -1,0 +1,1 @@
+"""Demo: the service that `hotconf demo` runs."""

@@ -1,0 +1,1 @@
+"""Engine: what runs reloads while a configuration is live."""

@@ -1,0 +1,1 @@
+"""Process: a whole service. Signals, servers, jobs, the drain, and systemd."""

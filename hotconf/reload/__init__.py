@@ -1,0 +1,1 @@
+"""Reload: one reload, from the request to the swap of one pointer."""

@@ -1,0 +1,72 @@
+"""The audit log: what changed, when, and who asked. A file of JSON lines that is only ever appended to."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from hotconf.reload.trouble import Trouble
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Sequence
+
+    from hotconf.values.report import Report
+
+
+class AuditLog:
+    """Observes reloads and takes note of requests, a line each; `pid` tells processes apart that share the file.
+
+    The file is opened anew for each line, so it may be renamed away or truncated at any time, and several processes may
+    write it. A line is one short write from whatever thread calls; it is not forced to the disk. `error` says why the
+    last line could not be written, None where it could: that is logged once, and nothing else comes of it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._trouble = Trouble(f"audit log {self.path}")
+        self._cut = False
+
+    @property
+    def error(self) -> str | None:
+        """Why the last line is missing, None where it is not."""
+        return self._trouble.reason
+
+    def reload_began(self, triggers: Sequence[str]) -> None:
+        """Note nothing: what began also ends."""
+
+    def reload_ended(self, report: Report) -> None:
+        """Note what came of a reload: all that its report says, which holds no secrets."""
+        said = report.as_dict()
+        self._append({"time": said.pop("started_at"), "event": "reload", **said})
+
+    def asked(
+        self, action: str, *, when: dt.datetime, peer: str, token: str | None = None, report: int | None = None
+    ) -> None:
+        """Note that somebody asked for a change: from where, by the name of which token, and which report answers it.
+
+        None for `report` where no reload came of it.
+        """
+        asked = {"action": action, "peer": peer, "token": token, "report": report}
+        self._append({"time": when.isoformat(), "event": "request", **asked})
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        line = json.dumps({**entry, "pid": os.getpid()}).encode() + b"\n"
+        try:
+            self._write(b"\n" + line if self._cut else line)  # what was cut off spoils no other line
+        except OSError as error:
+            self._trouble.begin(f"cannot be written: {error.strerror or type(error).__name__}")
+        else:
+            self._trouble.end()
+
+    def _write(self, data: bytes) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        descriptor = os.open(self.path, flags, 0o600)
+        try:
+            rest = memoryview(data)  # gone in one write, nearly always: two processes' halves of lines would mix
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+                self._cut = bool(rest)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,193 @@
+"""Drafts: settings on their way, from what the sources said to what may be swapped in. Pure, and made in a thread."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+import hotconf.values.keypath as keypath
+from hotconf.reload.guard import guard
+from hotconf.reload.restart import Built, Deferral, defer, refusals
+from hotconf.reload.validate import Invalid, validate
+from hotconf.schema.diff import compare, differences
+from hotconf.schema.explain import Origins
+from hotconf.schema.fields import fields, mutable
+from hotconf.schema.keys import canonical
+from hotconf.schema.redact import digest, document, scrub, secrets_in
+from hotconf.values.keypath import touches
+from hotconf.values.merge import Merged, merge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import BaseModel
+
+    from hotconf.values.keypath import KeyPath
+    from hotconf.values.layer import Layer, Reading
+    from hotconf.values.report import Fault, PendingRestart, Stage
+
+S = TypeVar("S")
+
+
+class Rejected(Exception):  # noqa: N818 - a verdict, turned into a Report by the reload
+    """The trip ends here. What was running stays in force."""
+
+    def __init__(self, stage: Stage, faults: Sequence[Fault]) -> None:
+        self.stage: Stage = stage
+        self.faults = tuple(faults)
+        super().__init__(stage, faults)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft(Generic[S]):
+    """Settings that passed validation, and all that is known of them.
+
+    `merged` says where each value came from, `readings` what each source said, `changed` the paths at which they differ
+    from what was running when the draft was made, `pending` what only a restart could change, `mutated` the paths at
+    which the program itself had changed what was running. `beneath` is what was in force when an override was laid over
+    it; None where none is.
+    """
+
+    settings: S = field(repr=False)
+    merged: Merged
+    readings: Sequence[Reading]
+    changed: tuple[KeyPath, ...]
+    pending: tuple[PendingRestart, ...] = ()
+    mutated: tuple[KeyPath, ...] = ()
+    beneath: Draft[S] | None = None
+
+    def views(self, model: type) -> dict[str, Any]:
+        """Return what its snapshot can tell of it, by field. Found out when it is asked, once."""
+        document_of = functools.cache(functools.partial(document, self.settings))
+        return {
+            "origins": Origins(model, self.merged, self.settings),
+            "document_of": document_of,
+            "digest_of": functools.cache(lambda: digest(document_of())),
+        }
+
+    def above(self, running: Draft[S]) -> Draft[S]:
+        """Return the same as an override over what is running, or over what that lies above."""
+        return dataclasses.replace(self, beneath=running.beneath or running)
+
+    def kept(self, settings: S) -> Draft[S]:
+        """Return the same with the equal settings that are in force already."""
+        return dataclasses.replace(self, settings=settings, changed=())
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a draft must keep to. `guard` is the share of values that may vanish; None: all of them."""
+
+    model: type[BaseModel]
+    guard: float | None = None
+    on_restart_required: Literal["defer", "reject"] = "defer"
+
+    def draft(
+        self,
+        readings: Sequence[Reading],
+        running: Draft[Any] | None,
+        *,
+        force: bool = False,
+        overrides: Sequence[Layer] = (),
+    ) -> Draft[Any]:
+        """Merge, guard, validate, defer and compare. Raises Rejected with every fault at once."""
+        readings = [self.canonical(reading) for reading in readings]
+        layers = [layer for reading in readings for layer in reading.layers]
+        merged = merge([*layers, *(canonical(self.model, layer) for layer in overrides)])
+        if running is not None and not force:
+            self._guard(running, readings, merged)
+        try:
+            settings = validate(self.model, merged)
+        except Invalid as invalid:
+            raise Rejected("validate", invalid.faults) from None
+        if running is None:
+            return Draft(settings, merged, readings, everything(settings))
+        changed = compare(running.settings, settings)
+        made, mutated = self._as_made(running, Built(merged, settings), changed)
+        if running.beneath is not None and not overrides:  # one has ended that hid what was no good
+            made = running.beneath
+        wanted = compare(made.settings, settings) if mutated or made is running.beneath else changed
+        deferral = self._defer(made, Built(merged, settings), wanted)
+        if deferral.pending:
+            changed = compare(running.settings, deferral.settings)
+        draft = Draft(deferral.settings, deferral.merged, readings, changed, deferral.pending, mutated)
+        return draft.above(running) if overrides else draft
+
+    def _as_made(
+        self, running: Draft[Any], candidate: Built, changed: Sequence[KeyPath]
+    ) -> tuple[Draft[Any], tuple[KeyPath, ...]]:
+        """Return the running draft as it was made, and where the program has changed its settings since.
+
+        Looked for where a class lets a program set its values and, since a list within a frozen one can be changed as
+        well, where the settings differ although the sources say the same.
+        """
+        unmoved = running.merged.values == candidate.merged.values
+        if not mutable(self.model) and not (changed and unmoved):
+            return running, ()
+        try:
+            made = validate(self.model, running.merged)
+        except Invalid:  # a validator that goes by something else, such as the time
+            return running, ()
+        found = compare(running.settings, made)
+        impure = set(differences(made, candidate.settings)) if unmoved and found else set()
+        return dataclasses.replace(running, settings=made), tuple(path for path in found if path not in impure)
+
+    def overridden(self, running: Draft[Any], overrides: Sequence[Layer]) -> Draft[Any]:
+        """Lay overrides over what the sources last said. Raises Rejected.
+
+        What waits for a restart goes on waiting, unless an override has it.
+        """
+        beneath, draft = running.beneath or running, self.draft(running.readings, None, overrides=overrides)
+        # While the sources say the same, a marked field that a validator made from an overridden one goes with it.
+        moved = running.readings is not beneath.readings
+        pending = [()] if moved else [keypath.parse(entry.path) for entry in running.pending]
+        changed = self._from_sources(beneath, draft)
+        waiting = [path for path in changed if any(touches(path, entry) for entry in pending)]
+        deferral = self._defer(beneath, Built(draft.merged, draft.settings), waiting)
+        compare(running.settings, deferral.settings)  # what does not differ stays the same object
+        still = deferral.pending if moved else running.pending
+        draft = Draft(deferral.settings, deferral.merged, running.readings, (), still)
+        return draft.above(running) if overrides else draft
+
+    def _from_sources(self, *drafts: Draft[Any]) -> list[KeyPath]:
+        """Return the paths at which two drafts differ, but for those that an override has, or had."""
+        origins = [Origins(self.model, draft.merged, draft.settings) for draft in drafts]
+        changed = compare(*(draft.settings for draft in drafts))
+        return [path for path in changed if all(each.at(path).kind != "override" for each in origins)]
+
+    def _defer(self, running: Draft[Any], candidate: Built, changed: Sequence[KeyPath]) -> Deferral:
+        try:
+            deferral = defer(self.model, Built(running.merged, running.settings), candidate, changed=changed)
+        except Invalid as invalid:
+            raise Rejected("defer", invalid.faults) from None
+        if deferral.pending and self.on_restart_required == "reject":
+            raise Rejected("defer", refusals(deferral.pending))
+        return deferral
+
+    def canonical(self, reading: Reading) -> Reading:
+        """Return a reading with canonical keys."""
+        layers = tuple(canonical(self.model, layer) for layer in reading.layers)
+        return dataclasses.replace(reading, layers=layers)
+
+    def _guard(self, running: Draft[Any], readings: Sequence[Reading], merged: Merged) -> None:
+        if self.guard is None or len(running.readings) != len(readings):
+            return  # what runs is not from the sources: it is the last known good
+        faults = guard(running.readings, readings, self.guard)
+        if faults:  # they name keys, and those of a secret mapping are a part of the secret
+            raise Rejected("guard", self.discreet(faults, merged.values, running=running))
+
+    def discreet(self, faults: Sequence[Fault], *shown: Any, running: Draft[Any] | None) -> list[Fault]:
+        """Return faults without the secrets of what somebody was shown, nor those of what is running."""
+        # The settings as well: a default factory or a validator makes secrets that no source holds.
+        known = (running.merged.values, running.settings) if running is not None else ()
+        secrets = {secret for values in (*shown, *known) for secret in secrets_in(self.model, values)}
+        return [dataclasses.replace(fault, message=scrub(fault.message, secrets)) for fault in faults]
+
+
+def everything(settings: Any) -> tuple[KeyPath, ...]:
+    """Return the path of every part of some settings; the root, where they have none that is declared."""
+    model: type = type(settings)
+    names = (*fields(model), *(getattr(settings, "__pydantic_extra__", None) or ()))
+    return tuple((name,) for name in names) or ((),)

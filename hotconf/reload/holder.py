@@ -1,0 +1,244 @@
+"""The holder: one pointer to the snapshot in force, read by everybody without a lock.
+
+Readers far outnumber reloads, so a read is a plain slot: `holder.current` costs what any attribute costs. Before the
+first load an instance belongs to a subclass whose `current` raises; publishing for the first time takes that away.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+
+from hotconf.errors import NotLoaded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, TracebackType
+    from typing import Self
+
+    from hotconf.reload.snapshot import Snapshot
+
+S = TypeVar("S")
+
+
+class Lease(Generic[S]):
+    """A hold on one snapshot: its resources stay open until the lease ends.
+
+    A context manager for one holder at a time: entering it again while it is held is a RuntimeError, ending it again
+    does nothing.
+    """
+
+    __slots__ = ("_code", "_holder", "_owner", "_snapshot", "_thread", "reported", "since")
+
+    def __init__(self, holder: Holder[S], owner: str) -> None:
+        self._holder = holder
+        self._owner = owner
+        self._snapshot: Snapshot[S] | None = None
+        self._code: CodeType | None = None
+        self._thread = 0
+        self.since = 0.0
+        self.reported = False
+
+    @property
+    def owner(self) -> str:
+        """Who holds it: the name that was given, else the function that entered it."""
+        if self._owner or self._code is None:
+            return self._owner
+        return f"{self._code.co_qualname} ({Path(self._code.co_filename).name}:{self._code.co_firstlineno})"
+
+    @property
+    def is_of_this_thread(self) -> bool:
+        """Whether it was entered in the thread that asks."""
+        return self._thread == threading.get_ident()
+
+    def __enter__(self) -> Snapshot[S]:
+        if self._snapshot is not None:
+            raise RuntimeError("this lease is held already: call pin() once for each request or job")
+        # All that a leak is named by later; a request pays for it, so that nothing is looked up before.
+        self._code, self._thread, self.since = sys._getframe(1).f_code, threading.get_ident(), time.monotonic()  # noqa: SLF001
+        self._snapshot = snapshot = self._holder._acquire(self)  # noqa: SLF001 - one mechanism in two classes
+        return snapshot
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            self._holder._release(snapshot, self)  # noqa: SLF001
+
+
+class Holder(Generic[S]):
+    """Holds the settings in force. Reading is safe from any thread or task; publishing is for one thread at a time."""
+
+    # `current` is the one pointer; `_snapshot` follows it under `_swap` and is never trusted on its own.
+    __slots__ = ("_leases", "_retired", "_snapshot", "_swap", "_tell", "current")
+
+    current: S
+    _snapshot: Snapshot[S] | None
+    _leases: dict[Snapshot[S], set[Lease[S]]]
+    _retired: Callable[[Snapshot[S]], None]
+    _swap: threading.RLock
+    _tell: Callable[[], None]
+
+    def __new__(cls, *_args: Any, **_options: Any) -> Self:
+        """Make an instance that is not loaded."""
+        return cast("Self", object.__new__(_unloaded(cls)))
+
+    def __init__(self) -> None:
+        set_slot = object.__setattr__
+        # Reentrant: a signal handler or a finalizer may read in the very thread that stands inside.
+        set_slot(self, "_swap", threading.RLock())
+        set_slot(self, "_leases", {})
+        set_slot(self, "_retired", _nobody)
+        set_slot(self, "_snapshot", None)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _READ_ONLY:
+            raise AttributeError(f"{name} is replaced by a reload, not by assignment")
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in _READ_ONLY:
+            raise AttributeError(f"{name} cannot be deleted")
+        object.__delattr__(self, name)
+
+    @property
+    def snapshot(self) -> Snapshot[S]:
+        """The snapshot in force: settings, generation, origins and resources that belong together."""
+        settings, snapshot = self.current, self._snapshot
+        if snapshot is not None and snapshot.settings is settings:
+            return snapshot
+        with self._swap:  # another thread stands between the two stores of a swap
+            return cast("Snapshot[S]", self._snapshot)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a first snapshot has been published: once true, `current` never raises."""
+        return True
+
+    def pin(self, owner: str = "") -> Lease[S]:
+        """Return a context manager that holds the snapshot in force until it exits: for one request or one job.
+
+        `owner` is what a leak is named by; without it, the function that entered it.
+        """
+        return Lease(self, owner)
+
+    @property
+    def leased(self) -> dict[int, int]:
+        """The number of live leases by generation."""
+        with self._swap:
+            counts: dict[int, int] = {}
+            for snapshot, leases in self._leases.items():
+                counts[snapshot.generation] = counts.get(snapshot.generation, 0) + len(leases)
+            return counts
+
+    def overdue(self, seconds: float) -> list[tuple[int, Lease[S]]]:
+        """Return the leases of replaced snapshots that have been held for longer, each with its generation."""
+        latest = time.monotonic() - seconds
+        with self._swap:
+            old = [(snapshot, lease) for snapshot, leases in self._leases.items() for lease in leases]
+            return [
+                (snapshot.generation, lease)
+                for snapshot, lease in old
+                if snapshot is not self._snapshot and lease.since < latest
+            ]
+
+    def _publish(self, snapshot: Snapshot[S]) -> Snapshot[S] | None:
+        """Swap. Return the snapshot that was in force, None the first time. Settings must be an object of their own."""
+        with self._swap:
+            before = self._snapshot
+            object.__setattr__(self, "_snapshot", snapshot)
+            # The slot is filled before the class changes, so that no thread ever finds it empty.
+            _CURRENT.__set__(self, snapshot.settings)
+            if before is None:
+                object.__setattr__(self, "__class__", type(self).__bases__[1])
+        return before
+
+    def _acquire(self, lease: Lease[S]) -> Snapshot[S]:
+        with self._swap:
+            snapshot = self._snapshot
+            if snapshot is not None:
+                self._leases.setdefault(snapshot, set()).add(lease)
+                return snapshot
+        raise NotLoaded
+
+    def _release(self, snapshot: Snapshot[S], lease: Lease[S]) -> None:
+        with self._swap:
+            leases = self._leases.get(snapshot, set())
+            leases.discard(lease)
+            if leases:
+                return
+            self._leases.pop(snapshot, None)
+        self._retired(snapshot)
+
+    def _keep_own_leases(self) -> None:
+        """Forget the leases of other threads: after a fork, nobody is there who could end them."""
+        for snapshot, leases in list(self._leases.items()):
+            leases -= {lease for lease in leases if not lease.is_of_this_thread}
+            if not leases:
+                del self._leases[snapshot]
+
+    def _tell_at_next_read(self, tell: Callable[[], None]) -> None:
+        """Have a function called once, by whoever reads or pins next."""
+        names = {"__slots__": (), "__module__": type(self).__module__, "__qualname__": type(self).__qualname__}
+        object.__setattr__(self, "_tell", tell)
+        object.__setattr__(self, "__class__", type(type(self).__name__, (_Telling, type(self)), names))
+
+    def _tell_nobody(self) -> bool:
+        """Take that back, and return whether there was anything to tell."""
+        with self._swap:  # one of several threads does
+            telling = isinstance(self, _Telling)
+            if telling:
+                object.__setattr__(self, "__class__", type(self).__bases__[1])
+            return telling
+
+    def _on_last_release(self, callback: Callable[[Snapshot[S]], None]) -> None:
+        """Have a function called, in the releasing thread, whenever the last lease of a snapshot ends."""
+        object.__setattr__(self, "_retired", callback)
+
+
+_CURRENT: Any = vars(Holder)["current"]
+_READ_ONLY = frozenset({"current", "snapshot", "loaded"})
+
+
+def _nobody(_snapshot: object) -> None:
+    pass
+
+
+def _refuse(_holder: object) -> NoReturn:
+    raise NotLoaded
+
+
+class _Unloaded:
+    __slots__ = ()
+    current = property(_refuse)
+    snapshot = property(_refuse)
+    loaded = False
+
+
+class _Telling:
+    """Comes before the class of an instance until that is read for the first time."""
+
+    __slots__ = ()
+
+    @property
+    def current(self) -> Any:
+        return _told(self).current
+
+    def pin(self, owner: str = "") -> Any:
+        return _told(self).pin(owner)
+
+
+def _told(holder: Any) -> Any:
+    if holder._tell_nobody():  # noqa: SLF001 - a part of it
+        holder._tell()  # noqa: SLF001
+    return holder
+
+
+def _unloaded(cls: type) -> type:
+    """Return a subclass for an instance to belong to until its first publication."""
+    namespace = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    return type(cls.__name__, (_Unloaded, cls), namespace)

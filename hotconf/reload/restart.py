@@ -1,0 +1,256 @@
+"""Deferral: what only a restart can apply keeps its running value, and everything else goes on.
+
+Kept is the smallest part that can be kept whole:
+
+- a field marked RestartRequired, or all of a section that is, wherever it lies: the key of a mapping is its identity;
+- the whole of a list in which something marked changes: items have no identity, and one that moved would get the
+  values of another;
+- the whole of an optional section, an item of a mapping or a member of a union that holds a marked field and that
+  appears, goes away or becomes another. A marked field has no running value there, but its running state is not to be
+  there, and it would otherwise change by going and coming back.
+
+A part whose value is the running one again is not kept: to put it back clears it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import hotconf.values.keypath as keypath
+from hotconf.reload.validate import Invalid, validate
+from hotconf.schema.diff import differences
+from hotconf.schema.explain import Origins, input_paths
+from hotconf.schema.fields import below, fields, holds_restart_required, opened
+from hotconf.schema.redact import shown, visible
+from hotconf.schema.shape import Shape, shape_of
+from hotconf.schema.tree import children, is_list, value_at
+from hotconf.values.keypath import key_text
+from hotconf.values.layer import Layer
+from hotconf.values.merge import Merged, leaves, lookup, present
+from hotconf.values.report import Fault, PendingRestart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pydantic import BaseModel
+
+    from hotconf.values.keypath import KeyPath
+    from hotconf.values.origin import Origin
+
+_MOST_LISTED = 50
+"""Changes that are listed one by one within one part. One with more of them is listed as a whole."""
+
+_TOGETHER = "these change together only by restart"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Built:
+    """Settings, and the merged values that they were built from."""
+
+    merged: Merged = field(repr=False)
+    settings: Any = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deferral:
+    """What may go on: the candidate with its kept parts as they are running, and what waits for a restart.
+
+    Its `merged` answers for the values of kept parts with the places that they had when they were applied.
+    """
+
+    merged: Merged = field(repr=False)
+    settings: Any = field(repr=False)
+    pending: tuple[PendingRestart, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """A place with both its values, None where a side has nothing there."""
+
+    path: KeyPath
+    running: Any
+    wanted: Any
+
+    def inner(self, keys: Iterable[str | int]) -> Iterator[tuple[str | int, _Part]]:
+        running, wanted = children(self.running), children(self.wanted)
+        return ((key, _Part((*self.path, key), running.get(key), wanted.get(key))) for key in keys)
+
+
+def defer(model: type[BaseModel], running: Built, candidate: Built, *, changed: Sequence[KeyPath]) -> Deferral:
+    """Return a candidate in which all that only a restart can apply is as it is running.
+
+    `changed` are the paths at which the two differ, as `compare` tells them. Where none of them has to wait it is the
+    candidate itself; this costs nothing for a class without a mark, and elsewhere a look at each path. Changes none of
+    its arguments. Raises Invalid where the mix does not validate or does not keep what it has to; each fault names what
+    it had to keep.
+    """
+    kept = _kept_parts(model, _Part((), running.settings, candidate.settings), changed)
+    if not kept:
+        return Deferral(candidate.merged, candidate.settings)
+    places = [place for part in kept for place in input_paths(model, part.path)]
+    values = _mixed(candidate.merged.values, running.merged.values, places)
+    pending = tuple(_pending(model, running, candidate, kept=kept))
+    # Blamed are the sources as they are now: in them the operator will mend it.
+    settings = _validated(model, Merged(values, candidate.merged.layers), pending)
+    _check_kept(model, _Part((), running.settings, settings), pending)
+    layers = (*candidate.merged.layers, _layer(running.merged, candidate.merged, places))
+    return Deferral(Merged(values, layers), settings, pending)
+
+
+def refusals(pending: Sequence[PendingRestart]) -> list[Fault]:
+    """Return a fault for each change that only a restart can apply, for those who would rather refuse than wait."""
+    return [
+        Fault(
+            entry.path,
+            f"can only change with a restart (running {entry.running!r}, wanted {entry.wanted!r}): put it back, "
+            "or restart",
+            entry.origin,
+        )
+        for entry in pending
+    ]
+
+
+def _kept_parts(model: type[BaseModel], whole: _Part, changed: Sequence[KeyPath]) -> list[_Part]:
+    return _kept_below(Shape(models=(model,)), whole, changed)
+
+
+def _kept_below(shape: Shape, part: _Part, changed: Sequence[KeyPath]) -> list[_Part]:
+    """Return what has to be kept of a part, by the paths below it that changed."""
+    if not changed or not holds_restart_required(shape):
+        return []
+    shape = _own_shape(shape, part.running)
+    if shape.restart_required:
+        return [part]
+    if () in changed:
+        changed = differences(part.running, part.wanted)  # a secret field was told as a whole
+    if () in changed:
+        return [part] if _has_marked(shape, part.running) or _has_marked(shape, part.wanted) else []
+    grouped = _by_key(changed)
+    kept = [
+        found for key, inner in part.inner(grouped) for found in _kept_below(below(shape, key), inner, grouped[key])
+    ]
+    return [part] if kept and is_list(part.running) else kept
+
+
+def _by_key(paths: Iterable[KeyPath]) -> dict[str | int, list[KeyPath]]:
+    grouped: dict[str | int, list[KeyPath]] = {}
+    for path in paths:
+        grouped.setdefault(path[0], []).append(path[1:])
+    return grouped
+
+
+def _own_shape(shape: Shape, value: Any) -> Shape:
+    """Return what the class of a value says of it: of a union, only the member that is there."""
+    kind: type = type(value)
+    own = opened(shape_of(kind) if fields(kind) else shape)
+    return dataclasses.replace(own, restart_required=own.restart_required or shape.restart_required)
+
+
+def _has_marked(shape: Shape, value: Any) -> bool:
+    shape = _own_shape(shape, value)
+    if shape.restart_required or not holds_restart_required(shape):
+        return shape.restart_required
+    return any(_has_marked(below(shape, key), item) for key, item in children(value).items())
+
+
+def _pending(
+    model: type[BaseModel], running: Built, candidate: Built, *, kept: Iterable[_Part]
+) -> Iterator[PendingRestart]:
+    origins = Origins(model, candidate.merged, candidate.settings)
+    for path in itertools.chain.from_iterable(_listed(model, part) for part in kept):
+        before, after = (
+            shown(model, path, value_at(settings, path), within=settings)
+            for settings in (running.settings, candidate.settings)
+        )
+        yield PendingRestart(keypath.render(path), before, after, origins.at(path))
+
+
+def _listed(model: type[BaseModel], part: _Part) -> Iterable[KeyPath]:
+    """Return the changed paths of a part as an operator is told of them: none leads into a list or a secret."""
+    changed = differences(part.running, part.wanted)
+    if len(changed) > _MOST_LISTED:
+        return [part.path]
+    return dict.fromkeys(visible(model, (*part.path, *_outside_lists(path))) for path in changed)
+
+
+def _outside_lists(path: KeyPath) -> KeyPath:
+    return next((path[:length] for length, key in enumerate(path) if isinstance(key, int)), path)
+
+
+def _mixed(values: Any, running: Any, places: Sequence[KeyPath]) -> Any:
+    """Return raw values with some places as the running values have them. Copies only what leads there.
+
+    A place that cannot be made, since something else stands in its way, stays as it was.
+    """
+    if () in places:
+        return running
+    if isinstance(values, Mapping):
+        own_keys = _odd_keys(values) | _odd_keys(running)
+        grouped = {own_keys.get(key, key): rest for key, rest in _by_key(places).items()}
+        mixed = {**values, **{key: _kept(values, running, key, rest) for key, rest in grouped.items()}}
+        return {key: item for key, item in mixed.items() if present(item)}
+    if isinstance(values, list):
+        for key, rest in _by_key(places).items():
+            values = _with_item(values, key, _kept(values, running, key, rest))
+    return values
+
+
+def _odd_keys(values: Any) -> dict[str | int, Any]:
+    """Return the keys of a mapping that are no strings, by the text that paths have for them."""
+    return {key_text(key): key for key in values if not isinstance(key, str)} if isinstance(values, Mapping) else {}
+
+
+def _with_item(items: list[Any], index: str | int, kept: Any) -> list[Any]:
+    if not isinstance(index, int) or index > len(items) or (not present(kept) and index < len(items) - 1):
+        return items
+    return [*items[:index], *([kept] if present(kept) else []), *items[index + 1 :]]
+
+
+def _kept(values: Any, running: Any, key: Any, places: Sequence[KeyPath]) -> Any:
+    """Return what the mix has at a key, below which some places are kept; what `present` knows for nothing."""
+    inner, kept = lookup(values, (key,)), lookup(running, (key,))
+    if () in places:
+        return kept
+    empty: Any = [] if isinstance(places[0][0], int) else {}
+    mixed = _mixed(inner if present(inner) else empty, kept, places)
+    # A section that nothing but the marked field made goes with it: it may have a default that says more.
+    return kept if mixed == empty and not present(kept) else mixed
+
+
+def _validated(model: type[BaseModel], merged: Merged, pending: Sequence[PendingRestart]) -> Any:
+    try:
+        return validate(model, merged)
+    except Invalid as invalid:
+        several = len(pending) > 1
+        names = ", ".join(entry.path for entry in pending[:_MOST_LISTED])
+        kept = f"{names} {'keep their running values' if several else 'keeps its running value'}: {_TOGETHER}"
+        raise Invalid(
+            dataclasses.replace(fault, message=f"{fault.message}; {kept}") for fault in invalid.faults
+        ) from None
+
+
+def _check_kept(model: type[BaseModel], mix: _Part, pending: Sequence[PendingRestart]) -> None:
+    """Raise Invalid where a mix did not keep what is running: a validator made it from something that may change."""
+    origins = {entry.path: entry.origin for entry in pending}
+    changed = differences(mix.running, mix.wanted)
+    lost = [keypath.render(visible(model, part.path)) for part in _kept_parts(model, mix, changed)]
+    if lost:
+        message = f"only a restart can change it, and it cannot keep its running value beside the rest: {_TOGETHER}"
+        raise Invalid(Fault(path, message, origins.get(path)) for path in lost)
+
+
+def _layer(running: Merged, candidate: Merged, places: Sequence[KeyPath]) -> Layer:
+    """Return the kept values as a layer that stands above all others, with the origins that they have."""
+    values: Mapping[str, Any] = _mixed({}, running.values, places)
+    above = {place[:length] for place in places for length in range(1, len(place))}
+    origins: dict[KeyPath, Origin] = {}
+    # Looked up now: to ask for them later, the layers of every generation before would have to be held.
+    for path in {leaf[:length] for leaf, _ in leaves(values) for length in range(1, len(leaf) + 1)}:
+        origin = (candidate.origin(path) if path in above else None) or running.origin(path)
+        if origin is not None:
+            origins[path] = origin
+    return Layer("running", values, origins)

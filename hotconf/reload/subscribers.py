@@ -1,0 +1,307 @@
+"""Subscribers: who takes part in a reload, and who hears of it afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import logging
+import threading
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import hotconf.values.keypath as keypath
+from hotconf.abc import Resource
+from hotconf.errors import Refuse
+from hotconf.schema.diff import differences
+from hotconf.schema.redact import scrub, secrets_in
+from hotconf.values.change import Change
+from hotconf.values.keypath import touches
+from hotconf.values.report import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+    from hotconf.abc import Prepared
+    from hotconf.values.keypath import KeyPath
+
+log = logging.getLogger("hotconf")
+
+SLOW = 0.1
+"""Seconds after which a synchronous subscriber, which holds the loop up, is named in a warning."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subscription:
+    """One function with the parts it cares for; no paths means all of them. `name` is what reports and logs call it."""
+
+    function: Callable[[Change[Any]], Any]
+    paths: tuple[KeyPath, ...] = ()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            named = getattr(self.function, "__qualname__", None) or type(self.function).__name__
+            object.__setattr__(self, "name", str(named))
+
+    def wants(self, changed: Iterable[KeyPath]) -> bool:
+        """Whether a change at, below or above any of its paths took place."""
+        return not self.paths or any(touches(path, wanted) for path in changed for wanted in self.paths)
+
+
+class PrepareFailed(Exception):  # noqa: N818 - a verdict, turned into a Report by the caller
+    """A subscriber refused, raised or took too long."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        super().__init__(fault)
+
+
+_NOT_THEIRS = (KeyboardInterrupt, GeneratorExit)
+"""What is no failure of a subscriber: somebody ends the program, or the coroutine that waits for it. Whatever else it
+raises, a panic in an extension's Rust among it, must not take the engine with it."""
+
+
+def asked_to_stop() -> bool:
+    """Whether this task is being cancelled. A CancelledError alone may come from something that was awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def prepare(subscription: Subscription, change: Change[Any], *, timeout: float | None) -> Prepared | None:
+    """Run one prepare. Raises PrepareFailed with the subscriber's name; `timeout`, seconds, is for async ones."""
+    limit = asyncio.timeout(timeout)
+    try:
+        result = _timed(subscription.name, subscription.function, change)
+        if inspect.isawaitable(result):
+            async with limit:
+                result = await result
+    except Refuse as refusal:
+        raise PrepareFailed(Fault("", f"{subscription.name} refuses: {refusal.reason}")) from None
+    except _NOT_THEIRS:
+        raise
+    except BaseException as error:
+        if asked_to_stop():
+            raise asyncio.CancelledError from error
+        reason = f"was not ready within {timeout:g} s" if limit.expired() else f"raised {type(error).__name__}: {error}"
+        raise PrepareFailed(Fault("", f"{subscription.name} {reason}")) from error
+    return result if hasattr(result, "commit") else None
+
+
+async def rollback(
+    prepared: Iterable[tuple[Subscription, Prepared]], change: Change[Any], *, timeout: float | None
+) -> None:
+    """Roll back in reverse, every one of them, also when cancelled meanwhile: that is raised at the end.
+
+    One that raises, or takes longer than `timeout` seconds, is logged: there is nothing else left to undo.
+    """
+    interrupted: asyncio.CancelledError | None = None
+    for subscription, state in reversed(list(prepared)):
+        try:
+            async with asyncio.timeout(timeout):
+                await _roll_back(subscription, state)
+        except _NOT_THEIRS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged with its traceback
+            if isinstance(error, asyncio.CancelledError) and asked_to_stop():
+                interrupted = error
+            _log_raised(f"rollback of {subscription.name} raised", error, change)
+    if interrupted is not None:
+        raise interrupted
+
+
+async def _roll_back(subscription: Subscription, state: Prepared) -> None:
+    result = _timed(f"rollback of {subscription.name}", state.rollback)
+    if inspect.isawaitable(result):
+        await result
+
+
+def commit(prepared: Iterable[tuple[Subscription, Prepared]], change: Change[Any]) -> tuple[str, ...]:
+    """Commit in order, without awaiting. Return what went wrong: the others still run, and the swap stands."""
+    return tuple(error for subscription, state in prepared if (error := _commit(subscription, state, change)))
+
+
+def _commit(subscription: Subscription, state: Prepared, change: Change[Any]) -> str:
+    name = f"commit of {subscription.name}"
+    try:
+        result: object = _timed(name, state.commit)
+    except _NOT_THEIRS:
+        raise
+    except BaseException as error:  # noqa: BLE001 - logged with its traceback
+        _log_raised(f"{name} raised", error, change)
+        return f"{name} raised {type(error).__name__}"
+    if inspect.iscoroutine(result):
+        result.close()
+        log.error("%s is async: it cannot be awaited between the swap and the last commit, and was not run", name)
+        return f"{name} is async and was not run"
+    return ""
+
+
+def _log_raised(what: str, error: BaseException, change: Change[Any]) -> None:
+    """Log an error of a subscriber with its traceback. What it was shown, it may quote: secrets are masked."""
+    shown = [settings for settings in (change.old, change.new) if settings is not None]
+    secrets = {secret for settings in shown for secret in secrets_in(type(settings), settings)}
+    log.error("%s\n%s", what, scrub("".join(traceback.format_exception(error)), secrets).rstrip())
+
+
+@contextlib.contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Name what runs within in a warning, if it holds the loop up. It must not await."""
+    started = time.monotonic()
+    yield
+    seconds = time.monotonic() - started
+    if seconds > SLOW:
+        log.warning("%s held the loop up for %.0f ms", what, seconds * 1000)
+
+
+def _timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function, and name it in a warning if it held the loop up."""
+    with timed(f"subscriber {name}"):
+        return function(*arguments)
+
+
+@contextlib.contextmanager
+def exits_contained() -> Iterator[None]:
+    """Turn a `sys.exit()` within into a RuntimeError: from a task it would end the loop, and cut off all the others."""
+    try:
+        yield
+    except SystemExit as error:
+        raise RuntimeError(f"SystemExit({error.code})") from error
+
+
+async def _awaited(result: Awaitable[Any]) -> None:
+    with exits_contained():
+        await result
+
+
+@dataclass(slots=True, eq=False)
+class _Listener:
+    """Delivers changes to one on_change subscriber, in order, the latest only where it is slow."""
+
+    subscription: Subscription
+    pending: Change[Any] | None = None
+    task: asyncio.Future[Any] | None = None
+    gone: bool = False
+
+    def hear(self, change: Change[Any]) -> None:
+        if self.gone:
+            return
+        if self.task is None:
+            self._deliver(change)
+        elif self.pending is None:
+            self.pending = change
+        else:
+            self.pending = Change(self.pending.old, change.new, (), change.generation)
+
+    def leave(self) -> None:
+        """Hear nothing any more, also what is pending."""
+        self.gone, self.pending = True, None
+
+    def _deliver(self, change: Change[Any]) -> None:
+        try:
+            result = _timed(self.subscription.name, self.subscription.function, change)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged with its traceback
+            self._complain(error, change)
+            return
+        if inspect.isawaitable(result):
+            self.task = asyncio.ensure_future(_awaited(result))
+            self.task.add_done_callback(functools.partial(self._finished, change))
+
+    def _finished(self, change: Change[Any], task: asyncio.Future[Any]) -> None:
+        self.task = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._complain(error, change)
+        self._catch_up()
+
+    def _complain(self, error: BaseException, change: Change[Any]) -> None:
+        _log_raised(f"subscriber {self.subscription.name} raised; the configuration stands", error, change)
+
+    def _catch_up(self) -> None:
+        missed, self.pending = self.pending, None
+        if missed is None:
+            return
+        changed = differences(missed.old, missed.new)
+        if changed and self.subscription.wants(changed):
+            paths = tuple(keypath.render(path) for path in changed)
+            self._deliver(Change(missed.old, missed.new, paths, missed.generation))
+
+
+@dataclass(slots=True, eq=False)
+class Subscribers:
+    """Everybody who registered. Safe to change from any thread, also from within a callback."""
+
+    preparing: tuple[Subscription | Resource[Any], ...] = ()
+    listeners: tuple[_Listener, ...] = ()
+    _leaving: tuple[_Listener, ...] = ()
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def afresh(self) -> Subscribers:
+        """Return the same subscribers, nobody at work: for a forked child, where none would ever be done."""
+        listeners = tuple(_Listener(listener.subscription) for listener in self.listeners)
+        return Subscribers(self.preparing, listeners)
+
+    def add_prepare(self, participant: Subscription | Resource[Any]) -> None:
+        """Register for prepare, as a subscriber or as a resource to be built."""
+        with self._lock:
+            self.preparing += (participant,)
+
+    @property
+    def resources(self) -> tuple[Resource[Any], ...]:
+        """The resources, in the order in which they are built."""
+        return tuple(participant for participant in self.preparing if isinstance(participant, Resource))
+
+    def add_listener(self, subscription: Subscription) -> None:
+        """Register for on_change."""
+        with self._lock:
+            self.listeners += (_Listener(subscription),)
+
+    def remove(self, function: object) -> None:
+        """Take back every registration of a function, object or resource. What it is busy with it may finish."""
+        with self._lock:
+            leaving = tuple(entry for entry in self.listeners if _is_of(entry.subscription, function))
+            self.preparing = tuple(entry for entry in self.preparing if not _is_of(entry, function))
+            self.listeners = tuple(entry for entry in self.listeners if entry not in leaving)
+            self._leaving = tuple(entry for entry in (*self._leaving, *leaving) if entry.task is not None)
+        for listener in leaving:
+            listener.leave()
+
+    def tell(self, change: Change[Any], changed: tuple[KeyPath, ...]) -> None:
+        """Tell the listeners that want it. Called on the engine's loop, after the swap."""
+        for listener in self.listeners:
+            if listener.subscription.wants(changed):
+                listener.hear(change)
+
+    async def settle(self, *, timeout: float) -> None:
+        """Wait until no listener is at work; after `timeout` seconds cancel and name those that still are."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    while tasks := self._at_work():
+                        await asyncio.wait(tasks)
+        finally:
+            await self._cancel()
+
+    def _at_work(self) -> list[asyncio.Future[Any]]:
+        return [entry.task for entry in (*self.listeners, *self._leaving) if entry.task is not None]
+
+    async def _cancel(self) -> None:
+        tasks = self._at_work()
+        for listener in (*self.listeners, *self._leaving):
+            listener.pending = None
+            if listener.task is not None:
+                log.warning("subscriber %s was still at work when the engine stopped", listener.subscription.name)
+                listener.task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_of(participant: Subscription | Resource[Any], registered: object) -> bool:
+    """Whether a registration was made for a function, for an object whose prepare it is, or for a resource."""
+    if isinstance(participant, Resource):
+        return participant is registered
+    return participant.function in (registered, getattr(registered, "prepare", None))

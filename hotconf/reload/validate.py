@@ -1,0 +1,292 @@
+"""Validation: merged values become settings, or every fault at once, each with the place it came from."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings
+
+import hotconf.values.keypath as keypath
+from hotconf.schema.fields import Field, below, fields, opened, shape_at, spellings, suggest
+from hotconf.schema.redact import scrub, secrets_in, visible
+from hotconf.schema.shape import Shape
+from hotconf.values.merge import lookup, origin_in, present
+from hotconf.values.report import Fault
+from hotconf.values.scalars import ATOMS, are_atoms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pydantic_core import ErrorDetails
+
+    from hotconf.values.keypath import KeyPath
+    from hotconf.values.merge import Merged
+    from hotconf.values.origin import Origin
+
+_MOST_FAULTS = 1000
+"""More of them is another kind of file, and reports are kept."""
+
+_MOST_COMPARED = 20_000
+"""Unknown keys times known ones, about half a second's work: a file with more of them is not mistyped."""
+
+_BY_RULE = {"value_error", "assertion_error"}
+_UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
+
+
+class Invalid(Exception):  # noqa: N818 - a verdict, turned into a Report by the caller
+    """Merged values that no settings can be built from. `faults` has every reason."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(self.faults)
+
+
+def validate(model: type[BaseModel], merged: Merged) -> Any:
+    """Return settings built from merged values alone: nothing is read again here. Raises Invalid.
+
+    The settings share nothing with the layers. A validator of the class may raise anything at all; whatever it is
+    becomes a fault.
+    """
+    key_types = set[type]()
+    values = _copy(merged.values, key_types)
+    # What a key may be depends on where it lies, which is dear to find out: only asked where any key is no string.
+    odd_keys = _odd_keys(Shape(models=(model,)), merged.values, ()) if key_types - {str} else ()
+    odd = [_odd_key(merged, path) for path in odd_keys]
+    if odd:
+        raise Invalid(odd)
+    try:
+        return _build(model, values)
+    except (Invalid, KeyboardInterrupt):
+        raise
+    except ValidationError as error:
+        raise Invalid(_faults(model, merged, error)) from None
+    except BaseException as error:  # noqa: BLE001 - a validator may even call sys.exit()
+        raise Invalid([Fault("", scrub(_crash(error), secrets_in(model, merged.values)))]) from None
+
+
+def _odd_keys(shape: Shape, value: Any, path: KeyPath) -> Iterator[tuple[Any, ...]]:
+    """Yield the paths of keys that are no strings where a model has its fields; a dictionary may have any."""
+    shape = opened(shape)
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+    if isinstance(value, Mapping) and shape.models and not shape.values and not shape.opaque:
+        yield from ((*path, key) for key in value if not isinstance(key, str))
+    for key, item in pairs:
+        if type(item) not in ATOMS and _is_container(item):
+            yield from _odd_keys(below(shape, key if isinstance(key, int) else str(key)), item, (*path, key))
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, (list, dict, Mapping))
+
+
+def _odd_key(merged: Merged, path: tuple[Any, ...]) -> Fault:
+    return Fault(keypath.render(path), "a key must be a string", merged.origin(path))
+
+
+def _copy(value: Any, key_types: set[type]) -> Any:
+    """Copy containers, so that a validator which edits its input does not edit the layers, which are used again.
+
+    Adds the types of all keys to `key_types`: a look at every section is dear, and this is one already.
+    """
+    if isinstance(value, (dict, Mapping)):
+        key_types.update(map(type, value))
+        if type(value) is dict and are_atoms(value.values()):
+            return value.copy()
+        return {key: item if type(item) in ATOMS else _copy(item, key_types) for key, item in value.items()}
+    if isinstance(value, list):
+        return [item if type(item) in ATOMS else _copy(item, key_types) for item in value]
+    return value
+
+
+def _build(model: type[BaseModel], values: dict[str, Any]) -> BaseModel:
+    if not issubclass(model, BaseSettings):
+        return _own(model, model.model_validate(values))
+    # BaseSettings.__init__ would read the environment again; this is what BaseModel.__init__ does after it.
+    settings: BaseModel = model.__new__(model)
+    built: object = model.__pydantic_validator__.validate_python(values, self_instance=settings)
+    if built is not settings:
+        message = f"a validator of {model.__name__} returns another object than the one it was given"
+        raise Invalid([Fault("", message)])
+    return settings
+
+
+def _own(model: type[BaseModel], built: object) -> BaseModel:
+    """Return settings that nobody else holds: a validator may have returned a constant of the program."""
+    if not isinstance(built, model):
+        raise Invalid([Fault("", f"a validator of {model.__name__} returns no {model.__name__}")])
+    return built.model_copy() if model.__pydantic_decorators__.model_validators else built
+
+
+def _crash(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].name})" if frames else ""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the error of a validator is as foreign as its code
+        text = ""
+    return f"{type(error).__name__} in a validator{where}{': ' if text else ''}{text}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """One reason of pydantic's: where it lies in the input, and what it says.
+
+    `branches` are the members of unions that it speaks for, each with the length of the path at which the union stands.
+    """
+
+    at: KeyPath
+    message: str
+    kind: str
+    branches: tuple[tuple[int, str], ...] = ()
+
+
+def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> Iterator[Fault]:
+    errors = error.errors(include_url=False, include_input=False)
+    problems = [_problem(model, merged.values, details, among=len(errors)) for details in errors]
+    secrets = secrets_in(model, merged.values)
+    found = dict.fromkeys(_fault(model, merged, problem, secrets) for problem in _settled(problems))
+    yield from islice(found, _MOST_FAULTS)
+    if len(found) > _MOST_FAULTS:
+        yield Fault("", f"and {len(found) - _MOST_FAULTS} more faults")
+
+
+def _fault(model: type[BaseModel], merged: Merged, problem: _Problem, secrets: set[str]) -> Fault:
+    named = _named_field(model, merged, problem) if problem.kind in _BY_RULE else None
+    names = _field_path(model, problem.at)
+    if problem.kind in _UNKNOWN_KEY:  # it may be the alias of a field that has its value from elsewhere
+        names = (*names[:-1], *problem.at[-1:])
+    path = visible(model, names, secrets)
+    return Fault(keypath.render(path), scrub(problem.message, secrets), named or _origin(merged, problem.at))
+
+
+def _problem(model: type[BaseModel], values: Any, details: ErrorDetails, *, among: int) -> _Problem:
+    """Tell apart what a location is made of: keys of the input, fields that it lacks, members of unions.
+
+    `among` is how many problems there are.
+    """
+    shape, at, branches = Shape(models=(model,)), list[int | str](), list[tuple[int, str]]()
+    location, missing = details["loc"], details["type"] == "missing"
+    for index, key in enumerate(location):
+        inner = lookup(values, (key,))
+        if not present(inner) and (_is_field(shape, key) or (missing and key == location[-1])):
+            at += location[index:]
+            break
+        if present(inner):
+            at.append(key)
+            shape, values = below(shape, key), inner
+        elif key != "[key]":
+            branches.append((len(at), str(key)))
+    message = _message(model, details, tuple(at), among=among)
+    if location[-1:] == ("[key]",):
+        message = f"the key: {message}"
+    return _Problem(tuple(at), message, details["type"], tuple(branches))
+
+
+def _is_field(shape: Shape, key: int | str) -> bool:
+    known = [field for model in opened(shape).models for field in fields(model).values()]
+    return any(place[0] == key for field in known for place in field.places)
+
+
+def _settled(problems: Sequence[_Problem]) -> list[_Problem]:
+    """Let one member of each union speak: the one that fits best, or all at once where none does better.
+
+    What is of the wrong kind altogether says nothing where another member was right about the kind and found a mistake
+    further down.
+    """
+    result: list[_Problem] = []
+    unions: dict[KeyPath, dict[str, list[_Problem]]] = {}
+    for problem in problems:
+        if not problem.branches:
+            result.append(problem)
+            continue
+        (length, member), *rest = problem.branches
+        union = unions.setdefault(problem.at[:length], {})
+        union.setdefault(member, []).append(replace(problem, branches=tuple(rest)))
+    for at, union in unions.items():
+        result += _best(at, [_settled(member) for member in union.values()])
+    return result
+
+
+def _best(at: KeyPath, members: list[list[_Problem]]) -> list[_Problem]:
+    deeper = [member for member in members if all(len(problem.at) > len(at) for problem in member)] or members
+    fewest = min(len(member) for member in deeper)
+    best = [member for member in deeper if len(member) == fewest]
+    if len(best) == 1:
+        return best[0]
+    messages = dict.fromkeys("; ".join(_relative(problem, at) for problem in member) for member in best)
+    return [_Problem(at, "; or ".join(messages), "union")]
+
+
+def _relative(problem: _Problem, at: KeyPath) -> str:
+    below_at = keypath.render(problem.at[len(at) :])
+    return f"{below_at}: {problem.message}" if below_at else problem.message
+
+
+def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath, *, among: int) -> str:
+    if details["type"] == "missing":
+        return "field required: no source sets it"
+    if details["type"] in _UNKNOWN_KEY:
+        return _unknown_key(at[-1], _known_keys(model, at[:-1]), among=among) if at else "unknown key"
+    text = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    own_words = details["type"] in _BY_RULE or text[:2].isupper()  # a rule's, or an abbreviation such as JSON
+    return text if own_words else text[:1].lower() + text[1:]
+
+
+def _unknown_key(key: int | str, known: Sequence[str], *, among: int) -> str:
+    if key in known:
+        return "another spelling of this field is used as well, and only one counts"
+    return f"unknown key{suggest(str(key), known, most=_MOST_COMPARED // among)}"
+
+
+def _known_keys(model: type[BaseModel], parent: KeyPath) -> list[str]:
+    known = [field for nested in opened(shape_at(model, parent)).models for field in fields(nested).values()]
+    return [str(place[0]) for field in known for place in field.places]
+
+
+def _field_path(model: type[BaseModel], at: KeyPath) -> KeyPath:
+    """Return the path by field names: what the rest of the interface calls this place."""
+    shape, path = Shape(models=(model,)), list[int | str]()
+    while at:
+        field, place = _field_at(shape, at) or (None, at[:1])
+        path.append(field.name if field is not None else at[0])
+        shape, at = field.shape if field is not None else below(shape, at[0]), at[len(place) :]
+    return tuple(path)
+
+
+def _field_at(shape: Shape, at: KeyPath) -> tuple[Field, KeyPath] | None:
+    known = [field for model in opened(shape).models for field in fields(model).values()]
+    places = ((field, place) for field in known for place in field.places)
+    return next(((field, place) for field, place in places if at[: len(place)] == place), None)
+
+
+def _origin(merged: Merged, at: KeyPath) -> Origin | None:
+    """Return the place of a path or, where nothing is there, of the nearest thing above it, else the topmost file."""
+    # The whole has no place of its own: the strongest source may be one that has nothing to do with it.
+    found = merged.origin(at) if at else None
+    if found is not None:
+        return found
+    for length in range(len(at) - 1, 0, -1):
+        # What is missing is best added where a file has the table that it belongs to.
+        above = [origin_in(layer, at[:length]) for layer, _ in merged.suppliers(at[:length])]
+        if above:
+            return next((origin for origin in above if origin.line is not None), above[0])
+    roots = (origin_in(layer, ()) for layer in reversed(merged.layers))
+    return next((root for root in roots if root.kind == "file"), None)
+
+
+def _named_field(model: type[BaseModel], merged: Merged, problem: _Problem) -> Origin | None:
+    """Return the place of the first field that a rule over several names, so that the fault points at a line."""
+    for nested in opened(shape_at(model, problem.at)).models:
+        for word in re.findall(r"\w+", problem.message):
+            field = spellings(nested).get(word) or fields(nested).get(word)
+            places = field.places if field is not None else ()
+            found = next((o for place in places if (o := merged.origin((*problem.at, *place))) is not None), None)
+            if found is not None:
+                return found
+    return None

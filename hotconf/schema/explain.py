@@ -1,0 +1,160 @@
+"""Explanation: who supplied a value, and what it shadows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from pydantic import BaseModel, RootModel
+
+import hotconf.values.keypath as keypath
+from hotconf.schema.diff import differences
+from hotconf.schema.fields import below, fields, opened
+from hotconf.schema.redact import masked, shown
+from hotconf.schema.shape import Shape
+from hotconf.schema.tree import actual, child, children, value_at
+from hotconf.values.keypath import KeyPath
+from hotconf.values.merge import Merged, origin_in
+from hotconf.values.origin import DEFAULT, Origin
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Supplied:
+    """One value for a path, as one source has it; masked where it is a secret."""
+
+    value: Any
+    origin: Origin
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON shows it."""
+        return {"value": self.value, "origin": str(self.origin)}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a setting has its value: the effective value, where it came from, and every value it shadows."""
+
+    path: str
+    value: Any
+    origin: Origin
+    shadowed: tuple[Supplied, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{self.path} = {self.value!r}  from {self.origin}"]
+        lines += [f"  shadows {entry.value!r}  from {entry.origin}" for entry in self.shadowed]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON shows it."""
+        shadowed = [entry.as_dict() for entry in self.shadowed]
+        return {"path": self.path, "value": self.value, "origin": str(self.origin), "shadowed": shadowed}
+
+
+def input_paths(model: type, path: KeyPath) -> Iterator[KeyPath]:
+    """Yield the places in merged values where a field path may have its value from, the canonical one first."""
+    shape, choices = Shape(models=(model,)), list[tuple[KeyPath, ...]]()
+    for key in path:
+        named = [fields(nested)[str(key)] for nested in opened(shape).models if str(key) in fields(nested)]
+        places = dict.fromkeys(place for field in named for place in field.places)
+        choices.append(tuple(places) or ((key,),))
+        shape = below(shape, key)
+    for parts in product(*choices):
+        yield tuple(key for part in parts for key in part)
+
+
+class Origins(Mapping[str, Origin]):
+    """The origin of every leaf of one snapshot, by dotted path. Nothing is computed until it is asked."""
+
+    def __init__(self, model: type, merged: Merged, settings: Any) -> None:
+        self._model = model
+        self._merged = merged
+        self._settings = settings
+
+    def __getitem__(self, dotted: str) -> Origin:
+        try:
+            return self.at(_typed(self._settings, keypath.parse(dotted)))
+        except ValueError:
+            raise KeyError(dotted) from None
+
+    def explain(self, dotted: str) -> Explanation:
+        """Explain the value at a dotted path. Raises KeyError for a path that the settings do not have."""
+        try:
+            path = _typed(self._settings, keypath.parse(dotted))
+        except ValueError:
+            raise KeyError(dotted) from None
+        value = shown(self._model, path, value_at(self._settings, path), within=self._settings)
+        origin = self.at(path)
+        supplied = [
+            Supplied(masked(self._model, path, raw, within=self._settings), origin_in(layer, at))
+            for at in input_paths(self._model, path)
+            for layer, raw in self._merged.suppliers(at)
+        ]
+        shadowed = supplied[1:] if supplied and supplied[0].origin == origin else supplied
+        return Explanation(keypath.render(path), value, origin, tuple(shadowed))
+
+    def at(self, path: KeyPath) -> Origin:
+        """Return the place of a value or, where a validator made it from something else, of what it was made from.
+
+        Where the settings have no such path, it is that of what lies above it.
+        """
+        for length in range(len(path), 0, -1):
+            found = (self._merged.origin(at) for at in input_paths(self._model, path[:length]))
+            origin = next((origin for origin in found if origin is not None), None)
+            if origin is not None:
+                return origin
+            if _is_default(value_at(self._settings, path[: length - 1]), path[length - 1]):
+                return DEFAULT
+        return DEFAULT
+
+    def __iter__(self) -> Iterator[str]:
+        return (keypath.render(path) for path in _leaf_paths(self._settings, Shape(models=(self._model,)), ()))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def leaves(self) -> Iterator[tuple[KeyPath, Origin]]:
+        """Yield the path of every leaf with its origin: all of them for less than one by one."""
+        for path in _leaf_paths(self._settings, Shape(models=(self._model,)), ()):
+            yield path, self.at(path)
+
+
+def part(settings: Any, dotted: str) -> tuple[KeyPath, Any]:
+    """Return the path that a dotted text names in some settings, and the value there. Raises KeyError or ValueError."""
+    path = _typed(settings, keypath.parse(dotted))
+    return path, value_at(settings, path)
+
+
+def _typed(settings: Any, path: KeyPath) -> KeyPath:
+    """Return a path with the indices of lists as numbers. Raises KeyError for what is not there."""
+    typed: list[str | int] = []
+    for key in path:
+        inner = child(settings, key, _ABSENT)
+        if inner is _ABSENT and str(key).isdecimal():
+            key = int(key)  # noqa: PLW2901 - as the settings have it
+            inner = child(settings, key, _ABSENT)
+        if inner is _ABSENT:
+            raise KeyError(keypath.render(path))
+        settings = inner
+        typed.append(key)
+    return tuple(typed)
+
+
+def _is_default(owner: Any, key: str | int) -> bool:
+    """Whether a model has a field's value of its own accord. One that was set to its default counts as well."""
+    if isinstance(owner, RootModel) or not isinstance(owner, BaseModel) or key not in type(owner).model_fields:
+        return False
+    info = type(owner).model_fields[str(key)]
+    return key not in owner.model_fields_set or not differences(info.default, vars(owner)[str(key)])
+
+
+def _leaf_paths(value: Any, shape: Shape, path: KeyPath) -> Iterator[KeyPath]:
+    shape = actual(shape, value)
+    inner = {} if shape.secret else children(value)
+    if not inner:
+        yield path
+    for key, item in inner.items():
+        yield from _leaf_paths(item, below(shape, key), (*path, key))

@@ -1,0 +1,83 @@
+"""Trees: settings as values that lie below one another, whatever classes hold them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, RootModel
+
+import hotconf.values.keypath as keypath
+from hotconf.schema.fields import below, fields
+from hotconf.schema.shape import SECRET_TYPES, Shape, shape_of, union
+
+if TYPE_CHECKING:
+    from hotconf.values.keypath import KeyPath
+
+
+def children(value: Any) -> Mapping[Any, Any]:
+    """Return what lies directly below a value of settings, by the key that paths use; nothing for a scalar.
+
+    Read past attribute access: a deprecated field warns there, and a model that a validator made may lack one.
+    """
+    if isinstance(value, RootModel):
+        return children(value.root)
+    if isinstance(value, BaseModel):
+        held = vars(value)
+        own = {name: held[name] for name in fields(type(value)) if name in held}
+        return {**(value.__pydantic_extra__ or {}), **own}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = fields(type(value))
+        return {name: getattr(value, name) for name in names if hasattr(value, name)}
+    if isinstance(value, Mapping):
+        return {keypath.key_text(key): item for key, item in value.items()}
+    return dict(enumerate(value)) if is_list(value) else {}
+
+
+def child(value: Any, key: str | int, default: Any = None) -> Any:
+    """Return what `children` has at a key, else `default`. In a mapping or list the rest is not looked at."""
+    if isinstance(value, Mapping) and isinstance(key, str) and key in value:
+        return value[key]
+    if isinstance(value, list):
+        return value[key] if isinstance(key, int) and 0 <= key < len(value) else default
+    return children(value).get(key, default)
+
+
+def is_list(value: Any) -> bool:
+    """Whether a value is a sequence of items, not of characters or bytes."""
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
+
+
+def value_at(settings: Any, path: KeyPath) -> Any:
+    """Return the value that settings, or a part of them, have at a path; None where they have nothing there."""
+    for key in path:
+        settings = child(settings, key)
+    return settings
+
+
+def shape_in(shape: Shape, value: Any, path: KeyPath) -> Shape:
+    """Return the shape at a path below a value, as the schema and the classes of the values on the way have it."""
+    for key in path:
+        shape, value = below(actual(shape, value), key), child(value, key)
+    return actual(shape, value)
+
+
+def actual(shape: Shape, value: Any) -> Shape:
+    """Return what the schema says of a place together with what the value there, or an item of it, says of itself.
+
+    It may be of a class that the schema does not name: a subclass that a validator chose, or that is a default.
+    """
+    own = _own_shape(type(value))
+    if own is None and is_list(value):
+        kinds = dict.fromkeys(map(type, value))  # each class once: this is asked again for every item of a list
+        items = [found for kind in kinds if (found := _own_shape(kind)) is not None]
+        own = Shape(items=union(items)) if items else None
+    if own is None or (own.models and own.models[0] in shape.models):
+        return shape
+    return union([shape, own])
+
+
+def _own_shape(kind: type) -> Shape | None:
+    own = shape_of(kind) if fields(kind) else None
+    return Shape(secret=True) if issubclass(kind, SECRET_TYPES) else own

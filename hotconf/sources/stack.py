@@ -1,0 +1,195 @@
+"""The stack: every source of one configuration, the weakest first, and how each of them fares."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from hotconf.abc import Editable, LayeredSource, Source, WatchedFiles
+from hotconf.errors import SourceBusy, SourceError
+from hotconf.values.layer import Layer, Reading
+from hotconf.values.origin import Origin
+from hotconf.values.report import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+
+_MORE_READS = 2
+
+
+@dataclass(slots=True, eq=False)
+class SourceState:
+    """How one source fared when it was last read.
+
+    `stale` means that an earlier layer of it stands; `busy`, that somebody is still writing it.
+    """
+
+    source: Source | LayeredSource
+    state: Literal["unread", "fresh", "stale", "failed"] = "unread"
+    error: str | None = None
+    busy: bool = False
+    layers: Sequence[Layer] | None = None
+    # Asked once: what keeps a protocol takes longer to find out than anything else that a small reload does.
+    _is_layered: bool = field(init=False)
+    _is_watched: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._is_layered = isinstance(self.source, LayeredSource)
+        self._is_watched = isinstance(self.source, WatchedFiles)
+
+    def paths(self) -> Iterable[Path]:
+        """Return the files and folders that should be watched now. Raises what the source raises."""
+        return cast("WatchedFiles", self.source).paths() if self._is_watched else ()
+
+    async def _layers(self) -> Sequence[Layer]:
+        source: Any = self.source
+        layers: Sequence[Layer] = await source.read_all() if self._is_layered else [await source.read()]
+        for layer in layers:
+            held: object = getattr(layer, "values", None)
+            if not isinstance(held, Mapping):
+                message = "cannot be read: what it returned is not a Layer that holds a mapping"
+                raise SourceError([Fault("", message, Origin("source", source.name))])
+        return layers
+
+    async def read(self) -> Sequence[Layer]:
+        """Read the source. Raises SourceError; an optional source that is out of reach keeps its last layers."""
+        try:
+            self.layers = await self._layers()
+        except (OSError, TimeoutError) as error:
+            self._failed(error)
+            if self.source.required or self.layers is None:
+                raise SourceError(self._faults(error)) from error
+            self.state = "stale"
+        except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # a panic in an extension's Rust is no Exception
+            if isinstance(error, SystemExit) and not error.code:
+                raise  # a wish, such as --help fulfilled, and no failure
+            self._failed(error)
+            raise SourceError(self._faults(error)) from error
+        else:
+            self.state, self.error, self.busy = "fresh", None, False
+        return self.layers
+
+    def reading(self, layers: Sequence[Layer]) -> Reading:
+        """Return what was read, as the guard looks at it. What a class declares for itself may come and go."""
+        return Reading(tuple(layers), guarded=self.source.required and getattr(self.source, "guarded", True))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the state as JSON shows it."""
+        return {
+            "name": self.source.name,
+            "kind": getattr(self.source, "kind", "source"),
+            "required": self.source.required,
+            "state": self.state,
+            "protection": getattr(self.source, "protection", None),
+            "error": self.error,
+        }
+
+    def cancelled(self, error: asyncio.CancelledError) -> Sequence[Fault]:
+        """Return the faults of a read that something else cancelled: a failure like any other."""
+        self._failed(error)
+        return self._faults(error)
+
+    def _failed(self, error: BaseException) -> None:
+        self.state, self.error = "failed", "; ".join(str(fault) for fault in self._faults(error))
+        self.busy = isinstance(error, SourceBusy)
+
+    def _faults(self, error: BaseException) -> Sequence[Fault]:
+        if isinstance(error, SourceError):
+            return error.faults
+        return [Fault("", f"cannot be read: {_name(error)}", Origin("source", self.source.name))]
+
+
+def _name(error: BaseException) -> str:
+    """Return what an error is, without its text, which may quote a token. Who has more to say raises SourceError."""
+    number = error.errno if isinstance(error, OSError) else None
+    return f"{type(error).__name__}{f': {os.strerror(number)}' if number else ''}"
+
+
+def _paths(state: SourceState) -> Sequence[Path]:
+    try:
+        return list(state.paths())
+    except Exception:  # noqa: BLE001 - a source's own fault, and reading it goes on
+        return ()
+
+
+def _stamped(paths: Mapping[SourceState, Sequence[Path]]) -> Mapping[SourceState, object]:
+    return {state: {path: _stamp(path) for path in found} for state, found in paths.items()}
+
+
+def _stamp(path: Path) -> object:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return error.errno
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Sources in the order in which they are merged."""
+
+    states: tuple[SourceState, ...] = field(default=())
+
+    @classmethod
+    def of(cls, sources: Sequence[Source | LayeredSource]) -> Stack:
+        """Build a stack, the weakest source first."""
+        return cls(tuple(SourceState(source) for source in sources))
+
+    @property
+    def overlay(self) -> Editable | None:
+        """The strongest source, where it is one that can be written to."""
+        if not self.states:
+            return None
+        strongest = self.states[-1].source
+        return strongest if isinstance(strongest, Editable) else None
+
+    async def read(self) -> list[Reading]:
+        """Read every source at once. Raises one SourceError with every fault of every source.
+
+        Several files are read as they were at one time: a source of which one was replaced meanwhile is read again. On
+        files that never rest that is given up after a few times; whoever watches them asks again.
+        """
+        before, late, results = await self._stamps(), self.states, dict[SourceState, Any]()
+        for _ in range(1 + _MORE_READS):
+            read = await asyncio.gather(*(state.read() for state in late), return_exceptions=True)
+            results.update(zip(late, read, strict=True))
+            after = await self._stamps()
+            late = tuple(state for state in self.states if after.get(state) != before.get(state))
+            if not late:
+                break
+            before = after
+        return _readings(results)
+
+    async def _stamps(self) -> Mapping[SourceState, object]:
+        """Return what tells one version of each source's files from another; nothing for less than two files."""
+        paths = {state: _paths(state) for state in self.states}
+        return await asyncio.to_thread(_stamped, paths) if sum(map(len, paths.values())) > 1 else {}
+
+    def paths(self) -> Iterator[Path]:
+        """Yield every file and folder that should be watched now."""
+        for state in self.states:
+            yield from state.paths()
+
+
+def _readings(results: Mapping[SourceState, Any]) -> list[Reading]:
+    """Return what came of reading each source. Raises what a read raised, of SourceErrors one with all faults."""
+    readings, faults = list[Reading](), list[Fault]()
+    for state, result in results.items():
+        if isinstance(result, asyncio.CancelledError):
+            faults += state.cancelled(result)
+        elif isinstance(result, SourceError):
+            faults += result.faults
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            readings.append(state.reading(result))
+    if faults:
+        raise SourceError(faults)
+    return readings

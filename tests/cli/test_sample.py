@@ -1,0 +1,367 @@
+"""Samples: what `init` writes is accepted by the class that it was written from."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import itertools
+import re
+from decimal import Decimal
+from enum import Enum, IntEnum
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    AnyHttpUrl,
+    BaseModel,
+    Field,
+    PostgresDsn,
+    RedisDsn,
+    SecretStr,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from typing_extensions import TypedDict
+
+import hotconf.formats as formats
+from hotconf.cli.sample import sample
+from hotconf.conf import HotConf
+from hotconf.schema.diff import differences
+from hotconf.schema.fields import Section, Settings
+from hotconf.schema.shape import RestartRequired, Sensitive
+
+CANARY = "canary-secret"
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Typed(TypedDict):
+    a: int
+    token: Annotated[str, Sensitive()]
+
+
+@dataclasses.dataclass
+class Data:
+    n: Annotated[int, Field(gt=10)]
+    k: str = "k"
+
+
+class Server(Section):
+    """One server."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 80
+    key: SecretStr
+    tls: Data | None = None
+
+
+class Recursive(Section):
+    name: str = "n"
+    children: list[Recursive] = []
+
+
+REQUIRED = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "any": Any,
+    "short": Annotated[str, Field(max_length=2)],
+    "long": Annotated[str, Field(min_length=40)],
+    "lower": Annotated[str, Field(pattern="^[a-z]+$", min_length=3)],
+    "positive": Annotated[int, Field(gt=0)],
+    "negative": Annotated[int, Field(lt=-5)],
+    "multiple": Annotated[int, Field(ge=5, multiple_of=7)],
+    "ratio": Annotated[float, Field(gt=0, lt=1)],
+    "narrow": Annotated[float, Field(ge=3.25, le=3.5)],
+    "literal": Literal["x", 5],
+    "enum": Colour,
+    "level": Level,
+    "date": dt.date,
+    "time": dt.time,
+    "datetime": dt.datetime,
+    "delta": dt.timedelta,
+    "path": Path,
+    "decimal": Decimal,
+    "uuid": UUID,
+    "ip": IPv4Address,
+    "url": AnyHttpUrl,
+    "postgres": PostgresDsn,
+    "redis": RedisDsn,
+    "list": list[int],
+    "two": Annotated[list[str], Field(min_length=2)],
+    "set": set[str],
+    "tuple": tuple[int, str, bool],
+    "tuples": tuple[int, ...],
+    "dict": dict[str, int],
+    "one": Annotated[dict[str, int], Field(min_length=1)],
+    "dicts": list[dict[str, str]],
+    "secret": SecretStr,
+    "secrets": list[SecretStr],
+    "long secret": Annotated[SecretStr, Field(min_length=12)],
+    "sensitive": Annotated[str, Sensitive(), Field(min_length=3)],
+    "section": Server,
+    "restart": Annotated[Server, RestartRequired()],
+    "sections": list[Server],
+    "three sections": Annotated[list[Server], Field(min_length=1)],
+    "by name": dict[str, Server],
+    "dataclass": Data,
+    "typed dict": Typed,
+    "optional": int | None,
+    "union": int | Server,
+    "section or text": Server | str,
+    "recursive": Recursive,
+}
+
+DEFAULTS = [
+    (str, "text"),
+    (str, 'quotes " and \\ and \n lines, ünïcode 🙂 and # signs'),
+    (int, 5),
+    (int, 2**70),
+    (float, 0.5),
+    (float, float("inf")),
+    (float, float("nan")),
+    (bool, True),
+    (int | None, None),
+    (int | None, 3),
+    (Colour, Colour.BLUE),
+    (Level, Level.LOW),
+    (Literal["a", "b"], "b"),
+    (dt.date, dt.date(2020, 2, 29)),
+    (dt.time, dt.time(1, 2, 3)),
+    (dt.datetime, dt.datetime(2020, 1, 1, 12)),
+    (dt.datetime, dt.datetime(2020, 1, 1, 12, tzinfo=dt.UTC)),
+    (dt.timedelta, dt.timedelta(seconds=90)),
+    (Path, Path("/var/lib")),
+    (Decimal, Decimal("1.50")),
+    (UUID, UUID(int=7)),
+    (IPv4Address, IPv4Address("10.0.0.1")),
+    (list[int], []),
+    (list[int], [1, 2]),
+    (list[list[int]], [[1], []]),
+    (set[str], {"b", "a"}),
+    (tuple[int, str], (1, "x")),
+    (dict[str, int], {}),
+    (dict[str, int], {"a b": 1, "é": 2}),
+    (dict[str, dict[str, int]], {"x": {"y": 1}, "z": {}}),
+    (list[dict[str, int]], [{"a": 1}, {"b": 2}]),
+    (SecretStr, SecretStr(CANARY)),
+    (Annotated[str, Sensitive()], CANARY),
+    (list[SecretStr], [SecretStr(CANARY)]),
+    (Server | None, None),
+    (list[Server], []),
+    (dict[str, Server], {}),
+    (Server, Server(host="h", key=CANARY)),
+    (list[Server], [Server(host="h", key=CANARY), Server(host="i", port=7, key=CANARY)]),
+    (Data, Data(11)),
+    (Data, Data(12, "other")),
+    (list[Data], [Data(11), Data(12)]),
+    (dict[str, Data], {"some name": Data(11, "q")}),
+    (Typed, {"a": 1, "token": CANARY}),
+    (Recursive, Recursive(name="root", children=[Recursive(name="leaf")])),
+    (int | Server, 3),
+    (Any, None),
+    (object, object()),
+    (Annotated[int, RestartRequired(), Field(description="What it is for.")], 1),
+]
+
+
+def settings_of(model, text, folder):
+    """The settings that a sample makes; refused ones raise, with every fault."""
+    path = folder / "sample.toml"
+    path.write_text(text, encoding="utf-8")
+    conf = HotConf(model, [path])
+    conf.load()
+    return conf.current
+
+
+def uncommented(text):
+    """A sample with its examples in force: what is an entry, a header or a note once its comment sign is gone."""
+    entry = re.compile(r'# (\[.*\]|[\w".-]+ = .*|# .*)')
+    return "\n".join(match[1] if (match := entry.fullmatch(line)) else line for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_required_field_gets_a_placeholder_that_is_accepted(name, tmp_path):
+    model = create_model("Model", __base__=Section, field=(REQUIRED[name], ...))
+    found = sample(model)
+    assert not found.faults, found.text
+    assert settings_of(model, found.text, tmp_path)
+    assert "required" in found.text or name in {"sections", "three sections", "by name", "recursive"}
+
+
+@pytest.mark.parametrize(("annotation", "default"), DEFAULTS)
+def test_a_default_stays_what_it_is(annotation, default, tmp_path):
+    model = create_model("Model", __base__=Section, field=(annotation, default))
+    found = sample(model)
+    assert not found.faults, found.text
+    loaded = settings_of(model, found.text, tmp_path)
+    if annotation is not object:
+        assert not differences(loaded, model()), found.text
+    assert CANARY not in found.text
+
+
+NAMES = st.sampled_from(["plain", "with_underscore", "ünïcode", "x1"])
+
+
+@st.composite
+def models(draw, depth=2):
+    """A settings class: some required fields, some with defaults, sections within sections."""
+    definitions = {}
+    for name in draw(st.lists(NAMES, unique=True, max_size=4)):
+        kind = draw(
+            st.sampled_from(["required", "default", "section", "sections"] if depth else ["required", "default"])
+        )
+        if kind == "required":
+            definitions[name] = (REQUIRED[draw(st.sampled_from(sorted(REQUIRED)))], ...)
+        elif kind == "default":
+            definitions[name] = draw(st.sampled_from(DEFAULTS))
+        else:
+            inner = draw(models(depth=depth - 1))
+            annotation = draw(st.sampled_from([inner, list[inner], dict[str, inner], inner | None]))
+            default = draw(st.sampled_from([..., None])) if kind == "section" else ...
+            definitions[name] = (annotation if default is ... else annotation | None, default)
+    aliased = {
+        name: (kind, Field(default, validation_alias=f"{name}-alias")) for name, (kind, default) in definitions.items()
+    }
+    return create_model("Model", __base__=Section, **draw(st.sampled_from([definitions, aliased])))
+
+
+@given(model=models())
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_class_accepts_its_sample(model, tmp_path_factory):
+    found = sample(model)
+    assert not found.faults, found.text
+    folder = tmp_path_factory.mktemp("sample", numbered=True)
+    assert settings_of(model, found.text, folder) is not None
+    assert CANARY not in found.text
+
+
+# What it says
+
+
+class App(Settings):
+    """The shop.
+
+    Not in the sample.
+    """
+
+    port: Annotated[int, RestartRequired(), Field(ge=1, le=65535, description="Where to\n  listen.")] = 8080
+    server: Annotated[Server, Field(description="The one.")]
+    servers: list[Server] = []
+    retries: Annotated[int, Field(validation_alias=AliasChoices("tries", "retries"))] = 3
+    host: Annotated[str, Field(validation_alias=AliasPath("net", "host"))] = "h"
+    token: SecretStr = SecretStr(CANARY)
+    limit: int | None = None
+
+
+def test_it_says_what_there_is_to_know():
+    text = sample(App).text
+    for block in [
+        "# Settings of App.\n# The shop.\n\n",
+        "\n# Where to listen.\n# integer, at least 1, at most 65535; default 8080; needs a restart\nport = 8080\n",
+        "\n# integer; default 3\ntries = 3\n",
+        '\nnet.host = "h"\n',
+        '\n# string; secret; optional\n# token = ""\n',
+        "\n# integer; optional\n# limit = 0\n",
+        '\n# The one.\n[server]\n\n# string; required\nhost = "change-me"\n',
+        '\n# string; secret; required\nkey = ""\n',
+        "\n# # One server.\n# # one of these for each\n# [[servers]]\n",
+        "\n# # string; required\n# host = ",
+    ]:
+        assert block in text, block
+    assert "Not in the sample" not in text
+
+
+def test_examples_fit_once_their_comment_signs_are_taken_away(tmp_path):
+    text = uncommented(sample(App).text)
+    loaded = settings_of(App, text, tmp_path)
+    assert (loaded.limit, loaded.servers[0].host, loaded.server.tls.n) == (0, "change-me", 11)
+
+
+def test_validators_are_heard(tmp_path):
+    class Picky(Section):
+        even: int
+        name: str = "bad"
+
+        @field_validator("even")
+        @classmethod
+        def is_one(cls, value):
+            assert value == 1
+            return value
+
+        @field_validator("name")
+        @classmethod
+        def is_good(cls, value):
+            assert value != "bad"
+            return value
+
+    found = sample(Picky)
+    assert settings_of(Picky, found.text, tmp_path).even == 1
+    assert "\n# name =" in found.text  # the class refuses its own default where it is written down
+
+
+def test_what_no_placeholder_fits_is_commented_out_and_reported():
+    class Strict(Section):
+        code: Annotated[str, Field(pattern=r"^x\d{9}z$")]
+        nested: Nested
+
+    found = sample(Strict)
+    assert [(fault.path, fault.message) for fault in found.faults] == [
+        ("code", "field required: no source sets it"),
+        ("nested.code", "field required: no source sets it"),
+    ]
+    assert "\n# code =" in found.text
+    formats.parse("toml", found.text.encode())
+
+
+class Nested(Section):
+    code: Annotated[str, Field(pattern=r"^x\d{9}z$")]
+
+
+def test_a_rule_over_several_fields_that_no_placeholder_meets_is_reported():
+    class Ruled(BaseModel):
+        low: int
+        high: int
+
+        @model_validator(mode="after")
+        def ordered(self):
+            if self.low >= self.high:
+                raise ValueError("low must be below high")
+            return self
+
+    assert [fault.message for fault in sample(Ruled).faults] == ["low must be below high"]
+
+
+def test_two_fields_that_look_at_one_place_are_no_crash():
+    class Odd(Section):
+        net: Server
+        host: Annotated[str, Field(validation_alias=AliasPath("net", "host"))] = "h"
+
+    formats.parse("toml", sample(Odd).text.encode())
+
+
+def test_what_a_factory_makes_anew_each_time_is_an_example():
+    counter = itertools.count()
+
+    class Made(Section):
+        number: str = Field(default_factory=lambda: str(next(counter)))
+        names: list[str] = Field(default_factory=lambda: ["a"])
+
+    text = sample(Made).text
+    assert "\n# number = " in text
+    assert '\nnames = [\n    "a",\n]' in text

@@ -1,0 +1,92 @@
+"""The JSON Schema of a settings class: what editors and the API are told, and no secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+from pydantic import AliasChoices, Field, SecretStr
+from typing_extensions import TypedDict
+
+from hotconf.schema.fields import Section, Settings
+from hotconf.schema.jsonschema import DIALECT, json_schema
+from hotconf.schema.shape import RestartRequired, Sensitive
+from hotconf.schema.untyped import Untyped
+
+CANARY = "canary"
+
+
+@dataclasses.dataclass
+class Data:
+    name: str
+    key: Annotated[str, Sensitive()] = CANARY
+
+
+class Typed(TypedDict):
+    token: Annotated[str, Sensitive()]
+
+
+class Database(Section):
+    """Where the data lives."""
+
+    url: str
+    password: SecretStr = SecretStr(CANARY)
+
+
+class App(Settings):
+    port: Annotated[int, RestartRequired(), Field(gt=0, description="Where to listen.")] = 8080
+    database: Annotated[Database, RestartRequired()]
+    spare: Database = Database(url="x", password=CANARY)
+    data: Data = Data("n", CANARY)
+    typed: Typed = {"token": CANARY}
+    several: list[Database] = [Database(url="x", password=CANARY)]
+    retries: Annotated[int, Field(validation_alias=AliasChoices("tries", "retries"))] = 3
+    nan: float = float("nan")
+    call: Callable[[int], int] = abs
+    anything: Any = object()
+
+
+@pytest.fixture(scope="module")
+def schema():
+    return json_schema(App)
+
+
+def test_marks_bounds_and_descriptions(schema):
+    assert schema["$schema"] == DIALECT
+    assert schema["properties"]["port"] == {
+        "title": "Port",
+        "type": "integer",
+        "exclusiveMinimum": 0,
+        "default": 8080,
+        "description": "Where to listen.",
+        "x-restart-required": True,
+    }
+    assert schema["properties"]["database"]["x-restart-required"] is True
+    assert schema["required"] == ["database"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["tries"]["default"] == 3
+    assert "retries" not in schema["properties"]
+
+
+@pytest.mark.parametrize(("owner", "field"), [("Database", "password"), ("Data", "key"), ("Typed", "token")])
+def test_a_secret_is_marked_wherever_its_class_is_used(schema, owner, field):
+    marked = schema["$defs"][owner]["properties"][field]
+    assert marked["x-secret"] is True
+    assert "default" not in marked
+
+
+def test_no_default_quotes_a_secret_at_any_depth(schema):
+    assert CANARY not in json.dumps(schema)
+    assert schema["properties"]["data"]["default"] == {"name": "n", "key": "**********"}
+
+
+def test_what_has_no_schema_is_anything_and_no_error(schema):
+    assert schema["properties"]["call"].keys() <= {"title", "default"}
+    json.dumps(schema, allow_nan=False)
+
+
+def test_untyped_settings_may_be_anything():
+    assert json_schema(Untyped)["additionalProperties"] is True
