@@ -41,28 +41,15 @@ class Source(Protocol):
         """Whether its absence rejects a reload. An optional source may be absent; a malformed one always rejects."""
         ...
 
-    async def read(self) -> Layer:
+    async def read(self) -> Layer | Sequence[Layer]:
         """Return everything that the source holds now. Called by one reload at a time.
+
+        Several layers, the weakest first, are for what can only be read together, such as the files of a folder.
 
         MUST raise, best with a SourceError, when the source cannot be read or understood, and MUST NOT return an empty
         layer instead. An optional source that is absent returns a layer without values. May return the very layer of
         last time when nothing has changed, which spares the work behind it.
         """
-        ...
-
-
-@runtime_checkable
-class LayeredSource(Protocol):
-    """Several sources that can only be read together, such as those of a settings class. Otherwise like a Source."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102 - as in Source
-
-    @property
-    def required(self) -> bool: ...  # noqa: D102
-
-    async def read_all(self) -> Sequence[Layer]:
-        """Return one layer for each, the weakest first. Raises like `Source.read`."""
         ...
 
 
@@ -93,51 +80,6 @@ class Hinting(Protocol):
 
     def changes(self) -> AsyncIterator[object]:
         """Yield anything at all for each possible change. A hint only: the truth is what `read` returns."""
-        ...
-
-
-class Staged(Protocol):
-    """The next file of an overlay, on disk beside the one in force. Its methods block."""
-
-    @property
-    def layer(self) -> Layer:
-        """What it will read as."""
-        ...
-
-    def publish(self) -> None:
-        """Put it into force. Raises OSError, and then the old one stands."""
-        ...
-
-    def discard(self) -> None:
-        """Remove it, unless it was published. Raises nothing."""
-        ...
-
-
-@runtime_checkable
-class Editable(Protocol):
-    """The one source that is written to: the overlay. `unconfirmed` are patches in force that no file has."""
-
-    name: str
-    unconfirmed: tuple[Mapping[str, Any], ...]
-
-    async def read_file(self) -> Layer:
-        """Return what the file holds. Raises SourceError."""
-        ...
-
-    def patched(self, values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a merge patch makes of values. Raises PatchRefused."""
-        ...
-
-    def laid_over(self, layer: Layer, patches: Sequence[Mapping[str, Any]]) -> Layer:
-        """Return a layer with patches on top that are not confirmed. Raises PatchRefused."""
-        ...
-
-    def settled(self, layer: Layer) -> Layer:
-        """Return a layer that was read, without a word that its patches wait to be confirmed."""
-        ...
-
-    def stage(self, values: Mapping[str, Any]) -> Staged:
-        """Write the next file. Blocks. Raises OSError, and PatchRefused for what it cannot hold."""
         ...
 
 

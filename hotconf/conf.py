@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import Self, TypeAlias
 
-    from hotconf.abc import Candidate, LayeredSource, Observer, Source, Subscriber
+    from hotconf.abc import Candidate, Observer, Source, Subscriber
     from hotconf.engine.engine import Engine
     from hotconf.engine.queue import Inbox
     from hotconf.reload.history import Generation
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from hotconf.values.keypath import KeyPath
     from hotconf.values.report import Report
 
-    AnySource: TypeAlias = Source | LayeredSource | str | os.PathLike[str]
+    AnySource: TypeAlias = Source | str | os.PathLike[str]
 
 S = TypeVar("S", bound=BaseModel)
 R = TypeVar("R")

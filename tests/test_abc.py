@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from hotconf import HotConf, Layer, Options, Origin
-from hotconf.abc import Hinting, LayeredSource, Observer, Settling, Source, WatchedFiles
+from hotconf.abc import Hinting, Observer, Settling, Source, WatchedFiles
 from hotconf.errors import HotconfError, OperationRefused, SourceBusy, UnknownGeneration
 from hotconf.testing import FakeSource
 from hotconf.values.report import Fault
@@ -14,20 +14,19 @@ from tests.heart import QUIET, App, Panic, memory_conf, until
 
 
 class Pair:
-    """A LayeredSource: two layers that can only be read together."""
+    """A source of two layers that can only be read together."""
 
     name = "pair"
     required = True
 
-    async def read_all(self):
+    async def read(self):
         below = Layer("below", {"message": "below", "port": 1}, {(): Origin("source", "below")})
         return [below, Layer("above", {"message": "above"}, {(): Origin("source", "above")})]
 
 
-async def test_a_layered_source_gives_its_layers_the_weakest_first():
+async def test_a_source_of_several_layers_gives_its_layers_the_weakest_first():
     pair = Pair()
-    assert isinstance(pair, LayeredSource)
-    assert not isinstance(pair, Source)
+    assert isinstance(pair, Source)
     async with HotConf(App, sources=[pair], options=QUIET).running(signals=()) as conf:
         assert (conf.current.message, conf.current.port) == ("above", 1)
         assert [str(entry.origin) for entry in conf.explain("message").shadowed] == ["below"]

@@ -14,8 +14,8 @@ from hotconf.abc import Hinting, Settling
 from hotconf.engine.queue import Inbox, Request
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning, OperationRefused
 from hotconf.reload.request import Errand, Revert
-from hotconf.reload.subscribers import asked_to_stop
-from hotconf.schema.redact import trail
+from hotconf.reload.subscribers import being_cancelled
+from hotconf.schema.redact import traceback_without_message
 from hotconf.watch import Watcher
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Engine:
 
     async def _serve(self) -> None:
         try:
-            while not asked_to_stop():  # what was being written then has been applied first
+            while not being_cancelled():  # what was being written then has been applied first
                 await self._answer(await self.inbox.take())
         finally:
             self.inbox.close(NotRunning)  # nobody may wait for what nobody serves any more
@@ -135,7 +135,7 @@ class Engine:
             await self._boot.remember()
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             message = "the last known good is not written; the next reload tries again\n%s"
-            log.error(message, trail(error))  # noqa: TRY400 - not its text
+            log.error(message, traceback_without_message(error))  # noqa: TRY400 - not its text
         finally:  # whatever becomes of the copy, this reload has taken place
             request.answer(report)
         self._reloader.tell()
@@ -227,10 +227,10 @@ class Engine:
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
-                if asked_to_stop():
+                if being_cancelled():
                     raise
                 message = "source %s stopped telling of changes; trying again in %s s\n%s"
-                log.error(message, source.name, self._pause, trail(error))  # noqa: TRY400 - not its text
+                log.error(message, source.name, self._pause, traceback_without_message(error))  # noqa: TRY400 - not its text
             await asyncio.sleep(self._pause)
 
     _pause = 1.0

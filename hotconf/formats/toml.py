@@ -15,7 +15,7 @@ import tomli_w
 
 from hotconf.errors import FormatError
 from hotconf.formats import error_at
-from hotconf.values.scalars import are_atoms, same_atoms
+from hotconf.values.scalars import are_scalars, same_atoms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -111,7 +111,7 @@ def _table(piece: str) -> _Table:
     while header:
         ((key, header),), ((_, held),) = _table_items(header), _table_items(held)
         path.append(key)
-    if any(isinstance(value, dict) or (isinstance(value, list) and not are_atoms(value)) for value in held.values()):
+    if any(isinstance(value, dict) or (isinstance(value, list) and not are_scalars(value)) for value in held.values()):
         raise ValueError("holds a table")
     return tuple(path), held
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hotconf.process.jobs import is_cancelled
+from hotconf.reload.subscribers import being_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -100,7 +100,7 @@ async def bounded(work: Awaitable[object], deadline: float, what: str) -> bool:
         async with limit:
             await work
     except (Exception, asyncio.CancelledError):
-        if is_cancelled():
+        if being_cancelled():
             raise
         if limit.expired():
             log.error("drain: %s did not finish in time", what)  # noqa: TRY400 - a stack would show only this line
@@ -117,7 +117,7 @@ async def drained(server: Server, budget: Budget) -> Iterable[str]:
             async with limit:
                 return await server.drain(deadline=budget.deadline)
     except (Exception, asyncio.CancelledError):
-        if is_cancelled():
+        if being_cancelled():
             raise
         log.exception("drain: %s %s", server.name, "did not finish in time" if limit.expired() else "raised")
         return (server.name,)

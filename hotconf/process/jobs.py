@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hotconf.reload.subscribers import exits_contained
+from hotconf.reload.subscribers import being_cancelled, system_exit_as_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -72,7 +72,7 @@ class Job:
             with self.hold():
                 await _call(self.function)
         except asyncio.CancelledError:
-            if is_cancelled():
+            if being_cancelled():
                 raise
             log.exception("job %s awaited something that was cancelled; its next run is not affected", self.name)
         except Exception:
@@ -98,7 +98,7 @@ class Work:
         self.task = asyncio.create_task(self._live(), name=self.name)
 
     async def _live(self) -> None:
-        with exits_contained():
+        with system_exit_as_error():
             await self.function()
 
     @property
@@ -111,12 +111,6 @@ class Work:
     def __str__(self) -> str:
         since = self.job.started if self.job and self.job.started else self.started
         return f"{self.name} ({time.monotonic() - since:.1f} s)"
-
-
-def is_cancelled() -> bool:
-    """Whether somebody cancelled the task that runs this, and not only what it awaited."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _call(function: Callable[[], Any]) -> None:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import hotconf.values.durations as durations
 from hotconf.errors import ConfigError, HotconfError
 from hotconf.process.drain import CLOSING, CUT, Budget, DrainFlag, bounded, drained, step, until
-from hotconf.process.jobs import Job, Work, is_cancelled
+from hotconf.process.jobs import Job, Work
 from hotconf.process.systemd import Notifier
+from hotconf.reload.subscribers import being_cancelled
 from hotconf.signals import SignalRouter
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class Service:
         try:
             await self._starting
         except (Exception, asyncio.CancelledError) as error:
-            if is_cancelled():
+            if being_cancelled():
                 raise
             return self._not_started(error)
         if not self._wanted.is_set():

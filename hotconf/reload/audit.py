@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from hotconf.reload.trouble import Trouble
+from hotconf.reload.trouble import WriteStatus
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -25,7 +25,7 @@ class AuditLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._trouble = Trouble(f"audit log {self.path}")
+        self._trouble = WriteStatus(f"audit log {self.path}")
         self._cut = False
 
     @property

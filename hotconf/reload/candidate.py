@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from hotconf.values.keypath import KeyPath
-    from hotconf.values.layer import Layer, Reading
+    from hotconf.values.layer import Layer, SourceReading
     from hotconf.values.report import Fault, PendingRestart, Stage
 
 S = TypeVar("S")
@@ -52,7 +52,7 @@ class Draft(Generic[S]):
 
     settings: S = field(repr=False)
     merged: Merged
-    readings: Sequence[Reading]
+    readings: Sequence[SourceReading]
     changed: tuple[KeyPath, ...]
     pending: tuple[PendingRestart, ...] = ()
     mutated: tuple[KeyPath, ...] = ()
@@ -86,7 +86,7 @@ class Rules:
 
     def draft(
         self,
-        readings: Sequence[Reading],
+        readings: Sequence[SourceReading],
         running: Draft[Any] | None,
         *,
         force: bool = False,
@@ -166,12 +166,12 @@ class Rules:
             raise Rejected("defer", refusals(deferral.pending))
         return deferral
 
-    def canonical(self, reading: Reading) -> Reading:
+    def canonical(self, reading: SourceReading) -> SourceReading:
         """Return a reading with canonical keys."""
         layers = tuple(canonical(self.model, layer) for layer in reading.layers)
         return dataclasses.replace(reading, layers=layers)
 
-    def _guard(self, running: Draft[Any], readings: Sequence[Reading], merged: Merged) -> None:
+    def _guard(self, running: Draft[Any], readings: Sequence[SourceReading], merged: Merged) -> None:
         if self.guard is None or len(running.readings) != len(readings):
             return  # what runs is not from the sources: it is the last known good
         faults = guard(running.readings, readings, self.guard)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hotconf.errors import NoOverlay, NothingToConfirm, OperationRefused, PatchRefused, SourceError, Stale, Unconfirmed
 from hotconf.reload.candidate import Rejected
 from hotconf.reload.request import Confirm, Edition, Operation, Patch, Recover, Revert, Rollback
-from hotconf.reload.subscribers import asked_to_stop
+from hotconf.reload.subscribers import being_cancelled
 from hotconf.schema.diff import differences
-from hotconf.values.layer import Reading
+from hotconf.values.layer import SourceReading
 from hotconf.values.merge import lookup, origin_in, present
 from hotconf.values.origin import Origin
 from hotconf.values.report import Fault
@@ -24,8 +24,8 @@ from hotconf.values.report import Fault
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from hotconf.abc import Editable, Staged
     from hotconf.reload.snapshot import Snapshot
+    from hotconf.sources.overlay import Overlay, StagedOverlay
     from hotconf.values.layer import Layer
 
 T = TypeVar("T")
@@ -42,10 +42,10 @@ class Edit:
     confirmed afterwards; `below` is what they stand on, None where it is the file.
     """
 
-    reading: Reading
-    file: Reading
+    reading: SourceReading
+    file: SourceReading
     before: Layer
-    staged: Staged | None = None
+    staged: StagedOverlay | None = None
     unconfirmed: tuple[Mapping[str, Any], ...] = ()
     deadline: float | None = None
     below: Layer | None = None
@@ -66,7 +66,7 @@ class Edit:
 class Editor:
     """Edits the overlay of one configuration, for one reload at a time."""
 
-    def __init__(self, overlay: Editable | None) -> None:
+    def __init__(self, overlay: Overlay | None) -> None:
         self._overlay = overlay
         self.deadline: float | None = None
         self._below: Layer | None = None
@@ -127,7 +127,7 @@ class Editor:
             staged = staging.result()
         except OSError as error:
             raise self._unwritable(error) from error
-        if asked_to_stop():
+        if being_cancelled():
             staged.discard()
             raise asyncio.CancelledError
         reading = _reading(staged.layer)
@@ -146,14 +146,14 @@ class Editor:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    async def without_unconfirmed(self) -> Reading | None:
+    async def without_unconfirmed(self) -> SourceReading | None:
         """Return what the overlay reads as when nothing waits any more; None where nothing does, or it is not known."""
         if self.deadline is not None:
             with contextlib.suppress(SourceError):
                 return _reading(await self._editable.read_file())
         return None
 
-    def settled(self, readings: Sequence[Reading]) -> Sequence[Reading]:
+    def settled(self, readings: Sequence[SourceReading]) -> Sequence[SourceReading]:
         """Return what was in force once, the overlay last, without a word that anything waits to be confirmed."""
         overlay = self._overlay
         if overlay is None:
@@ -175,7 +175,7 @@ class Editor:
             self._on_file = edit.file.layers[0].revision if edit is not None else ""
 
     @property
-    def _editable(self) -> Editable:
+    def _editable(self) -> Overlay:
         if self._overlay is None:
             raise NoOverlay
         return self._overlay
@@ -195,8 +195,8 @@ async def _to_its_end(work: Callable[[], T]) -> asyncio.Future[T]:
     return running
 
 
-def _reading(layer: Layer) -> Reading:
-    return Reading((layer,), guarded=False)
+def _reading(layer: Layer) -> SourceReading:
+    return SourceReading((layer,), guarded=False)
 
 
 def _is_expected(expect: Callable[[Snapshot[Any]], bool], snapshot: Snapshot[Any]) -> bool:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import hotconf.values.keypath as keypath
 from hotconf.values.merge import leaves, merge, origin_in
 from hotconf.values.report import Fault
-from hotconf.values.scalars import ATOMS, are_atoms
+from hotconf.values.scalars import ATOMS, are_scalars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hotconf.values.keypath import KeyPath
-    from hotconf.values.layer import Layer, Reading
+    from hotconf.values.layer import Layer, SourceReading
 
 FEWEST = 10
 """Leaves below which the share is not looked at: of three values, losing two is an edit."""
@@ -27,14 +27,14 @@ FEWEST = 10
 _NAMED = 5
 
 
-def guard(running: Sequence[Reading], candidate: Sequence[Reading], share: float) -> list[Fault]:
+def guard(running: Sequence[SourceReading], candidate: Sequence[SourceReading], share: float) -> list[Fault]:
     """Return what speaks against losing what a candidate loses. Readings come in the order of the sources."""
     pairs = list(zip(running, candidate, strict=True))
     emptied = [_emptied(before, after) for before, after in pairs if _is_emptied(before, after)]
     return emptied or list(_shrunk(pairs, share))
 
 
-def _is_emptied(before: Reading, after: Reading) -> bool:
+def _is_emptied(before: SourceReading, after: SourceReading) -> bool:
     return before.guarded and _holds(before.layers) and not _holds(after.layers)
 
 
@@ -43,14 +43,14 @@ def _holds(layers: Sequence[Layer]) -> bool:
     return any(leaf != {} for layer in layers for _, leaf in leaves(layer.values))
 
 
-def _emptied(before: Reading, after: Reading) -> Fault:
+def _emptied(before: SourceReading, after: SourceReading) -> Fault:
     lost = [path for layer in before.layers for path, _ in leaves(layer.values)]
     layers = after.layers or before.layers
     message = f"holds no values any more, and held {len(lost)}: {_names(lost)}; if that is meant, force the reload"
     return Fault("", message, origin_in(layers[-1], ()))
 
 
-def _shrunk(pairs: Sequence[tuple[Reading, Reading]], share: float) -> Iterator[Fault]:
+def _shrunk(pairs: Sequence[tuple[SourceReading, SourceReading]], share: float) -> Iterator[Fault]:
     # What an optional source takes with it when it goes is no accident.
     staying = [before for before, after in pairs if before.guarded or _holds(after.layers)]
     before = merge([layer for reading in staying for layer in reading.layers]).values
@@ -86,8 +86,8 @@ def _lost_keys(before: Mapping[Any, Any], after: Mapping[Any, Any], path: KeyPat
 def _keeps_all(before: Any, after: Any) -> bool:
     """Whether a section or list of atoms has lost nothing: nearly all have not, and this looks at all keys at once."""
     if type(before) is dict and type(after) is dict:
-        return before.keys() <= after.keys() and are_atoms(before.values())
-    return type(before) is list and type(after) is list and len(before) <= len(after) and are_atoms(before)
+        return before.keys() <= after.keys() and are_scalars(before.values())
+    return type(before) is list and type(after) is list and len(before) <= len(after) and are_scalars(before)
 
 
 def _names(paths: Sequence[KeyPath]) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from hotconf.reload.snapshot import Snapshot
-    from hotconf.values.layer import Reading
+    from hotconf.values.layer import SourceReading
     from hotconf.values.report import Report
 
 S = TypeVar("S")
@@ -32,7 +32,7 @@ class Generation(Generic[S]):
     triggers: tuple[str, ...]
     changed: tuple[str, ...]
     note: str
-    readings: Sequence[Reading] = field(repr=False)
+    readings: Sequence[SourceReading] = field(repr=False)
 
     @property
     def generation(self) -> int:
@@ -80,7 +80,7 @@ class History(Generic[S]):
     def __iter__(self) -> Iterator[Generation[S]]:
         return iter(tuple(self._past))
 
-    def add(self, snapshot: Snapshot[S], report: Report, readings: Sequence[Reading]) -> None:
+    def add(self, snapshot: Snapshot[S], report: Report, readings: Sequence[SourceReading]) -> None:
         """Keep what has just been swapped in, without its resources: those are closed when nobody needs them."""
         kept = dataclasses.replace(snapshot, resources={})
         self._past.append(Generation(kept, report.triggers, report.changed, report.note, readings))

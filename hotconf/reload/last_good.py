@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import hotconf.values.keypath as keypath
 from hotconf.errors import LastGoodUnusable
 from hotconf.reload.encoding import Unencodable, decode, encode
-from hotconf.reload.trouble import Trouble
+from hotconf.reload.trouble import WriteStatus
 from hotconf.schema.fingerprint import fingerprint
 from hotconf.schema.keys import canonical
 from hotconf.schema.redact import hidden
@@ -74,7 +74,7 @@ class LastGood:
         self.path = os.fspath(path)
         self.model = model
         self._size_limit = size_limit
-        self._trouble = Trouble(f"{NAME} {self.path}")
+        self._trouble = WriteStatus(f"{NAME} {self.path}")
 
     @property
     def error(self) -> str | None:

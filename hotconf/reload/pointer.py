@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hotconf.reload.candidate import Draft
     from hotconf.reload.holder import Holder
     from hotconf.values.keypath import KeyPath
-    from hotconf.values.layer import Reading
+    from hotconf.values.layer import SourceReading
     from hotconf.values.report import PendingRestart
 
 S = TypeVar("S")
@@ -49,7 +49,7 @@ class Pointer(Generic[S]):
         return self._holder.snapshot.generation if self._holder.loaded else 0
 
     @property
-    def readings(self) -> Sequence[Reading]:
+    def readings(self) -> Sequence[SourceReading]:
         """What the sources said that it was made from."""
         return self.draft.readings if self.draft is not None else ()
 

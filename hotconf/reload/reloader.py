@@ -22,12 +22,12 @@ from hotconf.reload.pointer import Pointer
 from hotconf.reload.request import Errand, Patch, Recover, Rollback
 from hotconf.reload.resources import Resources
 from hotconf.reload.status import Held
-from hotconf.reload.subscribers import PrepareFailed, Subscription, asked_to_stop, commit, prepare, rollback
+from hotconf.reload.subscribers import PrepareFailed, Subscription, being_cancelled, commit, prepare, rollback
 from hotconf.reload.trip import Trip
 from hotconf.schema.fields import mutable
-from hotconf.schema.redact import trail
+from hotconf.schema.redact import traceback_without_message
 from hotconf.values.change import Change
-from hotconf.values.layer import Reading
+from hotconf.values.layer import SourceReading
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Reloader(Generic[S]):
             return self._report(trip, "rejected", stage=rejection.stage, faults=faults)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             unforeseen = "a reload failed in an unforeseen way; what was running stays in force\n%s"
-            log.error(unforeseen, trail(error))  # noqa: TRY400 - not its text
+            log.error(unforeseen, traceback_without_message(error))  # noqa: TRY400 - not its text
             fault = Fault("", f"unforeseen {type(error).__name__}, see the log")
             return self._report(trip, "rejected", stage=trip.stage, faults=[fault])
         finally:
@@ -128,7 +128,7 @@ class Reloader(Generic[S]):
             self.history.add(self._holder.snapshot, report, readings)
         return report
 
-    async def _gather(self, trip: Trip) -> Sequence[Reading]:
+    async def _gather(self, trip: Trip) -> Sequence[SourceReading]:
         """Return what to build from: what the sources say now, or said when a generation was new, or with an edit."""
         operation = trip.errand.operation
         if operation is None:
@@ -142,18 +142,18 @@ class Reloader(Generic[S]):
             trip.note = operation.note
             # One more than there are sources: nothing that they say later is to be compared with it.
             return [
-                Reading(tuple(operation.layers), guarded=False),
-                *(Reading((), guarded=False) for _ in self._stack.states),
+                SourceReading(tuple(operation.layers), guarded=False),
+                *(SourceReading((), guarded=False) for _ in self._stack.states),
             ]
         return await self._edited(trip, operation)
 
-    async def _read(self) -> Sequence[Reading]:
+    async def _read(self) -> Sequence[SourceReading]:
         try:
             return await self._stack.read()
         except SourceError as error:
             raise Rejected("read", error.faults) from None
 
-    def _held_back(self, trip: Trip, readings: Sequence[Reading]) -> Sequence[Reading]:
+    def _held_back(self, trip: Trip, readings: Sequence[SourceReading]) -> Sequence[SourceReading]:
         """Return what is running instead, while the sources say what was rolled away from and nobody insists."""
         running = self.pointer.draft
         if running is None or trip.errand.force or not self._hold.repels(map(self._rules.canonical, readings)):
@@ -161,13 +161,13 @@ class Reloader(Generic[S]):
         trip.away, trip.note = self._hold.away, str(self.held)
         return running.readings
 
-    async def _rolled_away_from(self) -> Sequence[Reading]:
+    async def _rolled_away_from(self) -> Sequence[SourceReading]:
         """Return what must not come back by itself, as the sources say it without a patch that was not confirmed."""
         away = self._hold.away or self.pointer.readings
         overlay = await self.editor.without_unconfirmed()
         return away if overlay is None else [*away[:-1], overlay]
 
-    async def _edited(self, trip: Trip, operation: Edition) -> Sequence[Reading]:
+    async def _edited(self, trip: Trip, operation: Edition) -> Sequence[SourceReading]:
         running = readings = self.pointer.readings
         trip.away = self._hold.away
         # What is not confirmed is put into force or taken back whatever the other sources have come to say meanwhile;
@@ -181,7 +181,7 @@ class Reloader(Generic[S]):
         trip.edit = await self.editor.begin(operation, layer, held=trip.away is not None)
         return [*readings[:-1], trip.edit.reading]
 
-    async def _draft(self, trip: Trip, readings: Sequence[Reading]) -> Draft[S]:
+    async def _draft(self, trip: Trip, readings: Sequence[SourceReading]) -> Draft[S]:
         # In a thread, so that no reader waits for it. Whoever names a generation means to lose what came after it.
         force = trip.errand.force or trip.errand.operation is not None
         running, trip.overrides = self.pointer.draft, self.overrides.layers
@@ -197,7 +197,7 @@ class Reloader(Generic[S]):
                 state = await prepare(subscription, change, timeout=self._prepare_timeout)
                 if state is not None:
                     done.append((subscription, state))
-                if asked_to_stop():  # and the subscriber swallowed it
+                if being_cancelled():  # and the subscriber swallowed it
                     raise asyncio.CancelledError  # noqa: TRY301 - what was prepared is undone below
         except BaseException as error:
             await rollback(done, change, timeout=self._prepare_timeout)
@@ -232,7 +232,7 @@ class Reloader(Generic[S]):
             await rollback(prepared, change, timeout=self._prepare_timeout)
             raise
 
-    def _settle(self, trip: Trip, readings: Sequence[Reading]) -> None:
+    def _settle(self, trip: Trip, readings: Sequence[SourceReading]) -> None:
         """Remember what must not come back by itself, and what waits to be confirmed."""
         operation = trip.errand.operation
         self.recovered = trip.note if isinstance(operation, Recover) else ""

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hotconf.abc import Candidate
-from hotconf.reload.subscribers import exits_contained, timed
-from hotconf.schema.redact import trail
+from hotconf.reload.subscribers import system_exit_as_error, timed
+from hotconf.schema.redact import traceback_without_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -79,7 +79,7 @@ class Instance:
         self._task.add_done_callback(self._ended)
 
     async def _live(self, candidate: Candidate[Any]) -> None:
-        with exits_contained():
+        with system_exit_as_error():
             with timed(self.name):
                 context = self.resource.factory(candidate)
             if isinstance(context, AbstractAsyncContextManager):
@@ -114,7 +114,7 @@ class Instance:
         if not self._leave.is_set():
             log.error("%s ended by itself; it is built anew when the configuration changes", self.name)
         if error is not None and not task.cancelled():
-            log.error("%s raised\n%s", self.name, trail(error))
+            log.error("%s raised\n%s", self.name, traceback_without_message(error))
 
     def commit(self) -> None:
         """Stay open: from now on the snapshot has it."""

@@ -65,7 +65,7 @@ _NOT_THEIRS = (KeyboardInterrupt, GeneratorExit)
 raises, a panic in an extension's Rust among it, must not take the engine with it."""
 
 
-def asked_to_stop() -> bool:
+def being_cancelled() -> bool:
     """Whether this task is being cancelled. A CancelledError alone may come from something that was awaited."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
@@ -84,7 +84,7 @@ async def prepare(subscription: Subscription, change: Change[Any], *, timeout: f
     except _NOT_THEIRS:
         raise
     except BaseException as error:
-        if asked_to_stop():
+        if being_cancelled():
             raise asyncio.CancelledError from error
         reason = f"was not ready within {timeout:g} s" if limit.expired() else f"raised {type(error).__name__}: {error}"
         raise PrepareFailed(Fault("", f"{subscription.name} {reason}")) from error
@@ -106,7 +106,7 @@ async def rollback(
         except _NOT_THEIRS:
             raise
         except BaseException as error:  # noqa: BLE001 - logged with its traceback
-            if isinstance(error, asyncio.CancelledError) and asked_to_stop():
+            if isinstance(error, asyncio.CancelledError) and being_cancelled():
                 interrupted = error
             _log_raised(f"rollback of {subscription.name} raised", error, change)
     if interrupted is not None:
@@ -164,7 +164,7 @@ def _timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @contextlib.contextmanager
-def exits_contained() -> Iterator[None]:
+def system_exit_as_error() -> Iterator[None]:
     """Turn a `sys.exit()` within into a RuntimeError: from a task it would end the loop, and cut off all the others."""
     try:
         yield
@@ -173,7 +173,7 @@ def exits_contained() -> Iterator[None]:
 
 
 async def _awaited(result: Awaitable[Any]) -> None:
-    with exits_contained():
+    with system_exit_as_error():
         await result
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hotconf.reload.edit import Edit
     from hotconf.reload.request import Errand
-    from hotconf.values.layer import Layer, Reading
+    from hotconf.values.layer import Layer, SourceReading
     from hotconf.values.report import Stage
 
 _inside: contextvars.ContextVar[Trip | None] = contextvars.ContextVar("hotconf_reload", default=None)
@@ -39,7 +39,7 @@ class Trip:
     stage: Stage = "read"
     note: str = ""
     edit: Edit | None = None
-    away: Sequence[Reading] | None = None
+    away: Sequence[SourceReading] | None = None
     overrides: tuple[Layer, ...] = ()
 
     @contextlib.contextmanager

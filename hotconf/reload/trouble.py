@@ -7,7 +7,7 @@ import logging
 log = logging.getLogger("hotconf")
 
 
-class Trouble:
+class WriteStatus:
     """The state of one file that may fail for a while. `reason` is None as long as all is well."""
 
     def __init__(self, what: str) -> None:

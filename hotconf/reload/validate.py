@@ -18,7 +18,7 @@ from hotconf.schema.redact import scrub, secrets_in, visible
 from hotconf.schema.shape import Shape
 from hotconf.values.merge import lookup, origin_in, present
 from hotconf.values.report import Fault
-from hotconf.values.scalars import ATOMS, are_atoms
+from hotconf.values.scalars import ATOMS, are_scalars
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -96,7 +96,7 @@ def _copy(value: Any, key_types: set[type]) -> Any:
     """
     if isinstance(value, (dict, Mapping)):
         key_types.update(map(type, value))
-        if type(value) is dict and are_atoms(value.values()):
+        if type(value) is dict and are_scalars(value.values()):
             return value.copy()
         return {key: item if type(item) in ATOMS else _copy(item, key_types) for key, item in value.items()}
     if isinstance(value, list):

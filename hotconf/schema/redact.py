@@ -24,7 +24,7 @@ from hotconf.schema.shape import PLAIN, SECRET_TYPES, Shape, shape_of
 from hotconf.schema.tree import actual, children, is_list, shape_in, value_at
 from hotconf.values.keypath import key_text
 from hotconf.values.merge import lookup, present
-from hotconf.values.scalars import are_atoms
+from hotconf.values.scalars import are_scalars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -159,7 +159,7 @@ def hidden(model: type, values: Any, *, within: Any = None) -> Iterator[tuple[An
 
 def _hidden(shape: Shape, value: Any, built: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     shape, inner = actual(shape, built), children(built)
-    if value is None or (not holds_secret(shape) and are_atoms(inner.values())):
+    if value is None or (not holds_secret(shape) and are_scalars(inner.values())):
         return
     if shape.secret or (_is_misfit(shape, value) and value not in ("", b"")):
         yield path
@@ -245,11 +245,11 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     return re.sub("|".join(map(_pattern, longest_first)), MASK, text, flags=re.IGNORECASE)
 
 
-def trail(error: BaseException) -> str:
+def traceback_without_message(error: BaseException) -> str:
     """Return the traceback of an error without its text, which may quote any value at all: for foreign code."""
     inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     own = "".join((*traceback.format_tb(error.__traceback__), type(error).__name__))
-    return "\n".join((own, *map(trail, inner)))
+    return "\n".join((own, *map(traceback_without_message, inner)))
 
 
 def _pattern(secret: str) -> str:
@@ -258,7 +258,7 @@ def _pattern(secret: str) -> str:
 
 
 def _texts(shape: Shape, value: Any) -> Iterator[str]:
-    if type(value) is dict and not holds_secret(shape) and are_atoms(value.values()):
+    if type(value) is dict and not holds_secret(shape) and are_scalars(value.values()):
         return  # nearly every section of a large file: a look at each of its values is what a rejection would wait for
     if isinstance(value, SECRET_TYPES):
         shape, value = Shape(secret=True), value.get_secret_value()

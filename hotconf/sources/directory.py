@@ -15,7 +15,7 @@ from hotconf.sources.reader import (
     SETTLE,
     SIZE_LIMIT,
     FileReader,
-    Patience,
+    ReadLimits,
     every,
     weakest,
 )
@@ -51,7 +51,7 @@ class Dir:
         self.name = os.fspath(path)
         self.required = required
         self.path = Path(path).absolute()
-        self._patience = Patience(size_limit, settle, max_wait)
+        self._patience = ReadLimits(size_limit, settle, max_wait)
         self._readers: dict[str, FileReader] = {}
 
     def __repr__(self) -> str:
@@ -67,14 +67,14 @@ class Dir:
         patterns = (self.path / f"*{suffix}" for suffix in SUFFIXES)
         return [*patterns, *(reader.path for reader in list(self._readers.values()))]
 
-    async def read_all(self) -> Sequence[Layer]:
+    async def read(self) -> Sequence[Layer]:
         """Return a layer for each file. Raises SourceError with the faults of all of them."""
         readers = await asyncio.to_thread(self._find)
         self._readers = {reader.path.name: reader for reader in readers}
         try:
             return await every(map(_read, readers))
         except FileNotFoundError:
-            return await self.read_all()  # one went away after we saw its name
+            return await self.read()  # one went away after we saw its name
 
     async def until_quiet(self) -> None:
         """Return when the files that were busy may be read again. The folder itself may be tried again soon."""

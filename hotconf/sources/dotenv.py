@@ -25,6 +25,8 @@ class _File(Source, WatchedFiles, Settling, Protocol):
     @property
     def protection(self) -> str | None: ...
 
+    async def read(self) -> Layer: ...
+
 
 class Dotenv:
     """Reads a dotenv file by the names that a settings class gives its variables: prefix, delimiter, case.

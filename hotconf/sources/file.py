@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceError
-from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience
+from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, ReadLimits
 from hotconf.values.layer import Layer
 from hotconf.values.origin import Origin
 from hotconf.values.report import Fault
@@ -40,7 +40,7 @@ class File:
         self.name = os.fspath(path)
         self.required = required
         self.path = Path(path).absolute()
-        self._reader = FileReader(self.path, self.name, Patience(size_limit, settle, max_wait))
+        self._reader = FileReader(self.path, self.name, ReadLimits(size_limit, settle, max_wait))
 
     def __repr__(self) -> str:
         return f"File({self.name!r}{'' if self.required else ', required=False'})"

@@ -17,7 +17,7 @@ from hotconf.schema.diff import differences
 from hotconf.schema.keys import canonical
 from hotconf.sources.atomic_write import Staged, stage
 from hotconf.sources.patch import patched
-from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, Patience
+from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, ReadLimits
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import Layer
 from hotconf.values.merge import leaves, lookup, origin_in, present
@@ -88,7 +88,7 @@ class Overlay:
         self.unconfirmed: tuple[Mapping[str, Any], ...] = ()
         self._model = model
         self._size_limit = size_limit
-        self._reader = FileReader(self.path, self.name, Patience(size_limit, settle, max_wait), kind="overlay")
+        self._reader = FileReader(self.path, self.name, ReadLimits(size_limit, settle, max_wait), kind="overlay")
 
     def __repr__(self) -> str:
         return f"Overlay({self.name!r})"

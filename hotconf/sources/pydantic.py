@@ -27,7 +27,7 @@ from pydantic_settings.sources import DefaultSettingsSource
 import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceError
 from hotconf.formats.located import Located
-from hotconf.sources.reader import FileReader, Patience, every, weakest
+from hotconf.sources.reader import FileReader, ReadLimits, every, weakest
 from hotconf.sources.variables import Variables, unreadable
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import Layer
@@ -41,17 +41,17 @@ if TYPE_CHECKING:
 _FORMATS = {"env_file": "dotenv", "toml_file": "toml", "json_file": "json", "yaml_file": "yaml"}
 
 
-class OwnSources:
+class SettingsSources:
     """The sources that a BaseSettings class declares, read together because a later one may look at an earlier."""
 
     kind = "settings"
     required = True
     guarded = False  # a variable that is gone was taken away by somebody
 
-    def __init__(self, model: type[BaseSettings], patience: Patience | None = None) -> None:
+    def __init__(self, model: type[BaseSettings], patience: ReadLimits | None = None) -> None:
         self.name = f"sources of {model.__name__}"
         self._model = model
-        self._patience = patience or Patience()
+        self._patience = patience or ReadLimits()
         self._folder = _working_folder()
         self._found: list[Path] = []  # named by the sources themselves, known once they were built
         self._secrets: list[Path] = []  # the files in the folders among them that a value may come from
@@ -69,7 +69,7 @@ class OwnSources:
         declared = (path for key in (*_FORMATS, "secrets_dir") for path in _listed(config.get(key)))
         yield from dict.fromkeys(self._folder / path.expanduser() for path in (*declared, *self._found))
 
-    async def read_all(self) -> Sequence[Layer]:
+    async def read(self) -> Sequence[Layer]:
         """Return a layer for each source, the weakest first. Raises SourceError, SourceBusy while a file is written."""
         before = await self._contents()
         if not self._looked:  # else the secrets would be news after the first read, and every source be asked again

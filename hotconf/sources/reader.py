@@ -59,7 +59,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ReadLimits:
     """How large a file may be, in bytes, how long it must stand still, and how long to wait for it, in seconds."""
 
     size_limit: int = SIZE_LIMIT
@@ -74,7 +74,7 @@ class FileReader:
     the first read. One read at a time.
     """
 
-    def __init__(self, path: Path, name: str, patience: Patience, *, kind: OriginKind = "file") -> None:
+    def __init__(self, path: Path, name: str, patience: ReadLimits, *, kind: OriginKind = "file") -> None:
         self.path = path
         self.name = name
         self._kind: OriginKind = kind

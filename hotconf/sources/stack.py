@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from hotconf.abc import Editable, LayeredSource, Source, WatchedFiles
+from hotconf.abc import Source, WatchedFiles
 from hotconf.errors import SourceBusy, SourceError
-from hotconf.values.layer import Layer, Reading
+from hotconf.sources.overlay import Overlay
+from hotconf.values.layer import Layer, SourceReading
 from hotconf.values.origin import Origin
 from hotconf.values.report import Fault
 
@@ -29,17 +30,15 @@ class SourceState:
     `stale` means that an earlier layer of it stands; `busy`, that somebody is still writing it.
     """
 
-    source: Source | LayeredSource
+    source: Source
     state: Literal["unread", "fresh", "stale", "failed"] = "unread"
     error: str | None = None
     busy: bool = False
     layers: Sequence[Layer] | None = None
     # Asked once: what keeps a protocol takes longer to find out than anything else that a small reload does.
-    _is_layered: bool = field(init=False)
     _is_watched: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self._is_layered = isinstance(self.source, LayeredSource)
         self._is_watched = isinstance(self.source, WatchedFiles)
 
     def paths(self) -> Iterable[Path]:
@@ -47,13 +46,13 @@ class SourceState:
         return cast("WatchedFiles", self.source).paths() if self._is_watched else ()
 
     async def _layers(self) -> Sequence[Layer]:
-        source: Any = self.source
-        layers: Sequence[Layer] = await source.read_all() if self._is_layered else [await source.read()]
+        read = await self.source.read()
+        layers: Sequence[Layer] = read if isinstance(read, (list, tuple)) else [cast("Layer", read)]
         for layer in layers:
             held: object = getattr(layer, "values", None)
             if not isinstance(held, Mapping):
                 message = "cannot be read: what it returned is not a Layer that holds a mapping"
-                raise SourceError([Fault("", message, Origin("source", source.name))])
+                raise SourceError([Fault("", message, Origin("source", self.source.name))])
         return layers
 
     async def read(self) -> Sequence[Layer]:
@@ -76,9 +75,9 @@ class SourceState:
             self.state, self.error, self.busy = "fresh", None, False
         return self.layers
 
-    def reading(self, layers: Sequence[Layer]) -> Reading:
+    def reading(self, layers: Sequence[Layer]) -> SourceReading:
         """Return what was read, as the guard looks at it. What a class declares for itself may come and go."""
-        return Reading(tuple(layers), guarded=self.source.required and getattr(self.source, "guarded", True))
+        return SourceReading(tuple(layers), guarded=self.source.required and getattr(self.source, "guarded", True))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the state as JSON shows it."""
@@ -138,19 +137,19 @@ class Stack:
     states: tuple[SourceState, ...] = field(default=())
 
     @classmethod
-    def of(cls, sources: Sequence[Source | LayeredSource]) -> Stack:
+    def of(cls, sources: Sequence[Source]) -> Stack:
         """Build a stack, the weakest source first."""
         return cls(tuple(SourceState(source) for source in sources))
 
     @property
-    def overlay(self) -> Editable | None:
+    def overlay(self) -> Overlay | None:
         """The strongest source, where it is one that can be written to."""
         if not self.states:
             return None
         strongest = self.states[-1].source
-        return strongest if isinstance(strongest, Editable) else None
+        return strongest if isinstance(strongest, Overlay) else None
 
-    async def read(self) -> list[Reading]:
+    async def read(self) -> list[SourceReading]:
         """Read every source at once. Raises one SourceError with every fault of every source.
 
         Several files are read as they were at one time: a source of which one was replaced meanwhile is read again. On
@@ -178,9 +177,9 @@ class Stack:
             yield from state.paths()
 
 
-def _readings(results: Mapping[SourceState, Any]) -> list[Reading]:
+def _readings(results: Mapping[SourceState, Any]) -> list[SourceReading]:
     """Return what came of reading each source. Raises what a read raised, of SourceErrors one with all faults."""
-    readings, faults = list[Reading](), list[Fault]()
+    readings, faults = list[SourceReading](), list[Fault]()
     for state, result in results.items():
         if isinstance(result, asyncio.CancelledError):
             faults += state.cancelled(result)

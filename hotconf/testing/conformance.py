@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from hotconf.abc import Hinting, LayeredSource, Source, WatchedFiles
+from hotconf.abc import Hinting, Source, WatchedFiles
 from hotconf.conf import HotConf
 from hotconf.schema.options import Options
 from hotconf.values.layer import Layer
@@ -79,7 +79,7 @@ class SourceConformance:
     def test_it_is_a_source(self, required: bool) -> None:  # noqa: FBT001 - pytest calls it by name
         """It has a name for operators and says whether it may be absent."""
         source = self.make(required=required)
-        assert isinstance(source, (Source, LayeredSource)), "it needs name, required, and read() or read_all()"
+        assert isinstance(source, Source), "it needs name, required, and read()"
         assert isinstance(source.name, str)
         assert source.name, "its name is empty"
         assert source.required is required
@@ -232,7 +232,8 @@ class SourceConformance:
 
 async def _layers(source: Any) -> Sequence[Layer]:
     async with asyncio.timeout(PATIENCE):
-        return await source.read_all() if isinstance(source, LayeredSource) else [await source.read()]
+        read = await source.read()
+        return list(read) if isinstance(read, (list, tuple)) else [read]
 
 
 def _read(source: Any) -> Sequence[Layer]:

@@ -28,7 +28,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
+class SourceReading:
     """What one source said when it was read: its layers, the weakest first.
 
     `guarded` tells that it must not fall silent: an optional source, or the environment, may.

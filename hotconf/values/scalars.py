@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ATOMS = frozenset({str, int, float, bool, type(None)})
 
 
-def are_atoms(values: Iterable[Any]) -> bool:
+def are_scalars(values: Iterable[Any]) -> bool:
     """Whether values are all atoms."""
     return ATOMS.issuperset(map(type, values))
 
@@ -35,7 +35,7 @@ def same_atoms(old: Any, new: Any) -> bool:
 
 def _are_same(old: list[Any], new: list[Any]) -> bool:
     # Of other types marshal knows some all too well: it writes an array as its bytes.
-    if not are_atoms(new):
+    if not are_scalars(new):
         return False
     if len(old) == len(new) and all(map(operator.is_, old, new)):  # as they are from a section that was reused
         return True
@@ -56,7 +56,7 @@ def reuse(values: Any, known: Mapping[bytes, Any], found: dict[bytes, Any]) -> A
     kind = values.__class__
     if kind is not dict and kind is not list:
         return values
-    if are_atoms(values.values() if kind is dict else values):
+    if are_scalars(values.values() if kind is dict else values):
         return _known(values, known, found)
     for key, item in values.items() if kind is dict else enumerate(values):
         if item.__class__ not in ATOMS:

@@ -9,7 +9,7 @@ from aiohttp import web
 from hotconf.web.dashboard import dashboard_routes
 from hotconf.web.feed import Feed
 from hotconf.web.probes import Probes
-from hotconf.web.reading import Reading
+from hotconf.web.reading import SourceReading
 from hotconf.web.records import Records
 from hotconf.web.safety import Safety
 from hotconf.web.writing import Writing
@@ -58,7 +58,7 @@ def config_routes(
     `max_watchers` parked requests and streams a client is told to come back.
     """
     feed = Feed(conf, heartbeat=heartbeat, max_watchers=max_watchers)
-    reading, records, probes = Reading(conf, feed), Records(conf), Probes(conf, feed, state)
+    reading, records, probes = SourceReading(conf, feed), Records(conf), Probes(conf, feed, state)
     writing = Writing(conf, reading)
     return [
         web.get("/config", reading.config),

@@ -40,7 +40,7 @@ class View(NamedTuple):
     unchanged: Ready
 
 
-class Reading:
+class SourceReading:
     """Answers reads of one configuration, in one event loop. Each view is built once for a snapshot and shared."""
 
     def __init__(self, conf: HotConf[Any], feed: Feed) -> None:

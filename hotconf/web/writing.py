@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hotconf.conf import HotConf
     from hotconf.reload.snapshot import Snapshot
     from hotconf.values.report import Report
-    from hotconf.web.reading import Reading
+    from hotconf.web.reading import SourceReading
 
 _LONGEST_CONFIRM = 24 * 3600.0
 
@@ -29,7 +29,7 @@ _LONGEST_CONFIRM = 24 * 3600.0
 class Writing:
     """Changes one configuration for clients. One that leaves before its answer came has aborted nothing."""
 
-    def __init__(self, conf: HotConf[Any], reading: Reading) -> None:
+    def __init__(self, conf: HotConf[Any], reading: SourceReading) -> None:
         self._conf = conf
         self._reading = reading
 

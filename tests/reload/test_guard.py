@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from hotconf.reload.guard import guard
-from hotconf.values.layer import Layer, Reading
+from hotconf.values.layer import Layer, SourceReading
 from hotconf.values.origin import Origin
 
 
 def reading(values, *, guarded=True, name="app.toml"):
-    return Reading((Layer(name, values, {(): Origin("file", name)}),), guarded)
+    return SourceReading((Layer(name, values, {(): Origin("file", name)}),), guarded)
 
 
 def faults(before, after, share=0.5, **options):

@@ -4,11 +4,11 @@ import pytest
 
 from hotconf import Layer
 from hotconf.reload.hold import Hold
-from hotconf.values.layer import Reading
+from hotconf.values.layer import SourceReading
 
 
 def said(*layers):
-    return [Reading((layer,), guarded=True) for layer in layers]
+    return [SourceReading((layer,), guarded=True) for layer in layers]
 
 
 def file(value, revision=""):
@@ -66,7 +66,7 @@ def test_a_trip_to_somewhere_else_ends_it():
 
 
 def test_what_we_have_written_ourselves_does_not_end_it():
-    hold, overlay = held(), Reading((file(2, "mine"),), guarded=False)
+    hold, overlay = held(), SourceReading((file(2, "mine"),), guarded=False)
     hold.amend(overlay)
     assert hold.repels([AWAY[0], overlay])
     assert not hold.repels(AWAY)

@@ -7,7 +7,7 @@ from hotconf import NotLoaded
 from hotconf.reload.candidate import Rules
 from hotconf.reload.holder import Holder
 from hotconf.reload.pointer import Pointer
-from hotconf.values.layer import Layer, Reading
+from hotconf.values.layer import Layer, SourceReading
 from tests.heart import App
 
 RULES = Rules(App)
@@ -19,7 +19,7 @@ def pointer():
 
 
 def draft(pointer, **values):
-    return RULES.draft([Reading((Layer("memory", values),), guarded=True)], pointer.draft)
+    return RULES.draft([SourceReading((Layer("memory", values),), guarded=True)], pointer.draft)
 
 
 def swap(pointer, resources=None, **values):

@@ -35,7 +35,18 @@ from typing_extensions import TypedDict
 
 from hotconf import Change, HotConf, Layer, Options, RestartRequired
 from hotconf.schema.fields import Section
-from hotconf.schema.redact import MASK, digest, document, hidden, masked, scrub, secrets_in, shown, trail, visible
+from hotconf.schema.redact import (
+    MASK,
+    digest,
+    document,
+    hidden,
+    masked,
+    scrub,
+    secrets_in,
+    shown,
+    traceback_without_message,
+    visible,
+)
 from hotconf.schema.shape import Sensitive, shape_of
 from hotconf.sources import Memory
 from hotconf.values.keypath import render
@@ -444,7 +455,7 @@ def test_I11_sections_without_secrets_are_passed_over_and_no_secret_is(values):
     """Held against the long way, on which no section counts as one of plain values."""
     raw = {**values, "sections": {"held": {"token": SecretStr("hunter2")}, **values.get("sections", {})}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hotconf.schema.redact.are_atoms", lambda _values: False)
+        patch.setattr("hotconf.schema.redact.are_scalars", lambda _values: False)
         expected = secrets_in(Mixed, raw)
     assert "hunter2" in expected
     assert secrets_in(Mixed, raw) == expected
@@ -473,7 +484,7 @@ def test_the_trail_of_a_group_leads_to_each_of_its_errors_and_quotes_none():
         except ValueError as error:
             raise ExceptionGroup(secret, [error, TypeError(secret)]) from None
     except ExceptionGroup as group:
-        text = trail(group)
+        text = traceback_without_message(group)
     assert "in fail" in text
     assert text.endswith("ValueError\nTypeError")
     assert secret not in text

@@ -13,9 +13,9 @@ from pydantic import BaseModel, create_model
 from hotconf.reload.guard import guard
 from hotconf.reload.validate import validate
 from hotconf.schema.diff import compare, differences
-from hotconf.values.layer import Layer, Reading
+from hotconf.values.layer import Layer, SourceReading
 from hotconf.values.merge import merge
-from hotconf.values.scalars import are_atoms, reuse, same_atoms
+from hotconf.values.scalars import are_scalars, reuse, same_atoms
 from tests.trees import keys, scalars, tables
 
 
@@ -91,7 +91,7 @@ def sections(value):
     """Every container of atoms, by path."""
     if isinstance(value, (dict, list)):
         pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
-        if are_atoms(item for _, item in pairs):
+        if are_scalars(item for _, item in pairs):
             return {(): value}
         return {(key, *path): found for key, item in pairs for path, found in sections(item).items()}
     return {}
@@ -131,7 +131,7 @@ def test_only_the_sections_of_the_last_version_are_known():
 
 
 def guarded(before, after):
-    readings = [[Reading((Layer("app.toml", values),), guarded=True)] for values in (before, after)]
+    readings = [[SourceReading((Layer("app.toml", values),), guarded=True)] for values in (before, after)]
     return [fault.message for fault in guard(*readings, share=0)]
 
 

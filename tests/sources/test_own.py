@@ -14,7 +14,7 @@ from pydantic_settings import (
 )
 
 from hotconf import ConfigError, HotConf, Options, Settings
-from hotconf.sources.pydantic import OwnSources
+from hotconf.sources.pydantic import SettingsSources
 from tests.heart import QUIET, until
 
 
@@ -455,14 +455,14 @@ async def test_I5_a_dotenv_of_the_class_that_changes_while_it_is_read_is_read_ag
     path = tmp_path / ".env"
     path.write_text("OWN_PORT=1\n")
     conf = conf_of(own_with(env_file=path))
-    real = OwnSources._read_all
+    real = SettingsSources._read_all
 
     def read_all(own):
         layers = real(own)
         path.write_text("OWN_PORT=2\n")
         return layers
 
-    monkeypatch.setattr(OwnSources, "_read_all", read_all)
+    monkeypatch.setattr(SettingsSources, "_read_all", read_all)
     conf.load()
     assert conf.current.port == 2
 

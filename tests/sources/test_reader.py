@@ -14,7 +14,7 @@ import pytest
 from hotconf.errors import SourceBusy, SourceError
 from hotconf.sources import reader as reading
 from hotconf.sources.mounts import Mounts
-from hotconf.sources.reader import FileReader, Patience, nobody_writes
+from hotconf.sources.reader import FileReader, ReadLimits, nobody_writes
 
 OLD = 'message = "old"\n'
 
@@ -27,7 +27,7 @@ def path(tmp_path):
 
 
 def reader(path, **patience):
-    return FileReader(path, path.name, Patience(**patience))
+    return FileReader(path, path.name, ReadLimits(**patience))
 
 
 async def text_of(reader):

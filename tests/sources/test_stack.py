@@ -38,9 +38,7 @@ class Group(Fake):
         super().__init__(**options)
         self.layers = layers
 
-    read = None
-
-    async def read_all(self):
+    async def read(self):
         if self.error is not None:
             raise self.error
         return self.layers

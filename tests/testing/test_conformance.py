@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings
 from hotconf import ConfigError, Layer, Origin
 from hotconf.sources import Dir, File, Memory
 from hotconf.sources.dotenv import Dotenv
-from hotconf.sources.pydantic import OwnSources
+from hotconf.sources.pydantic import SettingsSources
 from hotconf.testing import FakeSource
 from hotconf.testing.conformance import SourceConformance
 from tests.support import replace
@@ -157,7 +157,7 @@ class TestOwn(InFolder):
             model_config = {"env_file": self.path}
             name: str
 
-        return OwnSources(Named)
+        return SettingsSources(Named)
 
     def write(self, values):
         replace(self.path, f"NAME={values['name']}\n")
