@@ -53,7 +53,7 @@ WIDE = Shape("sections of 100", WideParts, wide_toml_of, "parts.part0.retries0")
 
 
 class Reloaded:
-    """A file that is changed by one value, then read anew; or by a table, so that it must be parsed as a whole."""
+    """A file that is changed by one value, or by a whole table that comes or goes, and is then read anew."""
 
     def __init__(self, path: Path, keys: int, shape: Shape = NARROW, *, whole: bool = False) -> None:
         self._keys = keys
@@ -133,7 +133,7 @@ async def _duration_rows(reloaded: Reloaded, rounds: int) -> list[Row]:
 
 
 async def _whole_row(reloaded: Reloaded, rounds: int) -> Row:
-    work = f"{LARGE:,} keys in {reloaded.shape.name}, when a table comes or goes: parsed as a whole"
+    work = f"{LARGE:,} keys in {reloaded.shape.name}, when a table comes or goes"
     peer = partial(reloaded.parse, lambda text: reloaded.validate(tomllib.loads(text)))
     samples = await _in_turns({"hotconf": reloaded.reload, TOMLLIB: peer}, rounds)
     return compared(work, samples, TOMLLIB, unit="ms")

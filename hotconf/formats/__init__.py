@@ -64,19 +64,6 @@ def parse(format: str, data: bytes) -> dict[str, Any]:  # noqa: A002 - the word 
     return values
 
 
-def revised(format: str, data: bytes, before: bytes, values: Mapping[str, Any]) -> Mapping[str, Any] | None:  # noqa: A002
-    """Return what `data` holds, from the `values` that `before` held: quick where only values changed.
-
-    What did not change is the same objects. None where the format cannot do it, or cannot tell: then `parse`.
-    """
-    revise = getattr(_adapter(format), "revised", None)
-    try:
-        revision: Mapping[str, Any] | None = revise and revise(_decode(data), _decode(before), values)
-    except FormatError:
-        return None
-    return revision
-
-
 def locate(format: str, data: bytes) -> dict[KeyPath, Position]:  # noqa: A002 - the word for it
     """Return where each key and each list item of `data` begins, for data that `parse` accepts.
 

@@ -15,7 +15,6 @@ import tomli_w
 
 from hotconf.errors import FormatError
 from hotconf.formats import error_at
-from hotconf.values.scalars import are_scalars, same_atoms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
 
 # An open table or array: its path, and for an array the indices to come.
 _Container: TypeAlias = "tuple[KeyPath, Iterator[int] | None]"
-
-_MULTI_LINE: Final = ('"""', "'''")
-_GAIN: Final = 4  # how many times less must be parsed than the whole, for looking at it twice to pay
-
-_TablePath: TypeAlias = "tuple[str, ...]"
-_Table: TypeAlias = "tuple[_TablePath, dict[str, Any]]"
 
 _RESERVED: Final = "$__toml_private"  # a table with this key turns into a date inside rtoml
 
@@ -40,7 +33,6 @@ _KEY: Final = re.compile(r"""[A-Za-z0-9_-]++|"(?:[^"\\]++|\\.)*+"|'[^']*+'""")
 # rtoml lets an inline table break its lines around these as well.
 _DOT: Final = re.compile(rf"{_BLANK.pattern}\.{_BLANK.pattern}")
 _EQUALS: Final = re.compile(rf"{_BLANK.pattern}={_BLANK.pattern}")
-_INDENTED: Final = re.compile(r"\n[ \t]++\[")
 _HEADER: Final = re.compile(r"\[\[?[ \t]*+")
 _HEADER_END: Final = re.compile(r"[ \t]*+\]\]?")
 _SCALAR: Final = re.compile(
@@ -65,80 +57,6 @@ def parse(text: str) -> dict[str, Any]:
     if not isinstance(values, dict):  # the reserved key, spelled with escapes
         raise FormatError(f"keys that begin with {_RESERVED} are reserved", 1, 1)
     return values
-
-
-def revised(text: str, before: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what a document holds, from what an earlier one held, by parsing only the tables that read differently.
-
-    None where that cannot tell, or is not worth it. What stays is the same objects; nothing is written to.
-
-    A line that begins with a bracket begins a table, unless it lies in a multi-line string or in an array. Documents
-    with such strings are left alone, and what is cut out of an array is no document by itself. A table that holds no
-    others, and takes its keys from nowhere else, means the same whatever stands around it, and that as before. One
-    whose header is indented does not begin a piece, and a piece that holds such a line is left alone.
-    """
-    if _RESERVED in text or any(quotes in document for quotes in _MULTI_LINE for document in (before, text)):
-        return None
-    if text.endswith("\r"):  # a fault, which the line feed that ends each piece would make good
-        return None
-    old, new = _pieces(before), _pieces(text)
-    changed = [pair for pair in zip(old, new, strict=False) if pair[0] != pair[1]]
-    if len(old) != len(new) or sum(len(was) + len(now) for was, now in changed) * _GAIN > len(text):
-        return None
-    result = dict(values)
-    copied: dict[_TablePath, dict[str, Any]] = {(): result}
-    try:
-        for pair in changed:
-            _revise(copied, *map(_table, pair))
-    except (ValueError, KeyError):
-        return None
-    return result
-
-
-def _pieces(text: str) -> list[str]:
-    """Return what stands before the first table, and each table from its header on, without the bracket."""
-    return f"\n{text}".split("\n[")
-
-
-def _table(piece: str) -> _Table:
-    """Return the path of a piece that is one table, and what it holds. Raises ValueError for any other piece."""
-    bracket = "[" if piece[:1] not in ("", "\n") else ""
-    text = f"{bracket}{piece}\n"
-    if _INDENTED.search(text):
-        raise ValueError("may hold another table, and an empty one would not show")
-    header, held = rtoml.loads("".join(text.partition("\n")[:2])), rtoml.loads(text)
-    path: list[str] = []
-    while header:
-        ((key, header),), ((_, held),) = _table_items(header), _table_items(held)
-        path.append(key)
-    if any(isinstance(value, dict) or (isinstance(value, list) and not are_scalars(value)) for value in held.values()):
-        raise ValueError("holds a table")
-    return tuple(path), held
-
-
-def _revise(copied: dict[_TablePath, dict[str, Any]], was: _Table, now: _Table) -> None:
-    """Put what a table holds now where it was. Raises ValueError or KeyError where that is not the same place."""
-    (path, before), (path_now, held) = was, now
-    if path_now != path:
-        raise ValueError("another table")
-    if same_atoms(before, held):
-        return
-    table = copied[()]
-    for length, key in enumerate(path, 1):
-        if path[:length] not in copied:
-            copied[path[:length]] = table[key] = dict(_table_items(table[key]))
-        table = copied[path[:length]]
-    if list(before) != list(held):
-        if list(table) != list(before):
-            raise ValueError("a key may be in the way of what else lies there")
-        table.clear()
-    table.update(held)
-
-
-def _table_items(value: Any) -> Iterable[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        raise ValueError("an array of tables")  # noqa: TRY004 - a verdict on the document
-    return value.items()
 
 
 def places(text: str) -> Iterable[tuple[KeyPath, int]]:

@@ -14,7 +14,7 @@ import signal
 import stat
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceBusy, SourceError
@@ -23,7 +23,6 @@ from hotconf.sources.mounts import Mounts
 from hotconf.values.layer import Layer
 from hotconf.values.origin import Origin
 from hotconf.values.report import Fault
-from hotconf.values.scalars import reuse
 
 try:
     import fcntl
@@ -31,7 +30,7 @@ except ImportError:  # no leases here: files must stand still
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from hotconf.values.origin import OriginKind
@@ -81,7 +80,6 @@ class FileReader:
         self.protection: Protection | None = None
         self._patience = patience
         self._accepted: tuple[bytes, Layer] | None = None
-        self._sections: dict[bytes, Any] = {}
         self._stamp: object = None  # of the last look: a file that was written again in between has not stood still
 
     async def layer(self) -> Layer:
@@ -127,7 +125,7 @@ class FileReader:
     def _layer(self, data: bytes) -> Layer:
         accepted = self._accepted
         if accepted is None or accepted[0] != data:
-            self._accepted = accepted = (data, self._parse(data, accepted))
+            self._accepted = accepted = (data, self._parse(data))
         return accepted[1]
 
     def _contents(self, data: bytes) -> bytes:
@@ -181,21 +179,13 @@ class FileReader:
             self._refuse(f"is larger than {limit} bytes")
         return data
 
-    def _parse(self, data: bytes, before: tuple[bytes, Layer] | None) -> Layer:
+    def _parse(self, data: bytes) -> Layer:
         try:
             kind = formats.format_of(self.path.name)
-            values = formats.revised(kind, data, before[0], before[1].values) if before is not None else None
-            if values is None:
-                values = self._parsed(kind, data)
+            values = formats.parse(kind, data)
         except FormatError as error:
             self._refuse(error.reason, error.line, error.column)
         return Layer(self.name, values, Located(self.name, kind, data, kind=self._kind), revision=str(hash(data)))
-
-    def _parsed(self, kind: str, data: bytes) -> Mapping[str, Any]:
-        parsed, found = formats.parse(kind, data), dict[bytes, Any]()
-        values: Mapping[str, Any] = reuse(parsed, self._sections, found)
-        self._sections = found
-        return values
 
     def _refuse(self, message: str, line: int | None = None, column: int | None = None) -> NoReturn:
         raise SourceError([Fault("", message, Origin(self._kind, self.name, line, column))]) from None

@@ -11,7 +11,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 ATOMS = frozenset({str, int, float, bool, type(None)})
 
@@ -37,36 +37,10 @@ def _are_same(old: list[Any], new: list[Any]) -> bool:
     # Of other types marshal knows some all too well: it writes an array as its bytes.
     if not are_scalars(new):
         return False
-    if len(old) == len(new) and all(map(operator.is_, old, new)):  # as they are from a section that was reused
+    if len(old) == len(new) and all(map(operator.is_, old, new)):
         return True
     try:
         # Later versions than 2 write references, which tell objects apart that are equal.
         return marshal.dumps(old, 2) == marshal.dumps(new, 2)
     except ValueError:  # something else is among the old ones
         return False
-
-
-def reuse(values: Any, known: Mapping[bytes, Any], found: dict[bytes, Any]) -> Any:
-    """Return values in which equal sections and lists of atoms are one object, the one that is known where there is.
-
-    Whoever compares two versions later need not look into what is one object. `known` is what was `found` in the
-    version before. For freshly parsed values, which are changed in place: nothing but identity can tell them from what
-    they were.
-    """
-    kind = values.__class__
-    if kind is not dict and kind is not list:
-        return values
-    if are_scalars(values.values() if kind is dict else values):
-        return _known(values, known, found)
-    for key, item in values.items() if kind is dict else enumerate(values):
-        if item.__class__ not in ATOMS:
-            values[key] = reuse(item, known, found)
-    return values
-
-
-def _known(section: Any, known: Mapping[bytes, Any], found: dict[bytes, Any]) -> Any:
-    try:
-        written = marshal.dumps(section, 2)
-    except ValueError:  # a key is no atom
-        return section
-    return found.setdefault(written, known.get(written, section))

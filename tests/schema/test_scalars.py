@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, create_model
 
-from hotconf.reload.guard import guard
 from hotconf.reload.validate import validate
 from hotconf.schema.diff import compare, differences
-from hotconf.values.layer import Layer, SourceReading
+from hotconf.values.layer import Layer
 from hotconf.values.merge import merge
-from hotconf.values.scalars import are_scalars, reuse, same_atoms
-from tests.trees import keys, scalars, tables
+from hotconf.values.scalars import same_atoms
+from tests.trees import keys, scalars
 
 
 class Level(IntEnum):
@@ -72,79 +71,6 @@ def test_the_same_atoms_are_those_that_are_written_alike(old, new):
         assert same_atoms(old, new) is (repr(old) == repr(new))
 
 
-# Two versions of a file: the later has some sections of the earlier, and some of its own.
-versions = st.tuples(tables, tables, tables).map(lambda parts: (parts[0] | parts[1], parts[0] | parts[2]))
-
-few = settings(max_examples=30)  # such trees are large
-
-
-def read(*versions):
-    """Return versions of a file as a reader hands them out one after another: each reuses what the last one had."""
-    known = {}
-    for values in map(copy.deepcopy, versions):
-        found = {}
-        yield reuse(values, known, found)
-        known = found
-
-
-def sections(value):
-    """Every container of atoms, by path."""
-    if isinstance(value, (dict, list)):
-        pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
-        if are_scalars(item for _, item in pairs):
-            return {(): value}
-        return {(key, *path): found for key, item in pairs for path, found in sections(item).items()}
-    return {}
-
-
-@few
-@given(versions)
-def test_equal_sections_are_one_object_and_no_value_changes(pair):
-    before, after = read(*pair)
-    assert (repr(before), repr(after)) == tuple(map(repr, pair))
-    old, new = list(sections(before).values()), list(sections(after).values())
-    for one, other in itertools.product(old + new, new):
-        if "nan" not in repr(one):  # one NaN may have other bits than another
-            assert (one is other) is (repr(one) == repr(other))
-
-
-def test_a_section_is_known_wherever_it_went():
-    before, after = read({"servers": [{"port": 1}, {"port": 2}]}, {"servers": [{"port": 2}], "spare": {"port": 1}})
-    assert after == {"servers": [{"port": 2}], "spare": {"port": 1}}
-    assert after["servers"][0] is before["servers"][1]
-    assert after["spare"] is before["servers"][0]
-
-
-def test_what_is_no_section_of_atoms_is_left_as_it_is():
-    values = {"when": {"day": dt.date(2025, 1, 1)}, "by_day": {dt.date(2025, 1, 1): 1}, "both": {"a": 1, "b": [1]}}
-    before, after = read(values, values)
-    assert before == after == values
-    for name in values:
-        assert before[name] is not after[name]
-    assert before["both"]["b"] is after["both"]["b"]
-
-
-def test_only_the_sections_of_the_last_version_are_known():
-    first, _, third = read({"a": {"x": 1}}, {"a": {"x": 2}}, {"a": {"x": 1}})
-    assert third == first
-    assert third["a"] is not first["a"]
-
-
-def guarded(before, after):
-    readings = [[SourceReading((Layer("app.toml", values),), guarded=True)] for values in (before, after)]
-    return [fault.message for fault in guard(*readings, share=0)]
-
-
-@few
-@given(versions)
-def test_the_guard_finds_the_same_losses_in_reused_sections(pair):
-    assert guarded(*read(*pair)) == guarded(*map(copy.deepcopy, pair))
-
-
-class Free(BaseModel):
-    model_config = {"extra": "allow"}
-
-
 class Part(BaseModel):
     host: str
     port: int | float | str | bool | None = 1
@@ -160,29 +86,12 @@ parts = st.dictionaries(
 )
 
 
-def built(model, values):
-    return validate(model, merge([Layer("app.toml", values)]))
-
-
-def compared(model, before, after):
-    running, candidate = built(model, before), built(model, after)
-    return compare(running, candidate), repr(candidate)
-
-
-@few
-@given(versions)
-def test_free_values_compare_alike_whether_reused_or_not(pair):
-    pair = [{f"key {name}": value for name, value in side.items()} for side in pair]
-    assert compared(Free, *read(*pair)) == compared(Free, *map(copy.deepcopy, pair))
-
-
-@few
+@settings(max_examples=30)  # such trees are large
 @given(parts, parts, parts)
-def test_models_compare_alike_whether_reused_or_not(common, old, new):
-    pair = [{"parts": common | old}, {"parts": common | new}]
-    short, long = compared(Parts, *read(*pair)), compared(Parts, *map(copy.deepcopy, pair))
-    assert short == long
-    assert set(short[0]) == set(field_by_field(*(built(Parts, values).parts for values in pair)))
+def test_models_compare_as_field_by_field(common, old, new):
+    before, after = (validate(Parts, merge([Layer("app.toml", {"parts": common | own})])) for own in (old, new))
+    expected = set(field_by_field(before.parts, after.parts))
+    assert set(compare(before, after)) == expected
 
 
 def field_by_field(old, new):

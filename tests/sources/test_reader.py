@@ -149,46 +149,6 @@ async def test_unchanged_bytes_are_not_parsed_again(path, monkeypatch):
     assert await found.layer() is first
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new"),
-    [
-        ("a.toml", "[a]\nx = 1\n[b]\ny = 1\n[[c]]\nz = [1]", "[a]\nx = 1\n[b]\ny = 2\n[[c]]\nz = [1]"),
-        ("a.json", '{"a": {"x": 1}, "b": {"y": 1}, "c": [{"z": [1]}]}', '{"a":{"x":1},"b":{"y":2},"c":[{"z":[1]}]}'),
-        ("a.yaml", "a: {x: 1}\nb: {y: 1}\nc: [{z: [1]}]", "a: {x: 1}\nb: {y: 2}\nc: [{z: [1]}]"),
-    ],
-)
-async def test_unchanged_sections_of_a_changed_file_are_the_same_objects(tmp_path, name, old, new):
-    path = tmp_path / name
-    path.write_text(old)
-    found = reader(path)
-    first = await text_of(found)
-    path.write_text(new)
-    second = await text_of(found)
-    assert second == {"a": {"x": 1}, "b": {"y": 2}, "c": [{"z": [1]}]}
-    assert first["b"] == {"y": 1}
-    assert second["a"] is first["a"]
-    assert second["c"][0]["z"] is first["c"][0]["z"]
-
-
-async def test_of_a_large_file_only_the_changed_table_is_parsed_again(path, monkeypatch):
-    tables = [f"[part{index}]\nname = 'a'\nport = {index}\n" for index in range(100)]
-    path.write_text("".join(tables))
-    found = reader(path)
-    first = await text_of(found)
-    monkeypatch.setattr(reading.formats, "parse", lambda *_: pytest.fail("parsed as a whole"))
-    for serial in range(3):
-        tables[7] = f"[part7]\nname = 'a'\nport = {1000 + serial}\n"
-        path.write_text("".join(tables))
-        layer = await found.layer()
-        assert layer.values == {**first, "part7": {"name": "a", "port": 1000 + serial}}
-        assert layer.values["part8"] is first["part8"]
-        assert str(layer.origins["part7", "port"]) == "app.toml:24:1"
-    monkeypatch.undo()
-    tables[7] += "port = 1\n"
-    path.write_text("".join(tables))
-    assert "app.toml:25:1" in await refusal(found)
-
-
 async def test_same_size_and_time_with_other_content_is_seen(path):
     found = reader(path)
     await found.layer()
