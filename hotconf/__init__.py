@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from hotconf.schema.shape import RestartRequired as RestartRequired, Sensitive as Sensitive
     from hotconf.signals import SignalRouter as SignalRouter
     from hotconf.values.change import Change as Change
-    from hotconf.values.layer import Layer as Layer
-    from hotconf.values.origin import Origin as Origin
+    from hotconf.values.layer import Layer as Layer, Origin as Origin
     from hotconf.values.report import Fault as Fault, Report as Report
 else:
     _HOMES = {
@@ -38,7 +37,7 @@ else:
         "Layer": "values.layer",
         "NotLoaded": "errors",
         "Options": "schema.options",
-        "Origin": "values.origin",
+        "Origin": "values.layer",
         "Prepared": "abc",
         "Refuse": "errors",
         "Report": "values.report",

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from hotconf.reload.validate import Invalid, validate
 from hotconf.schema.explain import Origins
 from hotconf.schema.keys import canonical
-from hotconf.values.layer import Layer
+from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import leaves, merge
-from hotconf.values.origin import Origin
 
 
 def at_line(name, path, line):

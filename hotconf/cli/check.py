@@ -59,7 +59,7 @@ def _check_process(remote: Remote, style: str) -> int:
 
 
 def _fault(entry: Mapping[str, Any]) -> Fault:
-    from hotconf.values.origin import Origin
+    from hotconf.values.layer import Origin
     from hotconf.values.report import Fault
 
     where = Origin("file", entry["source"], entry["line"], entry["column"]) if entry["line"] is not None else None

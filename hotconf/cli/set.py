@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hotconf.cli.remote import Remote, format_option, print_report, takes_remote
+from hotconf.values.times import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from hotconf.values.keypath import KeyPath
     from hotconf.web.client import Client
 
-_DURATION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?[sm]?")
-
 
 def _duration(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not _DURATION.fullmatch(value):
-        raise click.BadParameter("must be a time such as 60, 60s or 2m")
+    """Check a duration and leave it to the process to read it."""
+    if value is not None:
+        try:
+            parse_duration(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
     return value
 
 

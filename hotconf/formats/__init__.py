@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from hotconf.errors import FormatError
-from hotconf.values.origin import Position
+from hotconf.values.layer import Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

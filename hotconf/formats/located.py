@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import hotconf.formats as formats
 from hotconf.values.keypath import KeyPath
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hotconf.values.origin import OriginKind, Position
+    from hotconf.values.layer import OriginKind, Position
 
 
 class Located(Mapping[KeyPath, Origin]):

@@ -14,13 +14,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import hotconf.values.durations as durations
 from hotconf.errors import ConfigError, HotconfError
 from hotconf.process.drain import CLOSING, CUT, Budget, DrainFlag, bounded, drained, step, until
 from hotconf.process.jobs import Job, Work
 from hotconf.process.systemd import Notifier
 from hotconf.reload.subscribers import being_cancelled
 from hotconf.signals import SignalRouter
+from hotconf.values.times import check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -67,9 +67,9 @@ class Service:
     ) -> None:
         self.conf = conf
         self._notifier = notifier or Notifier.from_environ()
-        self.grace_period = durations.seconds("grace_period", grace_period)
-        self.shutdown_delay = durations.seconds("shutdown_delay", shutdown_delay)
-        self.closing_period = durations.seconds("closing_period", closing_period, least=CLOSING)
+        self.grace_period = check_seconds("grace_period", grace_period)
+        self.shutdown_delay = check_seconds("shutdown_delay", shutdown_delay)
+        self.closing_period = check_seconds("closing_period", closing_period, least=CLOSING)
         self.state: ServiceState = "new"
         self._router = router
         self._servers: list[Server] = []
@@ -107,7 +107,7 @@ class Service:
         self._require_new()
         if not 0 < interval < math.inf:
             raise ValueError("a job needs a finite interval above zero seconds")
-        job = Job(function, interval, name or _named(function), self._hold, durations.seconds("jitter", jitter))
+        job = Job(function, interval, name or _named(function), self._hold, check_seconds("jitter", jitter))
         self._work.append(Work(job.run, f"job {job.name}", job))
 
     def task(self, function: Callable[[], Coroutine[Any, Any, Any]], *, name: str | None = None) -> None:

@@ -16,9 +16,8 @@ from hotconf.reload.candidate import Rejected
 from hotconf.reload.request import Confirm, Edition, Operation, Patch, Recover, Revert, Rollback
 from hotconf.reload.subscribers import being_cancelled
 from hotconf.schema.diff import differences
-from hotconf.values.layer import SourceReading
+from hotconf.values.layer import Origin, SourceReading
 from hotconf.values.merge import lookup, origin_in, present
-from hotconf.values.origin import Origin
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:

@@ -24,9 +24,8 @@ from hotconf.schema.keys import canonical
 from hotconf.schema.redact import hidden
 from hotconf.schema.tree import is_list
 from hotconf.sources.atomic_write import stage
-from hotconf.values.layer import Layer
+from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import lookup, present
-from hotconf.values.origin import Origin
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from hotconf.reload.candidate import Rejected, Rules
 from hotconf.reload.request import Errand
 from hotconf.reload.trip import Trip
 from hotconf.schema.keys import canonical
-from hotconf.values.layer import Layer
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Layer, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

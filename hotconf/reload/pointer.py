@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from hotconf.errors import NotLoaded
 from hotconf.reload.snapshot import Snapshot
 from hotconf.schema.explain import Origins
-from hotconf.values.clock import utcnow
+from hotconf.values.times import utcnow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

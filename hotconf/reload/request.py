@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import hotconf.values.durations as durations
+from hotconf.values.times import check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ class Patch:
         if not isinstance(self.values, Mapping):
             raise TypeError(f"a patch is a mapping, by the names of settings, and no {type(self.values).__name__}")
         if self.confirm is not None:
-            durations.seconds("confirm", self.confirm)
+            check_seconds("confirm", self.confirm)
 
 
 @dataclass(frozen=True, slots=True)

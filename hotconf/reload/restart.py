@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from hotconf.values.keypath import KeyPath
-    from hotconf.values.origin import Origin
+    from hotconf.values.layer import Origin
 
 _MOST_LISTED = 50
 """Changes that are listed one by one within one part. One with more of them is listed as a whole."""

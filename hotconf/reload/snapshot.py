@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hotconf.abc import Resource
     from hotconf.values.keypath import KeyPath
-    from hotconf.values.origin import Origin
+    from hotconf.values.layer import Origin
 
 R = TypeVar("R")
 S = TypeVar("S")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hotconf.errors import ReentrantReload
-from hotconf.values.clock import utcnow
+from hotconf.values.times import utcnow
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from hotconf.values.keypath import KeyPath
+    from hotconf.values.layer import Origin
     from hotconf.values.merge import Merged
-    from hotconf.values.origin import Origin
 
 _MOST_FAULTS = 1000
 """More of them is another kind of file, and reports are kept."""

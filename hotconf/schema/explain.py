@@ -16,8 +16,8 @@ from hotconf.schema.redact import masked, shown
 from hotconf.schema.shape import Shape
 from hotconf.schema.tree import actual, child, children, value_at
 from hotconf.values.keypath import KeyPath
+from hotconf.values.layer import DEFAULT, Origin
 from hotconf.values.merge import Merged, origin_in
-from hotconf.values.origin import DEFAULT, Origin
 
 _ABSENT = object()
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from hotconf.values.keypath import KeyPath
-    from hotconf.values.layer import Layer
-    from hotconf.values.origin import Origin
+    from hotconf.values.layer import Layer, Origin
 
 _SCALARS = (str, int, float, bool, type(None))
 

@@ -19,7 +19,7 @@ from hotconf.sources.reader import (
     every,
     weakest,
 )
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Origin
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:

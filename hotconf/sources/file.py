@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceError
 from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, ReadLimits
-from hotconf.values.layer import Layer
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Layer, Origin
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:

@@ -6,11 +6,10 @@ import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hotconf.values.layer import Layer
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Layer, Origin
 
 if TYPE_CHECKING:
-    from hotconf.values.origin import OriginKind
+    from hotconf.values.layer import OriginKind
 
 
 class Memory:

@@ -19,9 +19,8 @@ from hotconf.sources.atomic_write import Staged, stage
 from hotconf.sources.patch import patched
 from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, ReadLimits
 from hotconf.values.keypath import KeyPath
-from hotconf.values.layer import Layer
+from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import leaves, lookup, origin_in, present
-from hotconf.values.origin import Origin
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:

@@ -30,9 +30,8 @@ from hotconf.formats.located import Located
 from hotconf.sources.reader import FileReader, ReadLimits, every, weakest
 from hotconf.sources.variables import Variables, unreadable
 from hotconf.values.keypath import KeyPath
-from hotconf.values.layer import Layer
+from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import merge
-from hotconf.values.origin import Origin
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:

@@ -20,8 +20,7 @@ import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceBusy, SourceError
 from hotconf.formats.located import Located
 from hotconf.sources.mounts import Mounts
-from hotconf.values.layer import Layer
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Layer, Origin
 from hotconf.values.report import Fault
 
 try:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
-    from hotconf.values.origin import OriginKind
+    from hotconf.values.layer import OriginKind
 
 T = TypeVar("T")
 

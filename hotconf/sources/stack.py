@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from hotconf.abc import Source, WatchedFiles
 from hotconf.errors import SourceBusy, SourceError
 from hotconf.sources.overlay import Overlay
-from hotconf.values.layer import Layer, SourceReading
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Layer, Origin, SourceReading
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from pydantic_settings import SettingsError
 from hotconf.schema.fields import fields, step
 from hotconf.schema.shape import Shape
 from hotconf.values.keypath import KeyPath
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Origin
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:

@@ -29,9 +29,8 @@ from pydantic import BaseModel, ConfigDict
 from hotconf.abc import Hinting, Source, WatchedFiles
 from hotconf.conf import HotConf
 from hotconf.schema.options import Options
-from hotconf.values.layer import Layer
+from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import leaves, merge, origin_in
-from hotconf.values.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

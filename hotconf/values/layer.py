@@ -1,28 +1,61 @@
-"""Layers: what one read of one source returned."""
+"""Layers: what one read of one source returned, and the exact place that each of its values came from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hotconf.values.keypath import KeyPath
-    from hotconf.values.origin import Origin
+
+OriginKind: TypeAlias = Literal[
+    "file", "env", "dotenv", "secrets", "init", "cli", "source", "overlay", "override", "default"
+]
+
+
+class Position(NamedTuple):
+    """A place in a text. Line and column count from 1; the column counts characters, not bytes."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The place that one value came from.
+
+    `source` is what the operator can look up: a file's path as it was given, a variable's full name, a secret's file, a
+    source's name. `line` and `column` count from 1 and point at the key or list item; None where a place has neither.
+    """
+
+    kind: OriginKind
+    source: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "env":
+            return f"env {self.source}"
+        places = (self.source, self.line, self.column)
+        return ":".join(str(place) for place in places if place is not None)
+
+
+DEFAULT = Origin("default", "default")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """The values of one source, as its reader found them. Never changed after it was made.
+    """The values of one source, as its reader found them. It does not change after it was made.
 
-    `values` is a tree of mappings, lists and scalars. `origins` gives the place of a path, and may compute it only when
-    asked; a path that it does not hold is blamed on the source by name. `revision` is the source's own version of its
-    content: equal revisions mean equal values. It may be empty where a source has none.
+    `values` is a tree of mappings, lists and scalars. `origins` maps paths to their places, and may compute a place
+    only when it is asked; a path that it does not hold gets the source's name as its place. `revision` is the source's
+    own version of its content: equal revisions mean equal values. It is empty where a source has none.
     """
 
     source: str
-    values: Mapping[str, Any] = field(repr=False)  # nobody has masked these
+    values: Mapping[str, Any] = field(repr=False)  # not masked yet
     origins: Mapping[KeyPath, Origin] = field(default_factory=dict)
     revision: str = ""
 
@@ -31,7 +64,8 @@ class Layer:
 class SourceReading:
     """What one source said when it was read: its layers, the weakest first.
 
-    `guarded` tells that it must not fall silent: an optional source, or the environment, may.
+    `guarded` is true for a source that held values and may not lose them all at once. An optional source and the
+    environment are not guarded.
     """
 
     layers: tuple[Layer, ...]

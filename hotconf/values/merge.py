@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from hotconf.values.origin import Origin
+    from hotconf.values.layer import Origin
 
 Outcome: TypeAlias = Literal["applied", "unchanged", "rejected"]
 Stage: TypeAlias = Literal["read", "guard", "validate", "defer", "prepare"]

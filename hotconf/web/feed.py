@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-import hotconf.values.durations as durations
 import hotconf.values.keypath as keypath
 from hotconf.values.keypath import touches
+from hotconf.values.times import check_seconds
 from hotconf.web.parameters import flag, parameter
 from hotconf.web.parts import keys_in, part_at
 from hotconf.web.pin import release_snapshot
@@ -111,7 +111,7 @@ class Feed:
         self._conf = conf
         # Names this life of this process: a token from another one must never look like one of ours.
         self._store = secrets.token_hex(4)
-        self._heartbeat = durations.seconds("heartbeat", heartbeat, least=SHORTEST_HEARTBEAT)
+        self._heartbeat = check_seconds("heartbeat", heartbeat, least=SHORTEST_HEARTBEAT)
         self._max_watchers = max_watchers
         self._loop: asyncio.AbstractEventLoop | None = None
         self._groups: dict[KeyPath, _Group] = {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import hotconf.formats as formats
 from hotconf.errors import FormatError
+from hotconf.values.times import parse_duration
 from hotconf.web.problem import Problem
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT = 300.0
 
-_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(s|m)?", re.ASCII)
 _FLAGS = {"0": False, "false": False, "1": True, "true": True}
 _JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -38,10 +37,10 @@ def duration(request: web.Request, name: str) -> float | None:
     text = parameter(request, name)
     if text is None:
         return None
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be a time such as 30, 30s or 2m")
-    return float(found[1]) * (60 if found[2] == "m" else 1)
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} {error}") from None
 
 
 def flag(request: web.Request, name: str) -> bool:

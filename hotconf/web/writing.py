@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from hotconf.values.clock import utcnow
+from hotconf.values.times import utcnow
 from hotconf.web.answers import report_answer
 from hotconf.web.parameters import duration, flag, json_body, merge_patch, only_parameters
 from hotconf.web.pin import GENERATION, release_snapshot

@@ -11,7 +11,7 @@ import pytest
 
 import hotconf.cli.output as output
 from hotconf.cli.output import in_order, progress, without_null
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Origin
 from hotconf.values.report import Fault
 from tests.cli.verbs import BAD
 from tests.support import HOTCONF, environment, wait_until

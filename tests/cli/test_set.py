@@ -157,7 +157,7 @@ def test_somebody_elses_change_is_met_with_one_more_try(verb, served, monkeypatc
         (["=5"], "an assignment needs a KEY"),
         (["a..b=5"], "is not a dotted path"),
         (["a=1", "a.b=2"], "a.b lies within a"),
-        (["a=1", "--confirm", "soon"], "must be a time such as 60, 60s or 2m"),
+        (["a=1", "--confirm", "soon"], "must be a time such as 30, 30s or 2m"),
         (["--unset", ""], "needs a KEY"),
     ],
 )

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from hotconf.reload.guard import guard
-from hotconf.values.layer import Layer, SourceReading
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Layer, Origin, SourceReading
 
 
 def reading(values, *, guarded=True, name="app.toml"):

@@ -31,9 +31,8 @@ from hotconf.reload.validate import Invalid, validate
 from hotconf.schema.diff import compare
 from hotconf.schema.fields import Section, Settings
 from hotconf.schema.shape import Sensitive
-from hotconf.values.layer import Layer
+from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import merge
-from hotconf.values.origin import Origin
 from tests.trees import build, env, faults, file, lines, tables
 
 

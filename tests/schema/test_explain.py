@@ -13,9 +13,8 @@ import hotconf.schema.tree as tree
 from hotconf.schema.explain import Origins, input_paths
 from hotconf.schema.fields import Section
 from hotconf.schema.redact import MASK
-from hotconf.values.layer import Layer
+from hotconf.values.layer import DEFAULT, Layer
 from hotconf.values.merge import merge
-from hotconf.values.origin import DEFAULT
 from tests.trees import build, env, file, merged, origins
 
 

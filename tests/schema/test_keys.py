@@ -12,8 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from hotconf.schema.fields import Section
 from hotconf.schema.keys import canonical, renames
-from hotconf.values.layer import Layer
-from hotconf.values.origin import Origin
+from hotconf.values.layer import Layer, Origin
 from tests.trees import build, env, faults, file, origins
 
 

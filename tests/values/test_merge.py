@@ -7,9 +7,8 @@ import copy
 import pytest
 from hypothesis import given, strategies as st
 
-from hotconf.values.layer import Layer
+from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import leaves, lookup, merge, present
-from hotconf.values.origin import Origin
 from tests.trees import env, file, keys, scalars, tables, trees
 
 

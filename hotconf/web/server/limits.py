@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
-import hotconf.values.durations as durations
+from hotconf.values.times import check_seconds
 from hotconf.web.problem import CONTENT_TYPE, Problem
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Limits:
         for name in ("handshake_timeout", "header_timeout", "body_timeout", "idle_timeout"):
             value = getattr(self, name)
             if value is not None:
-                durations.seconds(name, value)
+                check_seconds(name, value)
 
 
 REASONS = (

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, cast
 from aiohttp import web
 from aiohttp.log import access_logger
 
-import hotconf.values.durations as durations
 from hotconf.process.drain import step
+from hotconf.values.times import check_seconds
 from hotconf.web.server.acceptor import Arrivals
 from hotconf.web.server.active import InFlight
 from hotconf.web.server.connection import Connection, unsent
@@ -79,7 +79,7 @@ class Server:
         self._ssl_context = ssl_context
         self._reuse_port = reuse_port
         self._backlog = backlog
-        self._idle_linger = durations.seconds("idle_linger", idle_linger)
+        self._idle_linger = check_seconds("idle_linger", idle_linger)
         self._access_log = access_log
         self._handler_cancellation = handler_cancellation
         self._door = Door(limits if callable(limits) else lambda: limits)
@@ -87,7 +87,7 @@ class Server:
         self._requested_port = port if callable(port) else lambda: port
         self._runner: web.AppRunner | None = None
         self._listeners: list[Listener] = []
-        self._drain = DrainState(durations.seconds("close_timeout", close_timeout))
+        self._drain = DrainState(check_seconds("close_timeout", close_timeout))
         self._in_flight = InFlight(self._drain)
         self._arriving = Arrivals(self._door, self._connect, ssl_context=ssl_context, close_timeout=close_timeout)
 

@@ -1,13 +1,13 @@
-"""Durations: a number of seconds that no timer can have is refused by name, wherever it is given."""
+"""Times: a number of seconds that no timer can have is refused by name, wherever it is given."""
 
 import math
 
 import pytest
 from aiohttp import web
 
-import hotconf.values.durations as durations
 from hotconf import HotConf, Options, Section, Service
 from hotconf.reload.request import Patch
+from hotconf.values.times import check_seconds, parse_duration
 from hotconf.web import Server, config_app
 from hotconf.web.server.limits import Limits
 
@@ -63,5 +63,16 @@ def test_a_heartbeat_that_would_keep_the_loop_busy_is_refused():
 
 
 def test_the_least_is_allowed():
-    assert durations.seconds("wait", 3.0, least=3.0) == 3.0
+    assert check_seconds("wait", 3.0, least=3.0) == 3.0
     assert Limits(header_timeout=None, idle_timeout=0.0).idle_timeout == 0.0
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("30", 30.0), ("30s", 30.0), ("2m", 120.0), ("0.5", 0.5), ("1.5m", 90.0)])
+def test_a_duration_is_a_number_with_an_optional_unit(text, wanted):
+    assert parse_duration(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1", "nan", "inf", "1e3", "1 s", "2h", "٣", "30ss", "1_000", "9" * 16])
+def test_any_other_text_is_no_duration(text):
+    with pytest.raises(ValueError, match="must be a time such as 30, 30s or 2m"):
+        parse_duration(text)
