@@ -1,4 +1,4 @@
-"""The README, held to its word: the transcript is played in a shell, the library example is run as it stands."""
+"""Every block of the README is run as it stands: programs, transcripts, and the two commands against the Makefile."""
 
 import os
 import re
@@ -18,23 +18,25 @@ from tests.transcripts import blocks, document, matches, needs_curl, run, steps,
 
 README = document("README.md")
 
+FIRST_SCREEN = README.partition("\n## ")[0]
+
 RELOADING = ("sed", "echo", "kill", "git")
-"""Commands after which the demo's log has a line more."""
+"""Commands after which the demo's log has another line."""
 
 
 def section(heading):
-    """What stands below a heading, up to the next one."""
+    """The text below a heading, up to the next one."""
     return re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)[1]
 
 
 def normal(log):
-    """A log without what differs from run to run, and without the runs of the jobs."""
+    """A log without times, dates and ports, and without the lines of periodic jobs."""
     lines = [line for line in log.splitlines() if " job " not in line]
     return [re.sub(r"^[\d-]+ [\d:,]+ |(?<=127.0.0.1:)\d+|\d+\.\d+ (?=m?s\b)", "", line) for line in lines]
 
 
 class Shell:
-    """The other terminal, in a folder with the demo's sample."""
+    """The second terminal, in a folder with the demo's sample."""
 
     def __init__(self, folder, port, pid):
         self._folder, self._port, self._pid = folder, port, pid
@@ -52,6 +54,21 @@ class Shell:
         return Process(["bash", "-c", self._real(command.removesuffix(" &"))], cwd=self._folder)
 
 
+def test_the_first_program_runs_and_a_bad_edit_says_what_is_shown(tmp_path):
+    write_named_blocks(FIRST_SCREEN, tmp_path)
+    (start, started), (edit, refused), *_ = steps(FIRST_SCREEN)
+    program = Process(
+        ["bash", "-c", start.replace("python pool.py &", "exec " + sys.executable + " pool.py")], cwd=tmp_path
+    )
+    try:
+        program.stdout.find(f"^{started}$")
+        run(edit, tmp_path)
+        program.stderr.find(re.escape(re.sub(r" \[.*", "", refused)))
+        assert program.alive
+    finally:
+        program.kill()
+
+
 @needs_curl
 def test_the_transcript_is_true(tmp_path):
     (tmp_path / "sample_configs").mkdir()
@@ -67,7 +84,7 @@ def test_the_transcript_is_true(tmp_path):
 
 
 def play(demo, shell):
-    """Play the transcript up to its last command, which is under way when the demo is interrupted."""
+    """Play the transcript. Its last request is in flight when the demo gets SIGINT."""
     reloads = 1
     for command, output in steps(section("The demo")):
         if command.endswith("&"):
@@ -88,7 +105,7 @@ def finish(demo, client, output):
 
 
 def in_flight(pid):
-    """Whether the demo has a connection that somebody has opened."""
+    """Whether a process has an open connection."""
     links = (os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
     inodes = {link[8:-1] for link in links if link.startswith("socket:")}
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -194,7 +211,27 @@ def test_the_comparison_is_true(kind, is_ours, tmp_path, monkeypatch):
         assert (reader.settings.message == "B") is is_ours
 
 
-def test_the_commands_are_there():
+def test_the_two_commands_are_in_the_first_screen_and_do_what_the_makefile_does():
+    lines = [line for line in FIRST_SCREEN.splitlines() if line.startswith("$ make ")]
+    assert [line.split()[2] for line in lines] == ["demo", "test"]
+    assert FIRST_SCREEN[: FIRST_SCREEN.index(lines[-1])].count("\n") < 40
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    constraints = re.search(r"^CONSTRAINTS \?= (\S+)$", makefile, re.MULTILINE)[1]
+    recipes = re.findall(r"^\t@?(?:exec )?(.*)$", makefile, re.MULTILINE)
+    installed = [f"pip install -c {constraints} -e {place}" for place in (".", "'.[dev]'")]
+    assert [recipe.split()[-1].strip('"') for recipe in recipes if recipe.startswith("$(INSTALL)")][:2] == [
+        ".",
+        ".[dev]",
+    ]
+    for line, install in zip(lines, installed, strict=True):
+        commands = line.partition("# or: ")[2].replace(".venv/bin/", "").split(" && ")
+        assert install in commands
+        for command in commands[commands.index(install) + 1 :]:
+            real = command.replace("pytest", "python -m pytest").replace("'", '"')
+            assert any(recipe.startswith(f"$(BIN)/{real}") for recipe in recipes), f"no target runs {command}"
+
+
+def test_every_target_and_extra_that_is_named_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"make (\w+)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"there is no `make {target}`"
@@ -206,7 +243,16 @@ def test_the_commands_are_there():
 @pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 def test_links_lead_somewhere(document):
     text = (ROOT / document).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert ((ROOT / document).parent / target).exists(), f"{document} links to {target}"
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):
+        path = (ROOT / document).parent / target if target else ROOT / document
+        assert path.exists(), f"{document} links to {target}"
+        if anchor:
+            assert anchor in anchors(path), f"{document} links to {target}#{anchor}"
     for path in re.findall(r"`((?:examples|tests|hotconf|docs|sample_configs)/[\w./]+\.\w+)`", text):
         assert (ROOT / path).exists(), f"{document} names {path}"
+
+
+def anchors(path):
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
