@@ -62,7 +62,7 @@ FENCED_NAMES = {
 SHARED = {
     "formats": {"formats.located"},
     "sources": {"sources.reader", "sources.mounts", "sources.variables", "sources.patch", "sources.atomic_write"},
-    "cli": {"cli.target", "cli.output", "cli.process", "cli.remote", "cli.sample", "cli.placeholder"},
+    "cli": {"cli.target", "cli.output", "cli.serving", "cli.remote", "cli.sample", "cli.placeholder"},
 }
 """Rooms whose modules are one of a kind each, and know no other kind: only what they share."""
 COLLECTING = {"cli.main", "sources.composition", "sources.stack"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotconf.cli.process import PATH, PidFile, Serving, log_to_stderr, say, serves
+from hotconf.cli.serving import PATH, PidFile, Serving, log_to_stderr, say, serves
 
 if TYPE_CHECKING:
     from hotconf.signals import SignalRouter

@@ -17,25 +17,35 @@ if TYPE_CHECKING:
     from hotconf.signals import SignalRouter
 
 VERBS = {
-    "demo": "Start the demo service and say what to try.",
+    "demo": "Start the demo service.",
     "serve": "Serve a configuration over HTTP.",
     "check": "Print every fault of a configuration.",
     "show": "Print the effective configuration.",
-    "explain": "Say where a value comes from, and what it shadows.",
-    "diff": "Print what differs between two configurations.",
+    "explain": "Print the source of a value and the values it shadows.",
+    "diff": "Print the differences between two configurations.",
     "schema": "Print the JSON Schema of a settings class.",
     "init": "Print a commented sample file for a settings class.",
-    "reload": "Have a running process reload, and wait for the verdict.",
+    "reload": "Reload a running process and print the report.",
     "watch": "Follow a part of a running process's configuration.",
     "history": "List the generations of a running process.",
-    "rollback": "Go back to an earlier generation.",
+    "rollback": "Roll a running process back to an earlier generation.",
     "set": "Change values of a running process.",
     "confirm": "Make a change of set --confirm permanent.",
 }
 
 
+_MODULES = {
+    "schema": "init",
+    "reload": "control",
+    "history": "control",
+    "rollback": "control",
+    "confirm": "control",
+}
+"""The module of a verb where it is not the verb's own name."""
+
+
 class _Verbs(click.Group):
-    """A group whose verbs are modules: the help text costs no import."""
+    """A group that imports a verb's module when the verb is used: the help text costs no import."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(VERBS)
@@ -43,7 +53,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in VERBS:
             return None
-        verb: click.Command = getattr(import_module(f"hotconf.cli.{cmd_name}"), cmd_name)
+        verb: click.Command = getattr(import_module(f"hotconf.cli.{_MODULES.get(cmd_name, cmd_name)}"), cmd_name)
         return verb
 
     def resolve_command(

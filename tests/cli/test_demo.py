@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from hotconf.cli.demo import COPY, SAMPLE, _default_config
-from hotconf.cli.process import PidFile
+from hotconf.cli.serving import PidFile
 from hotconf.demo.service import demo_conf, demo_server
 from hotconf.process.service import Service
 from hotconf.web.safety import Safety
