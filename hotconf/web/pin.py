@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from hotconf.reload.snapshot import Snapshot
-from hotconf.web.server.ready import ReadyResponse
-from hotconf.web.server.repeats import by_head_alone
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
@@ -28,15 +26,13 @@ def pin_snapshot(conf: HotConf[Any]) -> Middleware:
     An answer that names a generation itself keeps it; one that its handler has begun to send goes out without.
     """
 
-    @by_head_alone  # an answer that is repeated needs no snapshot any more
     @web.middleware
     async def pin(request: web.Request, handler: Handler) -> web.StreamResponse:
         with contextlib.ExitStack() as leases:
             request[_SNAPSHOT] = snapshot = leases.enter_context(conf.pin())
             request[_LEASES] = leases
             response = await handler(request)
-            # A ready one names it, and being asked for its headers would make it an answer like any other.
-            if not response.prepared and not isinstance(response, ReadyResponse):
+            if not response.prepared:
                 response.headers.setdefault(GENERATION, str(snapshot.generation))
             return response
 

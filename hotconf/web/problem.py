@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from hotconf.errors import HotconfError, OperationRefused, Stale, UnknownGeneration
-from hotconf.web.server.repeats import by_head_alone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +65,6 @@ def refusal(error: Exception) -> web.Response:
     return Problem(HTTPStatus(error.status), _advice(error, allowed), headers=headers).response()
 
 
-@by_head_alone
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what handlers raise into problem documents: ours, aiohttp's, and an engine that is not there."""

@@ -6,18 +6,17 @@ import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiohttp import web
+
 from hotconf.web.builds import Builds, is_large
 from hotconf.web.parameters import LONGEST_WAIT, duration
 from hotconf.web.parts import keys_of, part_at
 from hotconf.web.pin import GENERATION, release_snapshot
 from hotconf.web.problem import Problem
 from hotconf.web.representations import best, written
-from hotconf.web.server.ready import Ready
 from hotconf.web.tokens import ANY, tags_in, token_of
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from hotconf.conf import HotConf
     from hotconf.reload.snapshot import Snapshot
     from hotconf.values.keypath import KeyPath
@@ -29,15 +28,24 @@ class View(NamedTuple):
     """One part of one snapshot in one notation, as clients see it.
 
     `changed_in` is the generation in which the part's values last changed, `token` names it, and `tag` is the token
-    with the suffix of the notation.
+    with the suffix of the notation. `headers` come with both answers.
     """
 
     path: KeyPath
     changed_in: int
     token: str
     tag: str
-    found: Ready
-    unchanged: Ready
+    headers: dict[str, str]
+    media_type: str
+    body: bytes
+
+    def found(self) -> web.Response:
+        """Return the answer with the body, which all its responses share."""
+        return web.Response(body=self.body, headers={**self.headers, "Content-Type": self.media_type})
+
+    def unchanged(self) -> web.Response:
+        """Return the answer to a client that has the body."""
+        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=self.headers)
 
 
 class SourceReading:
@@ -53,16 +61,15 @@ class SourceReading:
         wait = duration(request, "wait")
         view = await self._view(request)
         if wait is None:
-            return (view.unchanged if _matches(request, view) else view.found).response()
+            return view.unchanged() if _matches(request, view) else view.found()
         if not _is_current(request, view):
-            return view.found.response()
+            return view.found()
         path, changed_in = view.path, view.changed_in
         del view  # who waits must keep nothing of an old snapshot alive, nor its resources open
         release_snapshot(request)
         await self._feed.park(request, path, changed_in, seconds=min(wait, LONGEST_WAIT))
         now = await self._view(request)
-        # Who asks this again wants to wait again.
-        return (now.found if now.changed_in > changed_in else now.unchanged).response(repeats=False)
+        return now.found() if now.changed_in > changed_in else now.unchanged()
 
     def token(self, snapshot: Snapshot[Any]) -> str:
         """Return the token of the whole."""
@@ -86,13 +93,7 @@ class SourceReading:
             "Cache-Control": "no-cache",
             "Vary": "Accept",
         }
-
-        def holds() -> bool:
-            return self._conf.snapshot is snapshot
-
-        body = written(notation, value)
-        found = Ready(HTTPStatus.OK, {**headers, "Content-Type": notation.media_type}, body, holds=holds)
-        return View(path, changed_in, token, tag, found, Ready(HTTPStatus.NOT_MODIFIED, headers, holds=holds))
+        return View(path, changed_in, token, tag, headers, notation.media_type, written(notation, value))
 
 
 def tail_of(request: web.Request) -> str:
@@ -108,7 +109,7 @@ def tail_of(request: web.Request) -> str:
 def _matches(request: web.Request, view: View) -> bool:
     """Whether a client has the very bytes. What cannot be read as tags matches nothing."""
     given = request.headers.get("If-None-Match")
-    if given is None or given == view.found.headers["ETag"]:
+    if given is None or given == view.headers["ETag"]:
         return given is not None
     try:
         tags = tags_in(request, "If-None-Match") or ()

@@ -14,7 +14,6 @@ from yarl import URL
 
 from hotconf.web.problem import Problem, refusal
 from hotconf.web.server.reach import is_loopback, reach_of
-from hotconf.web.server.repeats import by_head_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,7 +64,6 @@ class Safety:
         # Clients send the same few Host headers again and again, and parsing one is dear.
         is_ours = functools.lru_cache(maxsize=256)(self._is_ours)
 
-        @by_head_alone
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
             try:

@@ -12,7 +12,6 @@ from aiohttp import hdrs, web
 from hotconf.web.problem import Problem
 from hotconf.web.server.connection import connection_of, expect_close
 from hotconf.web.server.limits import BodyTimeout, answer
-from hotconf.web.server.ready import ReadyResponse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,18 +27,16 @@ class InFlight:
     def __init__(self, drain: DrainState) -> None:
         self._drain = drain
         self._running: dict[asyncio.Task[Any], tuple[web.BaseRequest, float]] = {}
-        self._repeating = False
         self._time: Callable[[], float]
 
     def __len__(self) -> int:
         return len(self._running)
 
-    def attach(self, server: web.Server, *, repeating: bool) -> None:
-        """Answer every request of a server that is about to start. `repeating`: answers may be learnt."""
+    def attach(self, server: web.Server) -> None:
+        """Answer every request of a server that is about to start."""
         # Around the whole application, not as one of its middlewares: those belong to the user's object, which may be
         # frozen already and may be served again by someone else.
         server.request_handler = functools.partial(self._answer, server.request_handler)
-        self._repeating = repeating
         self._time = asyncio.get_running_loop().time
 
     def announce_end(self) -> None:
@@ -90,8 +87,6 @@ class InFlight:
             task.uncancel()
             response = _unavailable()
         self._end_after(request, response)
-        if self._repeating and isinstance(response, ReadyResponse) and not self._drain.last_words:
-            connection_of(request).learn(request, response)
         return response
 
     def _refusal(self, request: web.BaseRequest) -> web.StreamResponse | None:

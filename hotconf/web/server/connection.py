@@ -19,17 +19,12 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from hotconf.web.server.limits import BodyTimeout, answer, raw_answer
-from hotconf.web.server.reach import reach_of
-from hotconf.web.server.repeats import is_one_head
 
 if TYPE_CHECKING:
     import socket
     from asyncio.trsock import TransportSocket
 
     from hotconf.web.server.limits import Door, Seat
-    from hotconf.web.server.reach import Reach
-    from hotconf.web.server.ready import ReadyResponse
-    from hotconf.web.server.repeats import Repeats
 
 # aiohttp's own keep-alive timer closes a connection also in the middle of a head. Ours stands in for it.
 _NEVER = 365 * 86400.0
@@ -62,22 +57,18 @@ class Connection(web.RequestHandler):
 
     __slots__ = (
         "_alarm",
-        "_asked",
-        "_before",
         "_door",
         "_due",
         "_leavers_matter",
         "_phase",
-        "_reach",
         "_received",
-        "_repeats",
         "_running",
         "_seat",
         "_time",
         "half_closed",
     )
 
-    def __init__(self, server: web.Server, *, door: Door, seat: Seat, repeats: Repeats) -> None:
+    def __init__(self, server: web.Server, *, door: Door, seat: Seat) -> None:
         loop = asyncio.get_running_loop()
         size = door.limits().header_size
         # As the server itself would build it: with what the application and the runner chose.
@@ -85,9 +76,6 @@ class Connection(web.RequestHandler):
         super().__init__(server, loop=loop, **{**options, "keepalive_timeout": _NEVER})
         self._door = door
         self._seat = seat
-        self._repeats = repeats
-        self._reach: Reach = "network"
-        self._asked = self._before = b""
         self._time = loop.time
         self._leavers_matter = server.handler_cancellation
         self.half_closed = False
@@ -102,7 +90,6 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport over: from now on the first request is awaited."""
         super().connection_made(transport)
-        self._reach = reach_of(transport)
         self._enter(_Phase.OPENED, self._door.limits().header_timeout)
 
     def data_received(self, data: bytes) -> None:
@@ -112,10 +99,7 @@ class Connection(web.RequestHandler):
         """
         if self._phase is _Phase.LEAVING:
             return
-        self._asked, self._before = b"", self._asked  # what runs need not be all that came
         if data and self._awaits_head():
-            if self._repeat(data):
-                return
             data = self._read_head(data)
             if not data:
                 return
@@ -163,9 +147,7 @@ class Connection(web.RequestHandler):
             request._version = HttpVersion11  # noqa: SLF001 - the answer takes it over, and must be in one that is
             return answer(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         limits = self._door.limits()
-        # A head that came in one piece is no larger than that, and counting is dear.
-        fits = 0 < len(self._asked) <= limits.header_size
-        if not fits and _head_size(request) > limits.header_size:
+        if _head_size(request) > limits.header_size:
             return self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
         if limits.body_size is not None and request.body_exists:
             request._client_max_size = limits.body_size  # noqa: SLF001 - see the module
@@ -242,35 +224,6 @@ class Connection(web.RequestHandler):
         sent_wrong = isinstance(error, HttpProcessingError | web.RequestPayloadError)
         if not sent_wrong and (self._running is None or error is not self._running.content.exception()):
             super().log_exception(*args, **kw)
-
-    # Repeating
-
-    def _repeat(self, data: bytes) -> bool:
-        """Answer at once what was asked before, byte for byte. False: this has to be read."""
-        transport = self.transport
-        # While an earlier answer waits to be sent, a handler has to wait with it.
-        if self._received or transport is None or unsent(transport) or not self._is_waiting():
-            return False
-        self._asked = data
-        limits = self._door.limits()
-        ready = self._repeats.find(self._reach, data) if len(data) <= limits.header_size else None
-        if ready is None or not self._is_at_start():
-            return False
-        transport.write(ready.encoded())
-        self._enter(_Phase.IDLE, limits.idle_timeout)
-        return True
-
-    def _is_at_start(self) -> bool:
-        """Whether what comes begins a request: no part of one was read behind the last one."""
-        return is_one_head(self._before) if self._before else not getattr(self, "_request_count", 1)
-
-    def learn(self, request: web.BaseRequest, response: ReadyResponse) -> None:
-        """Note what answers the request that runs, for all who will ask the same: if it has just been asked before.
-
-        Clients that never do so shall not pay for those that do.
-        """
-        if self._asked and self._asked == self._before:
-            self._repeats.note(self._reach, self._asked, request, response)
 
     # Growing
 
@@ -422,9 +375,9 @@ def unsent(transport: asyncio.WriteTransport | None) -> int:
 
 
 def _head_size(request: web.BaseRequest) -> int:
-    """Return the bytes of first line and headers, as near as the parsed form tells."""
+    """Return the least number of bytes that first line and headers took, as near as the parsed form tells."""
     first = len(request.method) + len(request.raw_path) + len("  HTTP/1.1\r\n")
-    return first + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+    return first + sum(len(name) + len(value) + 3 for name, value in request.raw_headers)
 
 
 def _says(error: BaseException | None, words: str) -> bool:

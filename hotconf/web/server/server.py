@@ -24,7 +24,6 @@ from hotconf.web.server.connection import Connection, unsent
 from hotconf.web.server.drain import CLOSE_TIMEOUT, DrainState
 from hotconf.web.server.limits import Door, Limits
 from hotconf.web.server.listener import Listener, bind_tcp, bind_unix, host_of, place_of
-from hotconf.web.server.repeats import Repeats, can_repeat
 
 if TYPE_CHECKING:
     import ssl
@@ -83,7 +82,6 @@ class Server:
         self._access_log = access_log
         self._handler_cancellation = handler_cancellation
         self._door = Door(limits if callable(limits) else lambda: limits)
-        self._repeats = Repeats()
         self._requested_port = port if callable(port) else lambda: port
         self._runner: web.AppRunner | None = None
         self._listeners: list[Listener] = []
@@ -134,7 +132,6 @@ class Server:
     def begin_drain(self) -> None:
         """Say `Connection: close` in every answer from now on. Still accepts and serves."""
         self._drain.last_words = True
-        self._repeats.clear()
         self._in_flight.announce_end()
 
     async def drain(self, *, deadline: float) -> tuple[str, ...]:
@@ -195,11 +192,10 @@ class Server:
             shutdown_timeout=_CLEANUP_TIMEOUT,
         )
         await self._runner.setup()
-        repeating = can_repeat(self._app) and not self._access_log
-        self._in_flight.attach(_serving(self._runner), repeating=repeating)
+        self._in_flight.attach(_serving(self._runner))
 
     def _connect(self, seat: Seat) -> Connection:
-        return Connection(_serving(self._runner), door=self._door, seat=seat, repeats=self._repeats)
+        return Connection(_serving(self._runner), door=self._door, seat=seat)
 
     # Draining
 

@@ -250,6 +250,44 @@ async def test_a_client_that_leaves_cancels_its_handler_only_if_asked_for(gates,
     assert gates.seen == ["cancelled" if wanted else "finished"]
 
 
+# Requests on one connection
+
+
+async def test_every_request_reaches_the_application_however_often_it_is_sent(gates):
+    """Nothing is answered before it was parsed and went through the middlewares."""
+
+    @web.middleware
+    async def authorise(request, handler):
+        gates.seen.append(request.path)
+        if len(gates.seen) > 4:
+            raise web.HTTPUnauthorized
+        return await handler(request)
+
+    async with serving(gates.app(middlewares=[authorise])) as server, client_of(server) as client:
+        statuses = [(await client.get()).status for _ in range(6)]
+    assert statuses == [200, 200, 200, 200, 401, 401]
+
+
+async def test_pipelined_requests_in_pieces_keep_their_own_answers(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(GET % b"/slow")
+        await gates.entered.wait()
+        client.send(GET % b"/" + b"GET /slow HT")
+        gates.release.set()
+        assert [(await client.reply()).body for _ in range(2)] == [b"slow", b"hello"]
+        client.send((GET % b"/slow").removeprefix(b"GET /slow HT"))
+        assert (await client.reply()).body == b"slow"
+        assert (await client.get()).body == b"hello"
+
+
+async def test_a_body_that_the_handler_does_not_read_is_no_request(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % len(GET % b"/slow"))
+        assert (await client.reply()).body == b"hello"
+        client.send(GET % b"/slow")
+        assert (await client.get()).body == b"hello"
+
+
 # A client that sends no more, and still reads
 
 
