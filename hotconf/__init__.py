@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     )
     from hotconf.process.service import Service as Service
     from hotconf.reload.snapshot import Snapshot as Snapshot
-    from hotconf.schema.fields import Section as Section, Settings as Settings
-    from hotconf.schema.options import Options as Options
-    from hotconf.schema.shape import RestartRequired as RestartRequired, Sensitive as Sensitive
+    from hotconf.schema.settings import (
+        Options as Options,
+        RestartRequired as RestartRequired,
+        Section as Section,
+        Sensitive as Sensitive,
+        Settings as Settings,
+    )
     from hotconf.signals import SignalRouter as SignalRouter
     from hotconf.values.change import Change as Change
     from hotconf.values.layer import Layer as Layer, Origin as Origin
@@ -36,16 +40,16 @@ else:
         "HotconfError": "errors",
         "Layer": "values.layer",
         "NotLoaded": "errors",
-        "Options": "schema.options",
+        "Options": "schema.settings",
         "Origin": "values.layer",
         "Prepared": "abc",
         "Refuse": "errors",
         "Report": "values.report",
-        "RestartRequired": "schema.shape",
-        "Section": "schema.fields",
-        "Sensitive": "schema.shape",
+        "RestartRequired": "schema.settings",
+        "Section": "schema.settings",
+        "Sensitive": "schema.settings",
         "Service": "process.service",
-        "Settings": "schema.fields",
+        "Settings": "schema.settings",
         "SignalRouter": "signals",
         "Snapshot": "reload.snapshot",
         "Source": "abc",

@@ -32,7 +32,7 @@ from hotconf.reload.resources import Resources
 from hotconf.reload.status import State, Status
 from hotconf.reload.subscribers import Subscribers, Subscription
 from hotconf.reload.trip import refuse_reentry
-from hotconf.schema.options import Options
+from hotconf.schema.settings import Options
 from hotconf.sources.composition import compose, several
 from hotconf.sources.stack import Stack
 

@@ -94,7 +94,7 @@ def split(words: Iterable[str]) -> tuple[str | None, list[str]]:
 
 def configuration(words: Iterable[str], secrets: Sequence[str] = (), **options: Any) -> HotConf[Any]:
     """Do what `Inputs.configuration` does, for words from elsewhere."""
-    from hotconf.schema.untyped import untyped
+    from hotconf.schema.settings import untyped
 
     target, files = split(words)
     if target is not None and secrets:

@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from hotconf.conf import HotConf
-from hotconf.schema.fields import Section, Settings
+from hotconf.schema.settings import Section, Settings
 from hotconf.web.app import config_routes
 from hotconf.web.pin import pin_snapshot, request_snapshot
 from hotconf.web.problem import Problem

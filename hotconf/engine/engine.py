@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from hotconf.reload.boot import Boot
     from hotconf.reload.reloader import Reloader
-    from hotconf.schema.options import Options
+    from hotconf.schema.settings import Options
     from hotconf.sources.stack import SourceState, Stack
     from hotconf.values.report import Report
 

@@ -19,7 +19,7 @@ import hotconf.values.keypath as keypath
 from hotconf.errors import LastGoodUnusable
 from hotconf.reload.encoding import Unencodable, decode, encode
 from hotconf.reload.trouble import WriteStatus
-from hotconf.schema.fingerprint import fingerprint
+from hotconf.schema.jsonschema import fingerprint
 from hotconf.schema.keys import canonical
 from hotconf.schema.redact import hidden
 from hotconf.schema.tree import is_list

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from hotconf.reload.request import Edition, Operation
     from hotconf.reload.resources import Assembly
     from hotconf.reload.subscribers import Subscribers
-    from hotconf.schema.options import Options
+    from hotconf.schema.settings import Options
     from hotconf.sources.stack import Stack
     from hotconf.values.keypath import KeyPath
     from hotconf.values.report import Outcome, Report

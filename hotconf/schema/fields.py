@@ -12,35 +12,24 @@ import functools
 import inspect
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, RootModel
+from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
 from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.errors import PydanticUndefinedAnnotation
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 from typing_extensions import is_typeddict
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import SchemaError
-from hotconf.schema.shape import Shape, is_named_tuple, says_secret, shape_of, type_hints, union, with_marks
+from hotconf.schema.settings import says_secret
+from hotconf.schema.shape import Shape, is_named_tuple, shape_of, type_hints, union, with_marks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from hotconf.values.keypath import KeyPath
-
-
-class Section(BaseModel):
-    """A part of the settings: frozen, and unknown keys are faults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Settings(BaseSettings):
-    """The root of the settings: frozen, and unknown keys are faults. Environment and dotenv work as usual."""
-
-    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import re
 import types
 from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
@@ -24,22 +23,12 @@ from typing import (
 from pydantic import BaseModel, ImportString, Json, Secret, SecretBytes, SecretStr
 from typing_extensions import is_typeddict  # unlike typing's, it knows the classes that pydantic asks for
 
+from hotconf.schema.settings import RestartRequired, Sensitive
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECRET_TYPES = (SecretStr, SecretBytes, Secret)
-
-_SEPARATORS = re.compile(r"[\W_]+")
-
-
-@dataclass(frozen=True, slots=True)
-class RestartRequired:
-    """Marks a field, or a whole section, that only a restart can apply: `Annotated[int, RestartRequired()]`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sensitive:
-    """Marks a plain field whose value is a secret: it is masked wherever hotconf shows or writes values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +187,3 @@ def type_hints(model: type) -> Mapping[str, Any]:
     except NameError:
         # A name local to a function: pydantic could see it where the class was made, nobody can now.
         return dict.fromkeys(inspect.get_annotations(model), Any)
-
-
-def folded(key: str | int) -> str:
-    """Return a key without case and separators: `API-Key` and `apiKey` say the same."""
-    return _SEPARATORS.sub("", str(key)).lower()
-
-
-def says_secret(key: str | int, words: Iterable[str]) -> bool:
-    """Whether a key's name holds one of some folded words."""
-    return any(word in folded(key) for word in words) if words else False

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from hotconf.schema.options import Options
+    from hotconf.schema.settings import Options
     from hotconf.values.layer import Layer
 
 

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hotconf.abc import Hinting, Source, WatchedFiles
 from hotconf.conf import HotConf
-from hotconf.schema.options import Options
+from hotconf.schema.settings import Options
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import leaves, merge, origin_in
 

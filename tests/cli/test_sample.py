@@ -34,8 +34,7 @@ import hotconf.formats as formats
 from hotconf.cli.sample import sample
 from hotconf.conf import HotConf
 from hotconf.schema.diff import differences
-from hotconf.schema.fields import Section, Settings
-from hotconf.schema.shape import RestartRequired, Sensitive
+from hotconf.schema.settings import RestartRequired, Section, Sensitive, Settings
 
 CANARY = "canary-secret"
 

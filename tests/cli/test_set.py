@@ -8,9 +8,8 @@ import re
 import pytest
 
 from hotconf.cli.set import _nodes, _value
-from hotconf.schema.fields import Section
 from hotconf.schema.jsonschema import json_schema
-from hotconf.schema.untyped import Untyped
+from hotconf.schema.settings import Section, Untyped
 from tests.cli.verbs import GOOD
 from tests.support import wait_until
 

@@ -15,9 +15,8 @@ from hotconf.reload.restart import Built, refusals
 from hotconf.reload.validate import Invalid, validate
 from hotconf.schema.diff import compare, differences
 from hotconf.schema.explain import Origins
-from hotconf.schema.fields import Section
 from hotconf.schema.redact import MASK
-from hotconf.schema.shape import RestartRequired, Sensitive
+from hotconf.schema.settings import RestartRequired, Section, Sensitive
 from tests.trees import env, file, merged
 
 HIDDEN = "hunter2-Ünsafe"

@@ -29,8 +29,7 @@ from typing_extensions import TypedDict
 
 from hotconf.reload.validate import Invalid, validate
 from hotconf.schema.diff import compare
-from hotconf.schema.fields import Section, Settings
-from hotconf.schema.shape import Sensitive
+from hotconf.schema.settings import Section, Sensitive, Settings
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import merge
 from tests.trees import build, env, faults, file, lines, tables

@@ -33,8 +33,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from hotconf.schema.diff import compare, differences
-from hotconf.schema.fields import Section
-from hotconf.schema.shape import Sensitive
+from hotconf.schema.settings import Section, Sensitive
 from hotconf.values import keypath
 from tests.trees import keys, tables, trees
 

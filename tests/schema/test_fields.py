@@ -30,8 +30,9 @@ from typing_extensions import TypeAliasType, TypedDict
 import hotconf.schema.fields as schema
 from hotconf import HotConf
 from hotconf.errors import SchemaError
-from hotconf.schema.fields import Section, Settings, holds_restart_required, holds_secret, opened
-from hotconf.schema.shape import RestartRequired, Sensitive, Shape, shape_of
+from hotconf.schema.fields import holds_restart_required, holds_secret, opened
+from hotconf.schema.settings import RestartRequired, Section, Sensitive, Settings
+from hotconf.schema.shape import Shape, shape_of
 from hotconf.sources import Memory
 
 T = TypeVar("T")

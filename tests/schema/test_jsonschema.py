@@ -11,10 +11,8 @@ import pytest
 from pydantic import AliasChoices, Field, SecretStr
 from typing_extensions import TypedDict
 
-from hotconf.schema.fields import Section, Settings
 from hotconf.schema.jsonschema import DIALECT, json_schema
-from hotconf.schema.shape import RestartRequired, Sensitive
-from hotconf.schema.untyped import Untyped
+from hotconf.schema.settings import RestartRequired, Section, Sensitive, Settings, Untyped
 
 CANARY = "canary"
 

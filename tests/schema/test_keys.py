@@ -10,8 +10,8 @@ from pydantic import AliasChoices, AliasGenerator, AliasPath, BaseModel, ConfigD
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
-from hotconf.schema.fields import Section
 from hotconf.schema.keys import canonical, renames
+from hotconf.schema.settings import Section
 from hotconf.values.layer import Layer, Origin
 from tests.trees import build, env, faults, file, origins
 

@@ -34,7 +34,6 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from hotconf import Change, HotConf, Layer, Options, RestartRequired
-from hotconf.schema.fields import Section
 from hotconf.schema.redact import (
     MASK,
     digest,
@@ -47,7 +46,8 @@ from hotconf.schema.redact import (
     traceback_without_message,
     visible,
 )
-from hotconf.schema.shape import Sensitive, shape_of
+from hotconf.schema.settings import Section, Sensitive
+from hotconf.schema.shape import shape_of
 from hotconf.sources import Memory
 from hotconf.values.keypath import render
 from hotconf.values.merge import lookup, merge

@@ -8,7 +8,7 @@ import pytest
 
 from hotconf.conf import HotConf
 from hotconf.schema.redact import MASK, masked, secrets_in
-from hotconf.schema.untyped import SECRET_WORDS, Untyped, untyped
+from hotconf.schema.settings import SECRET_WORDS, Untyped, untyped
 
 SPELLINGS = {
     "password": ("password", "PASSWORD", "db_password", "passwords", "Pass-Word"),

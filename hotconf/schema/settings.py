@@ -1,0 +1,117 @@
+"""What a program declares: the base classes of its settings, the marks of its fields, and hotconf's own options."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import PurePath  # noqa: TC003 - pydantic reads it
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SECRET_WORDS = frozenset(
+    {"password", "passwd", "passphrase", "secret", "token", "apikey", "privatekey", "credential"},
+)
+"""A key names a secret where it holds one of these words, at any place and in any notation: `DB-Passwords` does."""
+
+_SEPARATORS = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRequired:
+    """Marks a field, or a whole section, that only a restart can apply: `Annotated[int, RestartRequired()]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitive:
+    """Marks a plain field whose value is a secret: it is masked wherever hotconf shows or writes values."""
+
+
+class Section(BaseModel):
+    """A part of the settings: frozen, and unknown keys are faults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Settings(BaseSettings):
+    """The root of the settings: frozen, and unknown keys are faults. Environment and dotenv work as usual."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(frozen=True, extra="forbid")
+
+
+class Options(Section):
+    """How a HotConf behaves. Immutable; all times in finite seconds.
+
+    - `watch`: reload when a file changes.
+    - `debounce`: how long files must be quiet before they are read. None chooses 0.01 for one file and 0.1 for several,
+      which may belong together.
+    - `max_wait`: how long a file that is written again and again can delay a reload.
+    - `settle`: how long a file must stay unchanged where nothing tells whether it is still being written.
+    - `poll`: how often files are checked where there are no events, and how often as a safeguard where there are.
+    - `size_limit`: bytes a file may have.
+    - `guard`: the share of all values that one reload may lose, of at least ten; None: all of them.
+    - `prepare_timeout`: how long an async prepare, or opening a resource, may take; None: without limit.
+    - `on_restart_required`: whether a change that only a restart can apply waits ("defer") or rejects the reload.
+    - `retire_after`: how long a resource that was replaced waits for the leases of its snapshots; None: without limit.
+    - `last_good`: the file that keeps what was applied last, without secrets, to start from when the sources are
+      broken; None: there is none.
+    - `ready_when_degraded`: whether a process that started from there reports itself ready.
+    - `lease_warning`: how long a replaced snapshot may be leased before it is logged as a leak; None: without limit.
+    - `audit_log`: the file that gets a line of JSON for each reload; None: there is none.
+    - `overlay`: the TOML file that patches are written to, above every other source; None: there are no patches.
+    - `history`: how many generations are kept for a rollback.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    watch: bool = True
+    debounce: NonNegativeFloat | None = None
+    max_wait: PositiveFloat = 2.0
+    poll: PositiveFloat = 2.0
+    settle: NonNegativeFloat = 0.05
+    size_limit: PositiveInt = 4 * 1024 * 1024
+    guard: Annotated[float, Field(ge=0, le=1)] | None = 0.5
+    prepare_timeout: PositiveFloat | None = 10.0
+    on_restart_required: Literal["defer", "reject"] = "defer"
+    retire_after: NonNegativeFloat | None = 600.0
+    last_good: PurePath | None = None
+    ready_when_degraded: bool = True
+    lease_warning: PositiveFloat | None = 60.0
+    audit_log: PurePath | None = None
+    overlay: PurePath | None = None
+    history: PositiveInt = 20
+
+
+class Untyped(BaseModel):
+    """Settings with any keys at all. One that holds one of `__secret_words__` is masked with all that lies below it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    __secret_words__: ClassVar[frozenset[str]] = SECRET_WORDS
+
+
+def untyped(secret_keys: Iterable[str] = ()) -> type[Untyped]:
+    """Return a class for files without a class; `secret_keys` are further names to be masked."""
+    words = frozenset(word for key in secret_keys if (word := folded(key)))
+    return _with_words(words) if words else Untyped
+
+
+@functools.lru_cache(maxsize=64)
+def _with_words(words: frozenset[str]) -> type[Untyped]:
+    # The same class for the same words: settings of two classes are not comparable.
+    return type("Untyped", (Untyped,), {"__secret_words__": SECRET_WORDS | words, "__module__": __name__})
+
+
+def folded(key: str | int) -> str:
+    """Return a key without case and separators: `API-Key` and `apiKey` say the same."""
+    return _SEPARATORS.sub("", str(key)).lower()
+
+
+def says_secret(key: str | int, words: Iterable[str]) -> bool:
+    """Whether a key's name holds one of some folded words."""
+    return any(word in folded(key) for word in words) if words else False
