@@ -33,8 +33,7 @@ from hotconf.reload.status import State, Status
 from hotconf.reload.subscribers import Subscribers, Subscription
 from hotconf.reload.trip import refuse_reentry
 from hotconf.schema.settings import Options
-from hotconf.sources.composition import compose, several
-from hotconf.sources.stack import Stack
+from hotconf.sources.stack import Stack, compose, several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -60,12 +60,12 @@ FENCED_NAMES = {
     "datetime.utcnow": set(),
 }
 SHARED = {
-    "formats": {"formats.located"},
+    "formats": set(),
     "sources": {"sources.reader", "sources.mounts", "sources.variables", "sources.patch", "sources.atomic_write"},
     "cli": {"cli.target", "cli.output", "cli.serving", "cli.remote", "cli.sample", "cli.placeholder"},
 }
 """Rooms whose modules are one of a kind each, and know no other kind: only what they share."""
-COLLECTING = {"cli.main", "sources.composition", "sources.stack"}
+COLLECTING = {"cli.main", "sources.stack"}
 """What puts all of a kind together."""
 
 

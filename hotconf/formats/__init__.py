@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Mapping
+from functools import cached_property
 from importlib import import_module
 from itertools import accumulate
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from hotconf.errors import FormatError
-from hotconf.values.layer import Position
+from hotconf.values.keypath import KeyPath
+from hotconf.values.layer import Origin, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator
 
-    from hotconf.values.keypath import KeyPath
+    from hotconf.values.layer import OriginKind
 
 FORMATS: Final = ("toml", "json", "yaml", "dotenv")
 MAX_DEPTH: Final = 80  # mappings and lists within each other: whoever walks the values may recurse
@@ -77,6 +80,36 @@ def locate(format: str, data: bytes) -> dict[KeyPath, Position]:  # noqa: A002 -
 def dump(format: str, values: Mapping[str, Any]) -> str:  # noqa: A002 - the word for it
     """Return the text that `parse` reads back as equal values. Raises FormatError for values without such a text."""
     return _adapter(format).dump(values)
+
+
+class Located(Mapping[KeyPath, Origin]):
+    """Where each key and list item of a text stands: a clean reload never pays for finding out.
+
+    `name` is what the file is called, `kind` what it is to the configuration where its format does not say it. The
+    empty path is the file itself, which has no line.
+    """
+
+    def __init__(self, name: str, text_format: str, data: bytes, *, kind: OriginKind = "file") -> None:
+        self._name = name
+        self._format = text_format
+        self._data = data
+        self._kind: OriginKind = "dotenv" if text_format == "dotenv" else kind
+
+    @cached_property
+    def _positions(self) -> Mapping[KeyPath, Position]:
+        return locate(self._format, self._data)
+
+    def __getitem__(self, path: KeyPath) -> Origin:
+        if not path:
+            return Origin(self._kind, self._name)
+        line, column = self._positions[path]
+        return Origin(self._kind, self._name, line, column)
+
+    def __iter__(self) -> Iterator[KeyPath]:
+        return iter(self._positions)
+
+    def __len__(self) -> int:
+        return len(self._positions)
 
 
 def error_at(text: str, offset: int, reason: str) -> FormatError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import hotconf.formats as formats
 import hotconf.values.keypath as keypath
 from hotconf.errors import FormatError, PatchRefused, SourceError
-from hotconf.formats.located import Located
+from hotconf.formats import Located
 from hotconf.schema.diff import differences
 from hotconf.schema.keys import canonical
 from hotconf.sources.atomic_write import Staged, stage

@@ -26,7 +26,7 @@ from pydantic_settings.sources import DefaultSettingsSource
 
 import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceError
-from hotconf.formats.located import Located
+from hotconf.formats import Located
 from hotconf.sources.reader import FileReader, ReadLimits, every, weakest
 from hotconf.sources.variables import Variables, unreadable
 from hotconf.values.keypath import KeyPath

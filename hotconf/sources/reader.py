@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceBusy, SourceError
-from hotconf.formats.located import Located
+from hotconf.formats import Located
 from hotconf.sources.mounts import Mounts
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.report import Fault
