@@ -64,24 +64,19 @@ def literal(value: Any) -> str:
 
 
 def print_document(document: Mapping[str, Any], text_format: str) -> None:
-    """Print a document as TOML, JSON or YAML. What TOML has no word for, null, is left out of it."""
+    """Print a document as TOML or YAML. TOML has no null: a key whose value is null is left out.
+
+    Raises:
+        ClickException: The format cannot hold one of the values.
+    """
     import hotconf.formats as formats
     from hotconf.errors import FormatError
 
-    values = without_null(document) if text_format == "toml" else document
     try:
+        values = formats.without_null(document) if text_format == "toml" else document
         click.echo(formats.dump(text_format, values), nl=False)
     except FormatError as error:
         raise click.ClickException(f"{error}; try --format json") from None
-
-
-def without_null(value: Any) -> Any:
-    """Return a document without what is null."""
-    if isinstance(value, dict):
-        return {key: without_null(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [without_null(item) for item in value if item is not None]
-    return value
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from itertools import accumulate
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+import hotconf.values.keypath as keypath
 from hotconf.errors import FormatError
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import Origin, Position
@@ -80,6 +81,25 @@ def locate(format: str, data: bytes) -> dict[KeyPath, Position]:  # noqa: A002 -
 def dump(format: str, values: Mapping[str, Any]) -> str:  # noqa: A002 - the word for it
     """Return the text that `parse` reads back as equal values. Raises FormatError for values without such a text."""
     return _adapter(format).dump(values)
+
+
+def without_null(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as TOML can hold them, for it has no null: a key whose value is null is left out.
+
+    Raises:
+        FormatError: A list holds a null. Leaving it out would move the items behind it; the message names its path.
+    """
+    return {key: _without_null(value, (key,)) for key, value in values.items() if value is not None}
+
+
+def _without_null(value: Any, path: KeyPath) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_null(item, (*path, key)) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_null(item, (*path, index)) for index, item in enumerate(value)]
+    if value is None:
+        raise FormatError(f"{keypath.render(path)} is null, and a list in TOML cannot hold a null")
+    return value
 
 
 class Located(Mapping[KeyPath, Origin]):

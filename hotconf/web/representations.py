@@ -85,17 +85,11 @@ def written(representation: Representation, value: Any) -> bytes:
             f"this part is no table, and {representation.name.upper()} is served for tables only: ask for JSON",
         )
     try:
-        shown = _without_null(value) if representation is TOML else value
+        shown = formats.without_null(value) if representation is TOML else value
         return formats.dump(representation.name, shown).encode()
     except (FormatError, UnicodeEncodeError):
         detail = f"{representation.name.upper()} cannot hold all of these values: ask for JSON, or for a smaller part"
         raise Problem(HTTPStatus.NOT_ACCEPTABLE, detail) from None
-
-
-def _without_null(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_null(item) for key, item in value.items() if item is not None}
-    return [_without_null(item) for item in value] if isinstance(value, list) else value
 
 
 @functools.cache

@@ -7,10 +7,8 @@ import pty
 import subprocess
 import threading
 
-import pytest
-
 import hotconf.cli.output as output
-from hotconf.cli.output import in_order, progress, without_null
+from hotconf.cli.output import in_order, progress
 from hotconf.values.layer import Origin
 from hotconf.values.report import Fault
 from tests.cli.verbs import BAD
@@ -75,11 +73,3 @@ def test_faults_stand_in_the_order_of_their_places():
         fault("a", 9),
         fault(),
     ]
-
-
-@pytest.mark.parametrize(
-    ("value", "rest"),
-    [({"a": None, "b": {"c": None}}, {"b": {}}), ([None, 1, [None]], [1, []]), (0, 0), ("", "")],
-)
-def test_null_is_left_out_at_any_depth(value, rest):
-    assert without_null(value) == rest

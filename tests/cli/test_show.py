@@ -34,10 +34,22 @@ def test_each_format_shows_the_whole(verb, style, read):
     assert "canary" not in result.out
 
 
-def test_toml_is_the_default_and_leaves_null_out(verb, folder):
-    (folder / "any.json").write_text('{"a": null, "b": [1, null, {"c": null}], "api_key": "canary"}')
+def test_toml_is_the_default_and_leaves_out_a_key_that_is_null(verb, folder):
+    (folder / "any.json").write_text('{"a": null, "b": [1, {"c": null}], "api_key": "canary"}')
     assert verb("show", "any.json").lines == ["b = [", "    1,", "    {},", "]", 'api_key = "**********"']
     assert json.loads(verb("show", "any.json", "--format", "json").out)["a"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "path"), [('{"a": [1, null, 2]}', "a.1"), ('{"a": [{"b": 1}, {"b": [[null]]}]}', "a.1.b.0.0")]
+)
+def test_a_null_in_a_list_is_refused_as_toml_with_its_path(verb, folder, text, path):
+    (folder / "any.json").write_text(text)
+    result = verb("show", "any.json")
+    assert (result.code, result.out) == (1, "")
+    assert f"{path} is null" in result.err
+    for style, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+        assert read(verb("show", "any.json", "--format", style).out) == json.loads(text)
 
 
 def test_origins_of_every_leaf(verb, monkeypatch):
