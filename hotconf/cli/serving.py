@@ -7,7 +7,6 @@ import datetime as dt
 import functools
 import json
 import logging
-import math
 import os
 import sys
 from dataclasses import dataclass, fields
@@ -30,10 +29,13 @@ PATH = click.Path(path_type=Path)
 
 
 def seconds(_context: click.Context, _option: click.Parameter, value: float) -> float:
-    """Refuse what is no number of seconds: a callback of options."""
-    if not 0 <= value < math.inf:
-        raise click.BadParameter("must be a finite number of seconds, not below 0")
-    return value
+    """Refuse a value that is no number of seconds. A callback of options."""
+    from hotconf.values.times import check_seconds
+
+    try:
+        return check_seconds("the value", value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
