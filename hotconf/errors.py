@@ -6,7 +6,7 @@ TYPE_CHECKING = False  # importing typing would delay the command's signal handl
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hotconf.values.report import Fault, Report
+    from hotconf.values.report import Fault, Report, Stage
 
 
 class HotconfError(Exception):
@@ -66,12 +66,17 @@ class SourceBusy(SourceError):  # noqa: N818 - a state, which passes
     """
 
 
-class PatchRefused(HotconfError):  # noqa: N818 - a verdict, raised as one
-    """A patch asks for what the overlay must not hold or cannot write. `faults` has every reason; nothing changed."""
+class Rejected(HotconfError):  # noqa: N818 - a verdict, raised as one
+    """A reload ends here, and what was running stays in force.
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
+    `faults` has every reason, `stage` says where it was found. A reload turns it into its report, so no caller of a
+    HotConf meets it.
+    """
+
+    def __init__(self, faults: Iterable[Fault], stage: Stage = "validate") -> None:
         self.faults = tuple(faults)
-        super().__init__(self.faults)
+        self.stage: Stage = stage
+        super().__init__(self.faults, stage)
 
     def __str__(self) -> str:
         return "\n".join(str(fault) for fault in self.faults)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from hotconf.reload.validate import Invalid, validate
+from hotconf.errors import Rejected
+from hotconf.reload.validate import validate
 from hotconf.schema.explain import Origins
 from hotconf.schema.keys import canonical
 from hotconf.values.layer import Layer, Origin
@@ -42,7 +43,7 @@ def faults(model, *layers):
     """The faults of layers that must not pass."""
     try:
         settings = build(model, *layers)
-    except Invalid as invalid:
+    except Rejected as invalid:
         return list(invalid.faults)
     raise AssertionError(f"passed validation: {settings!r}")
 

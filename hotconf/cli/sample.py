@@ -20,8 +20,8 @@ from pydantic_core import PydanticUndefined
 import hotconf.formats as formats
 import hotconf.values.keypath as keypath
 from hotconf.cli.placeholder import Node, candidates, described, resolved
-from hotconf.errors import FormatError
-from hotconf.reload.validate import Invalid, validate
+from hotconf.errors import FormatError, Rejected
+from hotconf.reload.validate import validate
 from hotconf.schema.diff import differences
 from hotconf.schema.fields import below, fields, holds_secret, opened
 from hotconf.schema.jsonschema import json_schema
@@ -335,7 +335,7 @@ def _verdict(
         validate(model, merge([canonical(model, layer)]))
     except FormatError as error:  # a path leads to where another field is
         return [Fault("", error.reason)], [value for value in values if len(value.key) > 1 and not value.spent]
-    except Invalid as invalid:
+    except Rejected as invalid:
         blamed = dict.fromkeys(_blamed(values, fault) for fault in invalid.faults)
         return list(invalid.faults), [value for value in blamed if value is not None and not value.spent]
     return [], []

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import hotconf.values.keypath as keypath
+from hotconf.errors import Rejected
 from hotconf.reload.guard import guard
 from hotconf.reload.restart import Built, Deferral, defer, refusals
-from hotconf.reload.validate import Invalid, validate
+from hotconf.reload.validate import validate
 from hotconf.schema.diff import compare, differences
 from hotconf.schema.explain import Origins
 from hotconf.schema.fields import fields, mutable
@@ -26,18 +27,9 @@ if TYPE_CHECKING:
 
     from hotconf.values.keypath import KeyPath
     from hotconf.values.layer import Layer, SourceReading
-    from hotconf.values.report import Fault, PendingRestart, Stage
+    from hotconf.values.report import Fault, PendingRestart
 
 S = TypeVar("S")
-
-
-class Rejected(Exception):  # noqa: N818 - a verdict, turned into a Report by the reload
-    """The trip ends here. What was running stays in force."""
-
-    def __init__(self, stage: Stage, faults: Sequence[Fault]) -> None:
-        self.stage: Stage = stage
-        self.faults = tuple(faults)
-        super().__init__(stage, faults)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,10 +90,7 @@ class Rules:
         merged = merge([*layers, *(canonical(self.model, layer) for layer in overrides)])
         if running is not None and not force:
             self._guard(running, readings, merged)
-        try:
-            settings = validate(self.model, merged)
-        except Invalid as invalid:
-            raise Rejected("validate", invalid.faults) from None
+        settings = validate(self.model, merged)
         if running is None:
             return Draft(settings, merged, readings, everything(settings))
         changed = compare(running.settings, settings)
@@ -128,7 +117,7 @@ class Rules:
             return running, ()
         try:
             made = validate(self.model, running.merged)
-        except Invalid:  # a validator that goes by something else, such as the time
+        except Rejected:  # a validator that goes by something else, such as the time
             return running, ()
         found = compare(running.settings, made)
         impure = set(differences(made, candidate.settings)) if unmoved and found else set()
@@ -158,12 +147,9 @@ class Rules:
         return [path for path in changed if all(each.at(path).kind != "override" for each in origins)]
 
     def _defer(self, running: Draft[Any], candidate: Built, changed: Sequence[KeyPath]) -> Deferral:
-        try:
-            deferral = defer(self.model, Built(running.merged, running.settings), candidate, changed=changed)
-        except Invalid as invalid:
-            raise Rejected("defer", invalid.faults) from None
+        deferral = defer(self.model, Built(running.merged, running.settings), candidate, changed=changed)
         if deferral.pending and self.on_restart_required == "reject":
-            raise Rejected("defer", refusals(deferral.pending))
+            raise Rejected(refusals(deferral.pending), "defer")
         return deferral
 
     def canonical(self, reading: SourceReading) -> SourceReading:
@@ -176,7 +162,7 @@ class Rules:
             return  # what runs is not from the sources: it is the last known good
         faults = guard(running.readings, readings, self.guard)
         if faults:  # they name keys, and those of a secret mapping are a part of the secret
-            raise Rejected("guard", self.discreet(faults, merged.values, running=running))
+            raise Rejected(self.discreet(faults, merged.values, running=running), "guard")
 
     def discreet(self, faults: Sequence[Fault], *shown: Any, running: Draft[Any] | None) -> list[Fault]:
         """Return faults without the secrets of what somebody was shown, nor those of what is running."""

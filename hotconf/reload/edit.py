@@ -11,8 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hotconf.errors import NoOverlay, NothingToConfirm, OperationRefused, PatchRefused, SourceError, Stale, Unconfirmed
-from hotconf.reload.candidate import Rejected
+from hotconf.errors import NoOverlay, NothingToConfirm, OperationRefused, Rejected, SourceError, Stale, Unconfirmed
 from hotconf.reload.request import Confirm, Edition, Operation, Patch, Recover, Revert, Rollback
 from hotconf.reload.subscribers import being_cancelled
 from hotconf.schema.diff import differences
@@ -102,10 +101,8 @@ class Editor:
             if operation.confirm is None:
                 return await self._written(overlay.patched(below.values, operation.values), below)
             reading, on_file = (_reading(overlay.laid_over(layer, (operation.values,))) for layer in (below, file))
-        except PatchRefused as refused:
-            raise Rejected("validate", refused.faults) from None
         except SourceError as error:
-            raise Rejected("read", error.faults) from None
+            raise Rejected(error.faults, "read") from None
         deadline = time.monotonic() + operation.confirm
         return Edit(reading, on_file, below, None, (operation.values,), deadline, below if held else None)
 
@@ -182,7 +179,7 @@ class Editor:
     def _unwritable(self, error: OSError) -> Rejected:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         place = Origin("overlay", self._editable.name)
-        return Rejected("prepare", [Fault("", f"the overlay cannot be written: {reason}; nothing was changed", place)])
+        return Rejected([Fault("", f"the overlay cannot be written: {reason}; nothing was changed", place)], "prepare")
 
 
 async def _to_its_end(work: Callable[[], T]) -> asyncio.Future[T]:

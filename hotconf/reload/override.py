@@ -7,8 +7,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hotconf.errors import ConfigError
-from hotconf.reload.candidate import Rejected, Rules
+from hotconf.errors import ConfigError, Rejected
 from hotconf.reload.request import Errand
 from hotconf.reload.trip import Trip
 from hotconf.schema.keys import canonical
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from hotconf.reload.candidate import Rules
     from hotconf.reload.journal import Journal
     from hotconf.reload.pointer import Pointer
 

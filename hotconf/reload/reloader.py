@@ -11,8 +11,8 @@ import logging
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import hotconf.values.keypath as keypath
-from hotconf.errors import SourceError
-from hotconf.reload.candidate import Draft, Rejected, Rules, everything
+from hotconf.errors import Rejected, SourceError
+from hotconf.reload.candidate import Draft, Rules, everything
 from hotconf.reload.edit import Editor
 from hotconf.reload.history import History
 from hotconf.reload.hold import Hold
@@ -151,7 +151,7 @@ class Reloader(Generic[S]):
         try:
             return await self._stack.read()
         except SourceError as error:
-            raise Rejected("read", error.faults) from None
+            raise Rejected(error.faults, "read") from None
 
     def _held_back(self, trip: Trip, readings: Sequence[SourceReading]) -> Sequence[SourceReading]:
         """Return what is running instead, while the sources say what was rolled away from and nobody insists."""
@@ -220,7 +220,7 @@ class Reloader(Generic[S]):
 
     def _refuse(self, draft: Draft[S], fault: Fault) -> NoReturn:
         shown = draft.merged.values, draft.settings
-        raise Rejected("prepare", self._rules.discreet([fault], *shown, running=self.pointer.draft))
+        raise Rejected(self._rules.discreet([fault], *shown, running=self.pointer.draft), "prepare")
 
     async def _write(self, trip: Trip, change: Change[S], prepared: list[tuple[Subscription, Prepared]]) -> None:
         """Write what was edited. The last step that can fail."""

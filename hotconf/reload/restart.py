@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import hotconf.values.keypath as keypath
-from hotconf.reload.validate import Invalid, validate
+from hotconf.errors import Rejected
+from hotconf.reload.validate import validate
 from hotconf.schema.diff import differences
 from hotconf.schema.explain import Origins, input_paths
 from hotconf.schema.fields import below, fields, holds_restart_required, opened
@@ -85,8 +86,8 @@ def defer(model: type[BaseModel], running: Built, candidate: Built, *, changed: 
 
     `changed` are the paths at which the two differ, as `compare` tells them. Where none of them has to wait it is the
     candidate itself; this costs nothing for a class without a mark, and elsewhere a look at each path. Changes none of
-    its arguments. Raises Invalid where the mix does not validate or does not keep what it has to; each fault names what
-    it had to keep.
+    its arguments. Raises Rejected where the mix does not validate or does not keep what it has to; each fault names
+    what it had to keep.
     """
     kept = _kept_parts(model, _Part((), running.settings, candidate.settings), changed)
     if not kept:
@@ -224,13 +225,12 @@ def _kept(values: Any, running: Any, key: Any, places: Sequence[KeyPath]) -> Any
 def _validated(model: type[BaseModel], merged: Merged, pending: Sequence[PendingRestart]) -> Any:
     try:
         return validate(model, merged)
-    except Invalid as invalid:
+    except Rejected as invalid:
         several = len(pending) > 1
         names = ", ".join(entry.path for entry in pending[:_MOST_LISTED])
         kept = f"{names} {'keep their running values' if several else 'keeps its running value'}: {_TOGETHER}"
-        raise Invalid(
-            dataclasses.replace(fault, message=f"{fault.message}; {kept}") for fault in invalid.faults
-        ) from None
+        faults = [dataclasses.replace(fault, message=f"{fault.message}; {kept}") for fault in invalid.faults]
+        raise Rejected(faults, "defer") from None
 
 
 def _check_kept(model: type[BaseModel], mix: _Part, pending: Sequence[PendingRestart]) -> None:
@@ -240,7 +240,7 @@ def _check_kept(model: type[BaseModel], mix: _Part, pending: Sequence[PendingRes
     lost = [keypath.render(visible(model, part.path)) for part in _kept_parts(model, mix, changed)]
     if lost:
         message = f"only a restart can change it, and it cannot keep its running value beside the rest: {_TOGETHER}"
-        raise Invalid(Fault(path, message, origins.get(path)) for path in lost)
+        raise Rejected([Fault(path, message, origins.get(path)) for path in lost], "defer")
 
 
 def _layer(running: Merged, candidate: Merged, places: Sequence[KeyPath]) -> Layer:

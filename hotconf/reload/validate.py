@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings
 
 import hotconf.values.keypath as keypath
+from hotconf.errors import Rejected
 from hotconf.schema.fields import Field, below, fields, opened, shape_at, spellings, suggest
 from hotconf.schema.redact import scrub, secrets_in, visible
 from hotconf.schema.shape import Shape
@@ -21,7 +22,7 @@ from hotconf.values.report import Fault
 from hotconf.values.scalars import ATOMS, are_scalars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pydantic_core import ErrorDetails
 
@@ -39,16 +40,8 @@ _BY_RULE = {"value_error", "assertion_error"}
 _UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
-class Invalid(Exception):  # noqa: N818 - a verdict, turned into a Report by the caller
-    """Merged values that no settings can be built from. `faults` has every reason."""
-
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(faults)
-        super().__init__(self.faults)
-
-
 def validate(model: type[BaseModel], merged: Merged) -> Any:
-    """Return settings built from merged values alone: nothing is read again here. Raises Invalid.
+    """Return settings built from merged values alone: nothing is read again here. Raises Rejected.
 
     The settings share nothing with the layers. A validator of the class may raise anything at all; whatever it is
     becomes a fault.
@@ -59,15 +52,15 @@ def validate(model: type[BaseModel], merged: Merged) -> Any:
     odd_keys = _odd_keys(Shape(models=(model,)), merged.values, ()) if key_types - {str} else ()
     odd = [_odd_key(merged, path) for path in odd_keys]
     if odd:
-        raise Invalid(odd)
+        raise Rejected(odd)
     try:
         return _build(model, values)
-    except (Invalid, KeyboardInterrupt):
+    except (Rejected, KeyboardInterrupt):
         raise
     except ValidationError as error:
-        raise Invalid(_faults(model, merged, error)) from None
+        raise Rejected(_faults(model, merged, error)) from None
     except BaseException as error:  # noqa: BLE001 - a validator may even call sys.exit()
-        raise Invalid([Fault("", scrub(_crash(error), secrets_in(model, merged.values)))]) from None
+        raise Rejected([Fault("", scrub(_crash(error), secrets_in(model, merged.values)))]) from None
 
 
 def _odd_keys(shape: Shape, value: Any, path: KeyPath) -> Iterator[tuple[Any, ...]]:
@@ -112,14 +105,14 @@ def _build(model: type[BaseModel], values: dict[str, Any]) -> BaseModel:
     built: object = model.__pydantic_validator__.validate_python(values, self_instance=settings)
     if built is not settings:
         message = f"a validator of {model.__name__} returns another object than the one it was given"
-        raise Invalid([Fault("", message)])
+        raise Rejected([Fault("", message)])
     return settings
 
 
 def _own(model: type[BaseModel], built: object) -> BaseModel:
     """Return settings that nobody else holds: a validator may have returned a constant of the program."""
     if not isinstance(built, model):
-        raise Invalid([Fault("", f"a validator of {model.__name__} returns no {model.__name__}")])
+        raise Rejected([Fault("", f"a validator of {model.__name__} returns no {model.__name__}")])
     return built.model_copy() if model.__pydantic_decorators__.model_validators else built
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import hotconf.formats as formats
 import hotconf.values.keypath as keypath
-from hotconf.errors import FormatError, PatchRefused, SourceError
+from hotconf.errors import FormatError, Rejected, SourceError
 from hotconf.formats import Located
 from hotconf.schema.diff import differences
 from hotconf.schema.keys import canonical
@@ -106,7 +106,7 @@ class Overlay:
         layer = await self.read_file()
         try:
             return self.laid_over(layer, self.unconfirmed)
-        except PatchRefused as refused:  # the file was edited since, and holds a secret by now
+        except Rejected as refused:  # the file was edited since, and holds a secret by now
             raise SourceError(refused.faults) from None
 
     async def read_file(self) -> Layer:
@@ -126,7 +126,7 @@ class Overlay:
     def patched(self, values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a merge patch makes of the values of `read_file`; see `hotconf.sources.patch`.
 
-        Raises PatchRefused for what must not be written, and for what TOML cannot hold.
+        Raises Rejected for what must not be written, and for what TOML cannot hold.
         """
         result = patched(self._model, values, patch)
         self._written(result)
@@ -136,7 +136,7 @@ class Overlay:
         """Write the next overlay beside the one in force. Blocks: call it from a thread.
 
         What it writes was read back first and is equal, types included. The file keeps its permissions; a new one is
-        for its owner only. Raises PatchRefused for what TOML cannot hold, OSError for what the disk cannot.
+        for its owner only. Raises Rejected for what TOML cannot hold, OSError for what the disk cannot.
         """
         data = self._written(values)
         layer = Layer(self.name, values, Located(self.name, "toml", data, kind="overlay"), revision=str(hash(data)))
@@ -155,13 +155,13 @@ class Overlay:
     def _written(self, values: Mapping[str, Any]) -> bytes:
         data = _toml(values)
         if data is None:
-            raise PatchRefused(_unwritable(values))
+            raise Rejected(_unwritable(values))
         if len(data) > self._size_limit:
-            raise PatchRefused([Fault("", f"the overlay would be larger than {self._size_limit} bytes")])
+            raise Rejected([Fault("", f"the overlay would be larger than {self._size_limit} bytes")])
         return data
 
     def laid_over(self, layer: Layer, patches: Sequence[Mapping[str, Any]]) -> Layer:
-        """Return a layer with patches on top of it that are not confirmed. Raises PatchRefused."""
+        """Return a layer with patches on top of it that are not confirmed. Raises Rejected."""
         values = layer.values
         for patch in patches:
             values = self.patched(values, patch)

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import hotconf.values.keypath as keypath
-from hotconf.errors import PatchRefused
+from hotconf.errors import Rejected
 from hotconf.schema.fields import below, fields, opened, shape_at, spellings, step, suggest
 from hotconf.schema.redact import hidden
 from hotconf.schema.shape import Shape
@@ -45,7 +45,7 @@ _MOST_COMPARED = 1000
 def patched(model: type, values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a patch makes of overlay values, whose keys are canonical. Neither of the two is changed.
 
-    Raises PatchRefused with every reason: a key that the class does not have, a secret in the patch or in what would
+    Raises Rejected with every reason: a key that the class does not have, a secret in the patch or in what would
     be written, a field without a place of its own.
     """
     faults: dict[KeyPath, str] = {}
@@ -58,7 +58,7 @@ def patched(model: type, values: Mapping[str, Any], patch: Mapping[str, Any]) ->
     except RecursionError:
         faults = {(): _TOO_DEEP}
     if faults:
-        raise PatchRefused(Fault(keypath.render(path), reason) for path, reason in faults.items())
+        raise Rejected(Fault(keypath.render(path), reason) for path, reason in faults.items())
     return result
 
 

@@ -20,9 +20,9 @@ from hypothesis import given, settings, strategies as st
 from pydantic import AliasChoices, AliasPath, Field, SecretStr
 
 from hotconf import Section, Sensitive
-from hotconf.errors import LastGoodUnusable
+from hotconf.errors import LastGoodUnusable, Rejected
 from hotconf.reload.last_good import LastGood, boot_layers
-from hotconf.reload.validate import Invalid, validate
+from hotconf.reload.validate import validate
 from hotconf.schema.diff import differences
 from hotconf.values.layer import Layer
 from hotconf.values.merge import merge, origin_in
@@ -338,7 +338,7 @@ def test_a_secret_without_default_that_no_live_source_has_fails_the_start_and_is
     write(good, main={"user": "u", "password": SECRET}, token=SECRET)
     copy = good.read()
     live = [Layer("environment", {"token": "t"})]
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(Rejected) as caught:
         booted(copy, *live)
     assert [str(fault) for fault in caught.value.faults] == [
         "last known good: main.password: field required: no source sets it"

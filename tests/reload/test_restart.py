@@ -11,8 +11,9 @@ from pydantic import AliasChoices, AliasPath, BaseModel, Field, RootModel, Secre
 from typing_extensions import TypedDict
 
 import hotconf.reload.restart as deferral
+from hotconf.errors import Rejected
 from hotconf.reload.restart import Built, refusals
-from hotconf.reload.validate import Invalid, validate
+from hotconf.reload.validate import validate
 from hotconf.schema.diff import compare, differences
 from hotconf.schema.explain import Origins
 from hotconf.schema.redact import MASK
@@ -44,7 +45,7 @@ def pending(deferral):
 
 
 def rejected(model, running, candidate):
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(Rejected) as caught:
         mix(model, running, candidate)
     return [str(fault) for fault in caught.value.faults]
 

@@ -27,7 +27,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings
 from typing_extensions import TypedDict
 
-from hotconf.reload.validate import Invalid, validate
+from hotconf.errors import Rejected
+from hotconf.reload.validate import validate
 from hotconf.schema.diff import compare
 from hotconf.schema.settings import Section, Sensitive, Settings
 from hotconf.values.layer import Layer, Origin
@@ -469,7 +470,7 @@ def test_a_message_that_a_before_validator_makes_is_told_at_its_field():
 
 def test_a_default_that_does_not_validate_is_a_fault_without_a_place():
     model = create_model("App", port=(int, Field("x", validate_default=True)))
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(Rejected) as caught:
         validate(model, merge([Layer("memory", {}, {(): Origin("source", "memory")})]))
     [fault] = caught.value.faults
     assert (fault.path, fault.origin) == ("port", None)

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from pydantic import Field, SecretStr
 
 from hotconf import HotConf, Section
-from hotconf.errors import PatchRefused, SourceError
+from hotconf.errors import Rejected, SourceError
 from hotconf.schema.diff import differences
 from hotconf.sources.overlay import Overlay
 from hotconf.values.merge import origin_in
@@ -185,7 +185,7 @@ def test_an_overlay_behind_a_link_is_written_where_it_is(tmp_path):
     ],
 )
 def test_what_toml_cannot_hold_is_refused_at_its_place(overlay, values, path, reason):
-    with pytest.raises(PatchRefused) as caught:
+    with pytest.raises(Rejected) as caught:
         overlay.stage({**values, "port": 1})
     (fault,) = caught.value.faults
     assert fault.path == path
@@ -195,19 +195,19 @@ def test_what_toml_cannot_hold_is_refused_at_its_place(overlay, values, path, re
 
 def test_a_patch_is_refused_for_what_could_not_be_written(overlay):
     for patch in ({"hosts": [None]}, {"password": "p"}, {"prot": 1}):
-        with pytest.raises(PatchRefused):
+        with pytest.raises(Rejected):
             overlay.patched({}, patch)
     assert overlay.patched({"message": "m"}, {"port": 2}) == {"message": "m", "listenPort": 2}
 
 
 def test_nothing_is_written_that_would_not_be_read(tmp_path):
     overlay = Overlay(tmp_path / "overlay.toml", App, size_limit=100)
-    with pytest.raises(PatchRefused, match="larger than 100 bytes"):
+    with pytest.raises(Rejected, match="larger than 100 bytes"):
         overlay.stage({"message": "m" * 100})
     deep = {}
     for _ in range(100):
         deep = {"a": deep}
-    with pytest.raises(PatchRefused, match="nested too deeply"):
+    with pytest.raises(Rejected, match="nested too deeply"):
         Overlay(tmp_path / "overlay.toml", App).stage(deep)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from pydantic import AliasChoices, AliasPath, BaseModel, Field, SecretStr, create_model
 
 from hotconf import Section, Sensitive
-from hotconf.errors import PatchRefused
+from hotconf.errors import Rejected
 from hotconf.sources.patch import patched
 from tests.trees import keys
 
@@ -172,7 +172,7 @@ def test_a_value_is_taken_back_by_any_name_of_its_field():
 
 
 def refusals(model, patch, before=None):
-    with pytest.raises(PatchRefused) as caught:
+    with pytest.raises(Rejected) as caught:
         patched(model, before or {}, patch)
     return {fault.path: fault.message for fault in caught.value.faults}
 
@@ -279,7 +279,7 @@ def test_every_reason_is_given_at_once():
 
 
 def test_the_error_is_the_lines_of_its_faults():
-    with pytest.raises(PatchRefused) as caught:
+    with pytest.raises(Rejected) as caught:
         patched(Safe, {}, {"token": "t", "nmae": 1})
     assert str(caught.value) == "\n".join(str(fault) for fault in caught.value.faults)
 
