@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 from pydantic import BaseModel
 
 import hotconf.reload.forks as forks
-import hotconf.schema.fields as schema
 from hotconf.abc import Resource
 from hotconf.engine.running import Running
 from hotconf.errors import ConfigError, Draining, NotRunning, SchemaError
@@ -32,6 +31,7 @@ from hotconf.reload.resources import Resources
 from hotconf.reload.status import State, Status
 from hotconf.reload.subscribers import Subscribers, Subscription
 from hotconf.reload.trip import refuse_reentry
+from hotconf.schema.fields import check_schema, resolve_path
 from hotconf.schema.settings import Options
 from hotconf.sources.stack import Stack, compose, several
 
@@ -265,7 +265,7 @@ class HotConf(Holder[S]):
         which it was entered, after the last lease of its snapshots ends or `Options.retire_after` seconds later, and
         when the engine stops. Register before entering `running`. Raises SchemaError for a path that the class lacks.
         """
-        resolved = tuple(schema.resolve(self.schema, path) for path in paths)
+        resolved = tuple(resolve_path(self.schema, path) for path in paths)
 
         def register(
             factory: Callable[[Candidate[S]], AbstractAsyncContextManager[R] | AbstractContextManager[R]],
@@ -393,7 +393,7 @@ class HotConf(Holder[S]):
         if len(paths) == 1 and not isinstance(paths[0], str):
             add(_subscription(paths[0]))
             return paths[0]
-        resolved = tuple(schema.resolve(self.schema, path) for path in paths)
+        resolved = tuple(resolve_path(self.schema, path) for path in paths)
 
         def register(function: F) -> F:
             add(_subscription(function, resolved))
@@ -446,7 +446,7 @@ def _subscription(registered: Any, paths: tuple[KeyPath, ...] = ()) -> Subscript
 
 def _check(model: type[BaseModel]) -> None:
     try:
-        schema.check(model)
+        check_schema(model)
     except NameError as error:
         raise SchemaError(f"{model.__name__} refers to a type that is not defined yet: {error}") from error
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hotconf.errors import Rejected
 from hotconf.reload.validate import validate
 from hotconf.schema.explain import Origins
-from hotconf.schema.keys import canonical
+from hotconf.schema.keys import with_canonical_keys
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import leaves, merge
 
@@ -32,7 +32,7 @@ def env(values, prefix="APP_"):
 def merged(model, *layers):
     """Merge layers, the weakest first; a plain mapping is a file."""
     layers = [file(layer) if isinstance(layer, dict) else layer for layer in layers]
-    return merge([canonical(model, layer) for layer in layers])
+    return merge([with_canonical_keys(model, layer) for layer in layers])
 
 
 def build(model, *layers):

@@ -106,10 +106,10 @@ def _differences(old: _Side, new: _Side) -> Iterator[_Difference]:
 
 
 def _at(document: Any, path: KeyPath) -> tuple[Any, ...]:
-    from hotconf.values.merge import lookup, present
+    from hotconf.values.merge import ABSENT, lookup
 
     value = lookup(document, path)
-    return (value,) if present(value) else ()
+    return (value,) if value is not ABSENT else ()
 
 
 def _text(side: tuple[Any, ...], colour: str) -> str:

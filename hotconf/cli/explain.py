@@ -72,10 +72,10 @@ def _asked(remote: Remote, key: str) -> Mapping[str, Any]:
 
 def _check(conf: HotConf[Any], key: str) -> None:
     from hotconf.errors import SchemaError
-    from hotconf.schema.fields import resolve
+    from hotconf.schema.fields import resolve_path
 
     try:
-        resolve(conf.schema, key)
+        resolve_path(conf.schema, key)
     except SchemaError as error:
         raise click.UsageError(f"{error}; KEY is the last argument") from None
 

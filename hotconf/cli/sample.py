@@ -23,13 +23,13 @@ from hotconf.cli.placeholder import Node, candidates, described, resolved
 from hotconf.errors import FormatError, Rejected
 from hotconf.reload.validate import validate
 from hotconf.schema.diff import differences
-from hotconf.schema.fields import below, fields, holds_secret, opened
+from hotconf.schema.fields import fields_of, holds_secret, shape_below, unwrapped
 from hotconf.schema.jsonschema import json_schema
-from hotconf.schema.keys import canonical
+from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import document
 from hotconf.schema.tree import children, is_list
 from hotconf.values.layer import Layer
-from hotconf.values.merge import merge
+from hotconf.values.merge import ABSENT, merge
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from hotconf.schema.shape import Shape
     from hotconf.values.keypath import KeyPath
 
-_ABSENT: Any = object()
 _WIDTH = 100
 _LONGEST_DEFAULT = 40
 
@@ -56,7 +55,7 @@ class Sample:
 
 def sample(model: type[BaseModel]) -> Sample:
     """Return a sample of what a file may hold for a settings class. No secret's default is in it."""
-    root = _Table((), (), notes=_title(model), parts=list(_parts(model, _Place((), (), (model,)), _ABSENT)))
+    root = _Table((), (), notes=_title(model), parts=list(_parts(model, _Place((), (), (model,)), ABSENT)))
     _settle(model, root, examples=True)  # so that an example, too, is right once its comment signs are taken away
     lines, faults = _settle(model, root, examples=False)
     return Sample("\n".join(line for line, _ in lines).strip("\n") + "\n", tuple(faults))
@@ -109,7 +108,7 @@ def _parts(model: type, place: _Place, given: Any) -> Iterator[_Value | _Table]:
     """Yield what the fields of a class become. `given` is an object that has their values already, if there is one."""
     schema = _schema(model)
     properties = resolved(schema, schema).get("properties", {})
-    for entry in fields(model).values():
+    for entry in fields_of(model).values():
         default = _default(entry, given)
         tables = list(_tables(entry, place, default))
         if tables:
@@ -120,13 +119,13 @@ def _parts(model: type, place: _Place, given: Any) -> Iterator[_Value | _Table]:
 
 def _key(entry: Field) -> KeyPath:
     """Return how a field is spelled below its section: by the spelling that counts, or by a path."""
-    return (entry.spellings[0],) if entry.spellings else entry.places[0]
+    return (entry.keys[0],) if entry.keys else entry.input_paths[0]
 
 
 def _tables(entry: Field, place: _Place, default: Any) -> Iterator[_Table]:
     """Yield the sections that a field becomes; none where it is an entry of its own."""
     empty = _is_empty(default)
-    found = [] if entry.sensitive else list(_sections(opened(entry.shape), _ABSENT if empty else default))
+    found = [] if entry.sensitive else list(_sections(unwrapped(entry.shape), ABSENT if empty else default))
     # A default that holds a secret of its own stays the default: to write it out would be to leave the secret out.
     example = empty or any(_has_own_secret(shape, item) for _, _, shape, item in found)
     notes = _section_notes(entry)
@@ -144,7 +143,7 @@ def _tables(entry: Field, place: _Place, default: Any) -> Iterator[_Table]:
 
 def _sections(shape: Shape, given: Any) -> Iterator[tuple[KeyPath, bool, Shape, Any]]:
     """Yield what may be a section of its own: the path below the field, whether it is one of a list, and its values."""
-    if given is not _ABSENT and not shape.models:
+    if given is not ABSENT and not shape.models:
         many = is_list(given)
         inner = shape.items if many else shape.values
         for index, item in children(given).items() if inner is not None else ():
@@ -159,23 +158,23 @@ def _sections(shape: Shape, given: Any) -> Iterator[tuple[KeyPath, bool, Shape, 
 
 def _section(shape: Shape, given: Any) -> type | None:
     """Return the class that describes a section; None for anything else, such as a scalar of a union."""
-    known = [model for model in opened(shape).models if fields(model) and not issubclass(model, tuple)]
-    if given is not _ABSENT and not isinstance(given, Mapping):
+    known = [model for model in unwrapped(shape).models if fields_of(model) and not issubclass(model, tuple)]
+    if given is not ABSENT and not isinstance(given, Mapping):
         known = [model for model in known if model in type(given).__mro__]
     return next(iter(known), None)
 
 
 def _value(entry: Field, place: _Place, default: Any, node: Node) -> _Value:
     secret = entry.sensitive or (holds_secret(entry.shape) and not isinstance(default, (str, int, float)))
-    raw = _ABSENT if secret else _raw(default)
-    required = raw is _ABSENT and entry.info.is_required()
-    guesses = [*([""] if secret else []), *filter(_is_writable, candidates(node))] if raw is _ABSENT else []
+    raw = ABSENT if secret else _raw(default)
+    required = raw is ABSENT and entry.info.is_required()
+    guesses = [*([""] if secret else []), *filter(_is_writable, candidates(node))] if raw is ABSENT else []
     return _Value(
         path=(*place.path, entry.name),
         key=_key(entry),
         notes=[*_wrapped(entry.info.description), *_facts(entry, node, raw, required=required)],
         choices=guesses or [raw],
-        example=raw is _ABSENT and not required,
+        example=raw is ABSENT and not required,
     )
 
 
@@ -190,12 +189,12 @@ def _schema(model: type) -> Mapping[str, Any]:
 
 
 def _default(entry: Field, given: Any) -> Any:
-    """Return the value that a field has where no source sets it; _ABSENT where it has none, or one made anew."""
-    if given is not _ABSENT:
-        return children(given).get(entry.name, _ABSENT)
+    """Return the value that a field has where no source sets it; ABSENT where it has none, or one made anew."""
+    if given is not ABSENT:
+        return children(given).get(entry.name, ABSENT)
     if entry.info.default_factory is not None:
         return _made_by(entry.info.default_factory)
-    return _ABSENT if entry.info.default is PydanticUndefined else entry.info.default
+    return ABSENT if entry.info.default is PydanticUndefined else entry.info.default
 
 
 def _made_by(factory: Any) -> Any:
@@ -203,8 +202,8 @@ def _made_by(factory: Any) -> Any:
     try:
         made, again = factory(), factory()
     except Exception:  # noqa: BLE001 - the user's; it may need the other fields
-        return _ABSENT
-    return _ABSENT if differences(made, again) else made
+        return ABSENT
+    return ABSENT if differences(made, again) else made
 
 
 def _is_empty(default: Any) -> bool:
@@ -214,9 +213,9 @@ def _is_empty(default: Any) -> bool:
 def _has_own_secret(shape: Shape, value: Any) -> bool:
     """Whether a default has a secret, at any depth, that its class would not give it anyway."""
     model = _section(shape, value)
-    known = fields(model) if model is not None else {}
+    known = fields_of(model) if model is not None else {}
     for name, item in children(value).items():
-        inner = below(shape, name)
+        inner = shape_below(shape, name)
         if inner.secret and (name not in known or differences(item, known[name].info.default)):
             return True
         if not inner.secret and _has_own_secret(inner, item):
@@ -225,9 +224,9 @@ def _has_own_secret(shape: Shape, value: Any) -> bool:
 
 
 def _raw(value: Any) -> Any:
-    """Return a default as a file would have it; _ABSENT where none could."""
-    raw = _ABSENT if value is _ABSENT else _plain(value)
-    return raw if _is_writable(raw) else _ABSENT
+    """Return a default as a file would have it; ABSENT where none could."""
+    raw = ABSENT if value is ABSENT else _plain(value)
+    return raw if _is_writable(raw) else ABSENT
 
 
 def _plain(value: Any) -> Any:
@@ -240,17 +239,17 @@ def _plain(value: Any) -> Any:
         return value
     if is_list(value) or isinstance(value, AbstractSet):
         items = [_plain(item) for item in value]
-        return _ABSENT if any(item is _ABSENT for item in items) else items
-    if fields(kind) or isinstance(value, Mapping):
+        return ABSENT if any(item is ABSENT for item in items) else items
+    if fields_of(kind) or isinstance(value, Mapping):
         entries = ((_spelled(kind, str(key)), _plain(item)) for key, item in children(value).items())
-        return {key: item for key, item in entries if item is not _ABSENT}
+        return {key: item for key, item in entries if item is not ABSENT}
     shown = document(value)
-    return shown if isinstance(shown, str) and not shown.startswith("<") else _ABSENT
+    return shown if isinstance(shown, str) and not shown.startswith("<") else ABSENT
 
 
 def _spelled(owner: type, name: str) -> str:
-    known = fields(owner).get(name)
-    return known.spellings[0] if known is not None and known.spellings else name
+    known = fields_of(owner).get(name)
+    return known.keys[0] if known is not None and known.keys else name
 
 
 def _is_writable(value: Any) -> bool:
@@ -270,9 +269,9 @@ def _title(model: type) -> list[str]:
 
 
 def _section_notes(entry: Field) -> list[str]:
-    shape = opened(entry.shape)
+    shape = unwrapped(entry.shape)
     within = next((inner for inner in (shape.items, shape.values) if inner is not None), shape)
-    model = _section(within, _ABSENT) or _section(shape, _ABSENT)
+    model = _section(within, ABSENT) or _section(shape, ABSENT)
     facts = ["one of these for each"] if shape.items else ["one of these for each name"] if shape.values else []
     facts += ["needs a restart"] if entry.restart_required else []
     return [*_wrapped(entry.info.description or (_doc(model) if model else "")), *filter(None, ["; ".join(facts)])]
@@ -280,7 +279,7 @@ def _section_notes(entry: Field) -> list[str]:
 
 def _facts(entry: Field, node: Node, raw: Any, *, required: bool) -> Iterator[str]:
     facts = [described(node), "secret" if entry.sensitive else ""]
-    facts += ["required"] if required else [f"default {_short(raw)}" if raw is not _ABSENT else "optional"]
+    facts += ["required"] if required else [f"default {_short(raw)}" if raw is not ABSENT else "optional"]
     facts += ["needs a restart"] if entry.restart_required else []
     yield "; ".join(filter(None, facts))
 
@@ -332,7 +331,7 @@ def _verdict(
     data = "\n".join(line for line, _ in lines).encode()
     try:
         layer = Layer("sample", formats.parse("toml", data), {})
-        validate(model, merge([canonical(model, layer)]))
+        validate(model, merge([with_canonical_keys(model, layer)]))
     except FormatError as error:  # a path leads to where another field is
         return [Fault("", error.reason)], [value for value in values if len(value.key) > 1 and not value.spent]
     except Rejected as invalid:

@@ -14,9 +14,9 @@ from hotconf.reload.restart import Built, Deferral, defer, refusals
 from hotconf.reload.validate import validate
 from hotconf.schema.diff import compare, differences
 from hotconf.schema.explain import Origins
-from hotconf.schema.fields import fields, mutable
-from hotconf.schema.keys import canonical
-from hotconf.schema.redact import digest, document, scrub, secrets_in
+from hotconf.schema.fields import fields_of, mutable
+from hotconf.schema.keys import with_canonical_keys
+from hotconf.schema.redact import digest, document, scrub, secret_texts
 from hotconf.values.keypath import touches
 from hotconf.values.merge import Merged, merge
 
@@ -87,7 +87,7 @@ class Rules:
         """Merge, guard, validate, defer and compare. Raises Rejected with every fault at once."""
         readings = [self.canonical(reading) for reading in readings]
         layers = [layer for reading in readings for layer in reading.layers]
-        merged = merge([*layers, *(canonical(self.model, layer) for layer in overrides)])
+        merged = merge([*layers, *(with_canonical_keys(self.model, layer) for layer in overrides)])
         if running is not None and not force:
             self._guard(running, readings, merged)
         settings = validate(self.model, merged)
@@ -154,7 +154,7 @@ class Rules:
 
     def canonical(self, reading: SourceReading) -> SourceReading:
         """Return a reading with canonical keys."""
-        layers = tuple(canonical(self.model, layer) for layer in reading.layers)
+        layers = tuple(with_canonical_keys(self.model, layer) for layer in reading.layers)
         return dataclasses.replace(reading, layers=layers)
 
     def _guard(self, running: Draft[Any], readings: Sequence[SourceReading], merged: Merged) -> None:
@@ -168,12 +168,12 @@ class Rules:
         """Return faults without the secrets of what somebody was shown, nor those of what is running."""
         # The settings as well: a default factory or a validator makes secrets that no source holds.
         known = (running.merged.values, running.settings) if running is not None else ()
-        secrets = {secret for values in (*shown, *known) for secret in secrets_in(self.model, values)}
+        secrets = {secret for values in (*shown, *known) for secret in secret_texts(self.model, values)}
         return [dataclasses.replace(fault, message=scrub(fault.message, secrets)) for fault in faults]
 
 
 def everything(settings: Any) -> tuple[KeyPath, ...]:
     """Return the path of every part of some settings; the root, where they have none that is declared."""
     model: type = type(settings)
-    names = (*fields(model), *(getattr(settings, "__pydantic_extra__", None) or ()))
+    names = (*fields_of(model), *(getattr(settings, "__pydantic_extra__", None) or ()))
     return tuple((name,) for name in names) or ((),)

@@ -16,7 +16,7 @@ from hotconf.reload.request import Confirm, Edition, Operation, Patch, Recover, 
 from hotconf.reload.subscribers import being_cancelled
 from hotconf.schema.diff import differences
 from hotconf.values.layer import Origin, SourceReading
-from hotconf.values.merge import lookup, origin_in, present
+from hotconf.values.merge import ABSENT, lookup, origin_in
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Edit:
         if path is None:
             return origin
         old, new = (lookup(layer.values, path) for layer in (self.before, proposed))
-        return origin_in(self.before, path) if present(old) and not differences(old, new) else _PATCH
+        return origin_in(self.before, path) if old is not ABSENT and not differences(old, new) else _PATCH
 
 
 class Editor:

@@ -20,12 +20,12 @@ from hotconf.errors import LastGoodUnusable
 from hotconf.reload.encoding import Unencodable, decode, encode
 from hotconf.reload.trouble import WriteStatus
 from hotconf.schema.jsonschema import fingerprint
-from hotconf.schema.keys import canonical
-from hotconf.schema.redact import hidden
+from hotconf.schema.keys import with_canonical_keys
+from hotconf.schema.redact import masked_paths
 from hotconf.schema.tree import is_list
 from hotconf.sources.atomic_write import stage
 from hotconf.values.layer import Layer, Origin
-from hotconf.values.merge import lookup, present
+from hotconf.values.merge import ABSENT, lookup
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
@@ -51,14 +51,16 @@ class Copy:
 
     def missing(self, layers: Sequence[Layer]) -> list[Fault]:
         """Return a fault for each place that was left out and that no layer to start from has: why that may fail."""
-        places = [path for path in self.omitted if not any(present(lookup(layer.values, path)) for layer in layers)]
+        places = [
+            path for path in self.omitted if not any(lookup(layer.values, path) is not ABSENT for layer in layers)
+        ]
         message = "is not in the last known good, which holds no secrets, and no source that can be read has it"
         return [Fault(keypath.render(path), message, _ORIGIN) for path in places]
 
 
 def boot_layers(model: type, copy: Copy, live: Sequence[Layer]) -> list[Layer]:
     """Return the layers to start from, the weakest first: the copy, and of the live layers what the copy left out."""
-    secrets = [_only(canonical(model, layer), copy.omitted) for layer in live]
+    secrets = [_only(with_canonical_keys(model, layer), copy.omitted) for layer in live]
     return [copy.layer, *(layer for layer in secrets if layer.values)]
 
 
@@ -86,7 +88,9 @@ class LastGood:
         `settings` are what was built from them: they tell of secrets that the schema does not name.
         """
         try:
-            omitted = dict.fromkeys(_above_lists(values, path) for path in hidden(self.model, values, within=settings))
+            omitted = dict.fromkeys(
+                _above_lists(values, path) for path in masked_paths(self.model, values, within=settings)
+            )
             stage(self.path, self._data(values, omitted, generation, when)).publish()
         except OSError as error:
             self._trouble.begin(f"cannot be written: {error.strerror or type(error).__name__}")
@@ -198,7 +202,7 @@ def _only(layer: Layer, places: Iterable[KeyPath]) -> Layer:
     values: dict[Any, Any] = {}
     for path in places:
         found = lookup(layer.values, path)
-        if present(found):
+        if found is not ABSENT:
             *parents, last = path
             owner = values
             for key in parents:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from hotconf.errors import ConfigError, Rejected
 from hotconf.reload.request import Errand
 from hotconf.reload.trip import Trip
-from hotconf.schema.keys import canonical
+from hotconf.schema.keys import with_canonical_keys
 from hotconf.values.layer import Layer, Origin
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Overrides(Generic[S]):
 
     def begin(self, layer: Layer) -> Callable[[], None]:
         """Lay a layer above all sources, at once, and return what takes it back. Raises ConfigError."""
-        layer = canonical(self._rules.model, layer)
+        layer = with_canonical_keys(self._rules.model, layer)
         draft, snapshot = self._pointer.draft, self._pointer.snapshot
         self._lay((*self.layers, layer))
         laid = self._pointer.draft

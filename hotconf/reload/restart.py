@@ -25,13 +25,13 @@ from hotconf.errors import Rejected
 from hotconf.reload.validate import validate
 from hotconf.schema.diff import differences
 from hotconf.schema.explain import Origins, input_paths
-from hotconf.schema.fields import below, fields, holds_restart_required, opened
-from hotconf.schema.redact import shown, visible
+from hotconf.schema.fields import fields_of, holds_restart_required, shape_below, unwrapped
+from hotconf.schema.redact import document_at, visible_path
 from hotconf.schema.shape import Shape, shape_of
 from hotconf.schema.tree import children, is_list, value_at
 from hotconf.values.keypath import key_text
 from hotconf.values.layer import Layer
-from hotconf.values.merge import Merged, leaves, lookup, present
+from hotconf.values.merge import ABSENT, Merged, leaves, lookup
 from hotconf.values.report import Fault, PendingRestart
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ def _kept_below(shape: Shape, part: _Part, changed: Sequence[KeyPath]) -> list[_
         return [part] if _has_marked(shape, part.running) or _has_marked(shape, part.wanted) else []
     grouped = _by_key(changed)
     kept = [
-        found for key, inner in part.inner(grouped) for found in _kept_below(below(shape, key), inner, grouped[key])
+        found
+        for key, inner in part.inner(grouped)
+        for found in _kept_below(shape_below(shape, key), inner, grouped[key])
     ]
     return [part] if kept and is_list(part.running) else kept
 
@@ -147,7 +149,7 @@ def _by_key(paths: Iterable[KeyPath]) -> dict[str | int, list[KeyPath]]:
 def _own_shape(shape: Shape, value: Any) -> Shape:
     """Return what the class of a value says of it: of a union, only the member that is there."""
     kind: type = type(value)
-    own = opened(shape_of(kind) if fields(kind) else shape)
+    own = unwrapped(shape_of(kind) if fields_of(kind) else shape)
     return dataclasses.replace(own, restart_required=own.restart_required or shape.restart_required)
 
 
@@ -155,7 +157,7 @@ def _has_marked(shape: Shape, value: Any) -> bool:
     shape = _own_shape(shape, value)
     if shape.restart_required or not holds_restart_required(shape):
         return shape.restart_required
-    return any(_has_marked(below(shape, key), item) for key, item in children(value).items())
+    return any(_has_marked(shape_below(shape, key), item) for key, item in children(value).items())
 
 
 def _pending(
@@ -164,7 +166,7 @@ def _pending(
     origins = Origins(model, candidate.merged, candidate.settings)
     for path in itertools.chain.from_iterable(_listed(model, part) for part in kept):
         before, after = (
-            shown(model, path, value_at(settings, path), within=settings)
+            document_at(model, path, value_at(settings, path), within=settings)
             for settings in (running.settings, candidate.settings)
         )
         yield PendingRestart(keypath.render(path), before, after, origins.at(path))
@@ -175,7 +177,7 @@ def _listed(model: type[BaseModel], part: _Part) -> Iterable[KeyPath]:
     changed = differences(part.running, part.wanted)
     if len(changed) > _MOST_LISTED:
         return [part.path]
-    return dict.fromkeys(visible(model, (*part.path, *_outside_lists(path))) for path in changed)
+    return dict.fromkeys(visible_path(model, (*part.path, *_outside_lists(path))) for path in changed)
 
 
 def _outside_lists(path: KeyPath) -> KeyPath:
@@ -193,7 +195,7 @@ def _mixed(values: Any, running: Any, places: Sequence[KeyPath]) -> Any:
         own_keys = _odd_keys(values) | _odd_keys(running)
         grouped = {own_keys.get(key, key): rest for key, rest in _by_key(places).items()}
         mixed = {**values, **{key: _kept(values, running, key, rest) for key, rest in grouped.items()}}
-        return {key: item for key, item in mixed.items() if present(item)}
+        return {key: item for key, item in mixed.items() if item is not ABSENT}
     if isinstance(values, list):
         for key, rest in _by_key(places).items():
             values = _with_item(values, key, _kept(values, running, key, rest))
@@ -206,20 +208,20 @@ def _odd_keys(values: Any) -> dict[str | int, Any]:
 
 
 def _with_item(items: list[Any], index: str | int, kept: Any) -> list[Any]:
-    if not isinstance(index, int) or index > len(items) or (not present(kept) and index < len(items) - 1):
+    if not isinstance(index, int) or index > len(items) or (kept is ABSENT and index < len(items) - 1):
         return items
-    return [*items[:index], *([kept] if present(kept) else []), *items[index + 1 :]]
+    return [*items[:index], *([kept] if kept is not ABSENT else []), *items[index + 1 :]]
 
 
 def _kept(values: Any, running: Any, key: Any, places: Sequence[KeyPath]) -> Any:
-    """Return what the mix has at a key, below which some places are kept; what `present` knows for nothing."""
+    """Return what the mix has at a key, below which some places are kept; ABSENT for nothing."""
     inner, kept = lookup(values, (key,)), lookup(running, (key,))
     if () in places:
         return kept
     empty: Any = [] if isinstance(places[0][0], int) else {}
-    mixed = _mixed(inner if present(inner) else empty, kept, places)
+    mixed = _mixed(inner if inner is not ABSENT else empty, kept, places)
     # A section that nothing but the marked field made goes with it: it may have a default that says more.
-    return kept if mixed == empty and not present(kept) else mixed
+    return kept if mixed == empty and kept is ABSENT else mixed
 
 
 def _validated(model: type[BaseModel], merged: Merged, pending: Sequence[PendingRestart]) -> Any:
@@ -237,7 +239,7 @@ def _check_kept(model: type[BaseModel], mix: _Part, pending: Sequence[PendingRes
     """Raise Invalid where a mix did not keep what is running: a validator made it from something that may change."""
     origins = {entry.path: entry.origin for entry in pending}
     changed = differences(mix.running, mix.wanted)
-    lost = [keypath.render(visible(model, part.path)) for part in _kept_parts(model, mix, changed)]
+    lost = [keypath.render(visible_path(model, part.path)) for part in _kept_parts(model, mix, changed)]
     if lost:
         message = f"only a restart can change it, and it cannot keep its running value beside the rest: {_TOGETHER}"
         raise Rejected([Fault(path, message, origins.get(path)) for path in lost], "defer")

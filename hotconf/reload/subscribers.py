@@ -17,7 +17,7 @@ import hotconf.values.keypath as keypath
 from hotconf.abc import Resource
 from hotconf.errors import Refuse
 from hotconf.schema.diff import differences
-from hotconf.schema.redact import scrub, secrets_in
+from hotconf.schema.redact import scrub, secret_texts
 from hotconf.values.change import Change
 from hotconf.values.keypath import touches
 from hotconf.values.report import Fault
@@ -143,7 +143,7 @@ def _commit(subscription: Subscription, state: Prepared, change: Change[Any]) ->
 def _log_raised(what: str, error: BaseException, change: Change[Any]) -> None:
     """Log an error of a subscriber with its traceback. What it was shown, it may quote: secrets are masked."""
     shown = [settings for settings in (change.old, change.new) if settings is not None]
-    secrets = {secret for settings in shown for secret in secrets_in(type(settings), settings)}
+    secrets = {secret for settings in shown for secret in secret_texts(type(settings), settings)}
     log.error("%s\n%s", what, scrub("".join(traceback.format_exception(error)), secrets).rstrip())
 
 

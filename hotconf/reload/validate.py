@@ -14,10 +14,10 @@ from pydantic_settings import BaseSettings
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import Rejected
-from hotconf.schema.fields import Field, below, fields, opened, shape_at, spellings, suggest
-from hotconf.schema.redact import scrub, secrets_in, visible
+from hotconf.schema.fields import Field, fields_by_key, fields_of, shape_at, shape_below, suggest, unwrapped
+from hotconf.schema.redact import scrub, secret_texts, visible_path
 from hotconf.schema.shape import Shape
-from hotconf.values.merge import lookup, origin_in, present
+from hotconf.values.merge import ABSENT, lookup, origin_in
 from hotconf.values.report import Fault
 from hotconf.values.scalars import ATOMS, are_scalars
 
@@ -60,18 +60,18 @@ def validate(model: type[BaseModel], merged: Merged) -> Any:
     except ValidationError as error:
         raise Rejected(_faults(model, merged, error)) from None
     except BaseException as error:  # noqa: BLE001 - a validator may even call sys.exit()
-        raise Rejected([Fault("", scrub(_crash(error), secrets_in(model, merged.values)))]) from None
+        raise Rejected([Fault("", scrub(_crash(error), secret_texts(model, merged.values)))]) from None
 
 
 def _odd_keys(shape: Shape, value: Any, path: KeyPath) -> Iterator[tuple[Any, ...]]:
     """Yield the paths of keys that are no strings where a model has its fields; a dictionary may have any."""
-    shape = opened(shape)
+    shape = unwrapped(shape)
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
     if isinstance(value, Mapping) and shape.models and not shape.values and not shape.opaque:
         yield from ((*path, key) for key in value if not isinstance(key, str))
     for key, item in pairs:
         if type(item) not in ATOMS and _is_container(item):
-            yield from _odd_keys(below(shape, key if isinstance(key, int) else str(key)), item, (*path, key))
+            yield from _odd_keys(shape_below(shape, key if isinstance(key, int) else str(key)), item, (*path, key))
 
 
 def _is_container(value: Any) -> bool:
@@ -142,7 +142,7 @@ class _Problem:
 def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> Iterator[Fault]:
     errors = error.errors(include_url=False, include_input=False)
     problems = [_problem(model, merged.values, details, among=len(errors)) for details in errors]
-    secrets = secrets_in(model, merged.values)
+    secrets = secret_texts(model, merged.values)
     found = dict.fromkeys(_fault(model, merged, problem, secrets) for problem in _settled(problems))
     yield from islice(found, _MOST_FAULTS)
     if len(found) > _MOST_FAULTS:
@@ -154,7 +154,7 @@ def _fault(model: type[BaseModel], merged: Merged, problem: _Problem, secrets: s
     names = _field_path(model, problem.at)
     if problem.kind in _UNKNOWN_KEY:  # it may be the alias of a field that has its value from elsewhere
         names = (*names[:-1], *problem.at[-1:])
-    path = visible(model, names, secrets)
+    path = visible_path(model, names, secrets)
     return Fault(keypath.render(path), scrub(problem.message, secrets), named or _origin(merged, problem.at))
 
 
@@ -167,12 +167,12 @@ def _problem(model: type[BaseModel], values: Any, details: ErrorDetails, *, amon
     location, missing = details["loc"], details["type"] == "missing"
     for index, key in enumerate(location):
         inner = lookup(values, (key,))
-        if not present(inner) and (_is_field(shape, key) or (missing and key == location[-1])):
+        if inner is ABSENT and (_is_field(shape, key) or (missing and key == location[-1])):
             at += location[index:]
             break
-        if present(inner):
+        if inner is not ABSENT:
             at.append(key)
-            shape, values = below(shape, key), inner
+            shape, values = shape_below(shape, key), inner
         elif key != "[key]":
             branches.append((len(at), str(key)))
     message = _message(model, details, tuple(at), among=among)
@@ -182,8 +182,8 @@ def _problem(model: type[BaseModel], values: Any, details: ErrorDetails, *, amon
 
 
 def _is_field(shape: Shape, key: int | str) -> bool:
-    known = [field for model in opened(shape).models for field in fields(model).values()]
-    return any(place[0] == key for field in known for place in field.places)
+    known = [field for model in unwrapped(shape).models for field in fields_of(model).values()]
+    return any(place[0] == key for field in known for place in field.input_paths)
 
 
 def _settled(problems: Sequence[_Problem]) -> list[_Problem]:
@@ -238,8 +238,8 @@ def _unknown_key(key: int | str, known: Sequence[str], *, among: int) -> str:
 
 
 def _known_keys(model: type[BaseModel], parent: KeyPath) -> list[str]:
-    known = [field for nested in opened(shape_at(model, parent)).models for field in fields(nested).values()]
-    return [str(place[0]) for field in known for place in field.places]
+    known = [field for nested in unwrapped(shape_at(model, parent)).models for field in fields_of(nested).values()]
+    return [str(place[0]) for field in known for place in field.input_paths]
 
 
 def _field_path(model: type[BaseModel], at: KeyPath) -> KeyPath:
@@ -248,13 +248,13 @@ def _field_path(model: type[BaseModel], at: KeyPath) -> KeyPath:
     while at:
         field, place = _field_at(shape, at) or (None, at[:1])
         path.append(field.name if field is not None else at[0])
-        shape, at = field.shape if field is not None else below(shape, at[0]), at[len(place) :]
+        shape, at = field.shape if field is not None else shape_below(shape, at[0]), at[len(place) :]
     return tuple(path)
 
 
 def _field_at(shape: Shape, at: KeyPath) -> tuple[Field, KeyPath] | None:
-    known = [field for model in opened(shape).models for field in fields(model).values()]
-    places = ((field, place) for field in known for place in field.places)
+    known = [field for model in unwrapped(shape).models for field in fields_of(model).values()]
+    places = ((field, place) for field in known for place in field.input_paths)
     return next(((field, place) for field, place in places if at[: len(place)] == place), None)
 
 
@@ -275,10 +275,10 @@ def _origin(merged: Merged, at: KeyPath) -> Origin | None:
 
 def _named_field(model: type[BaseModel], merged: Merged, problem: _Problem) -> Origin | None:
     """Return the place of the first field that a rule over several names, so that the fault points at a line."""
-    for nested in opened(shape_at(model, problem.at)).models:
+    for nested in unwrapped(shape_at(model, problem.at)).models:
         for word in re.findall(r"\w+", problem.message):
-            field = spellings(nested).get(word) or fields(nested).get(word)
-            places = field.places if field is not None else ()
+            field = fields_by_key(nested).get(word) or fields_of(nested).get(word)
+            places = field.input_paths if field is not None else ()
             found = next((o for place in places if (o := merged.origin((*problem.at, *place))) is not None), None)
             if found is not None:
                 return found

@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel
 
-from hotconf.schema.fields import fields, holds_secret, up_to_secret
+from hotconf.schema.fields import cut_at_secret, fields_of, holds_secret
 from hotconf.schema.shape import SECRET_TYPES, shape_of
 from hotconf.values.keypath import key_text
+from hotconf.values.merge import ABSENT
 from hotconf.values.scalars import ATOMS, same_atoms
 
 if TYPE_CHECKING:
     from hotconf.schema.fields import Field
     from hotconf.values.keypath import KeyPath
 
-_MISSING: Any = object()
 
 _PLAIN_MAPPINGS = (dict, OrderedDict, defaultdict)
 
@@ -91,8 +91,8 @@ class _Comparison:
         before = len(self.changed)
         held, items, parts = vars(old), vars(new), dict[str, Any]()
         kind: type = type(new)
-        for name, field in fields(kind).items():
-            own, item = held.get(name, _MISSING), items.get(name, _MISSING)
+        for name, field in fields_of(kind).items():
+            own, item = held.get(name, ABSENT), items.get(name, ABSENT)
             if own is item or _is_same_atom(own, item):
                 continue
             if _keeps_factory_value(old, new, field, unchanged=len(self.changed) == before):
@@ -102,7 +102,7 @@ class _Comparison:
         before = len(self.changed)
         extra = self.share(old.__pydantic_extra__, new.__pydantic_extra__, path)
         if len(self.changed) > before and holds_secret(shape_of(kind)):
-            cut = (up_to_secret(kind, changed, start=len(path)) for changed in self.changed[before:])
+            cut = (cut_at_secret(kind, changed, start=len(path)) for changed in self.changed[before:])
             self.changed[before:] = dict.fromkeys(cut)
         if extra is not new.__pydantic_extra__:
             parts["__pydantic_extra__"] = extra
@@ -110,9 +110,9 @@ class _Comparison:
 
     def _dataclass_parts(self, old: Any, new: Any, path: KeyPath) -> dict[str, Any]:
         kind: type = type(new)
-        known, parts = fields(kind), dict[str, Any]()
+        known, parts = fields_of(kind), dict[str, Any]()
         for name in (entry.name for entry in dataclasses.fields(new) if entry.compare):
-            pair = getattr(old, name, _MISSING), getattr(new, name, _MISSING)
+            pair = getattr(old, name, ABSENT), getattr(new, name, ABSENT)
             if name in known:
                 self._share_field(parts, known[name], pair, (*path, name))
         return parts
@@ -129,7 +129,7 @@ class _Comparison:
     def _share_mapping(self, old: Mapping[Any, Any], new: Mapping[Any, Any], path: KeyPath) -> Any:
         keys, parts = {key: key for key in old}, dict[Any, Any]()
         for key, item in new.items():
-            if type(keys.get(key, _MISSING)) is not type(key):  # 1 and True are the same key to a dictionary
+            if type(keys.get(key, ABSENT)) is not type(key):  # 1 and True are the same key to a dictionary
                 self.changed.append((*path, key_text(key)))
             elif _is_unchanged(old[key], item):
                 parts[key] = old[key]

@@ -11,15 +11,13 @@ from pydantic import BaseModel, RootModel
 
 import hotconf.values.keypath as keypath
 from hotconf.schema.diff import differences
-from hotconf.schema.fields import below, fields, opened
-from hotconf.schema.redact import masked, shown
+from hotconf.schema.fields import fields_of, shape_below, unwrapped
+from hotconf.schema.redact import document_at, mask_input
 from hotconf.schema.shape import Shape
-from hotconf.schema.tree import actual, child, children, value_at
+from hotconf.schema.tree import child, children, refined, value_at
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import DEFAULT, Origin
-from hotconf.values.merge import Merged, origin_in
-
-_ABSENT = object()
+from hotconf.values.merge import ABSENT, Merged, origin_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +56,10 @@ def input_paths(model: type, path: KeyPath) -> Iterator[KeyPath]:
     """Yield the places in merged values where a field path may have its value from, the canonical one first."""
     shape, choices = Shape(models=(model,)), list[tuple[KeyPath, ...]]()
     for key in path:
-        named = [fields(nested)[str(key)] for nested in opened(shape).models if str(key) in fields(nested)]
-        places = dict.fromkeys(place for field in named for place in field.places)
+        named = [fields_of(nested)[str(key)] for nested in unwrapped(shape).models if str(key) in fields_of(nested)]
+        places = dict.fromkeys(place for field in named for place in field.input_paths)
         choices.append(tuple(places) or ((key,),))
-        shape = below(shape, key)
+        shape = shape_below(shape, key)
     for parts in product(*choices):
         yield tuple(key for part in parts for key in part)
 
@@ -86,10 +84,10 @@ class Origins(Mapping[str, Origin]):
             path = _typed(self._settings, keypath.parse(dotted))
         except ValueError:
             raise KeyError(dotted) from None
-        value = shown(self._model, path, value_at(self._settings, path), within=self._settings)
+        value = document_at(self._model, path, value_at(self._settings, path), within=self._settings)
         origin = self.at(path)
         supplied = [
-            Supplied(masked(self._model, path, raw, within=self._settings), origin_in(layer, at))
+            Supplied(mask_input(self._model, path, raw, within=self._settings), origin_in(layer, at))
             for at in input_paths(self._model, path)
             for layer, raw in self._merged.suppliers(at)
         ]
@@ -122,21 +120,15 @@ class Origins(Mapping[str, Origin]):
             yield path, self.at(path)
 
 
-def part(settings: Any, dotted: str) -> tuple[KeyPath, Any]:
-    """Return the path that a dotted text names in some settings, and the value there. Raises KeyError or ValueError."""
-    path = _typed(settings, keypath.parse(dotted))
-    return path, value_at(settings, path)
-
-
 def _typed(settings: Any, path: KeyPath) -> KeyPath:
     """Return a path with the indices of lists as numbers. Raises KeyError for what is not there."""
     typed: list[str | int] = []
     for key in path:
-        inner = child(settings, key, _ABSENT)
-        if inner is _ABSENT and str(key).isdecimal():
+        inner = child(settings, key, ABSENT)
+        if inner is ABSENT and str(key).isdecimal():
             key = int(key)  # noqa: PLW2901 - as the settings have it
-            inner = child(settings, key, _ABSENT)
-        if inner is _ABSENT:
+            inner = child(settings, key, ABSENT)
+        if inner is ABSENT:
             raise KeyError(keypath.render(path))
         settings = inner
         typed.append(key)
@@ -152,9 +144,9 @@ def _is_default(owner: Any, key: str | int) -> bool:
 
 
 def _leaf_paths(value: Any, shape: Shape, path: KeyPath) -> Iterator[KeyPath]:
-    shape = actual(shape, value)
+    shape = refined(shape, value)
     inner = {} if shape.secret else children(value)
     if not inner:
         yield path
     for key, item in inner.items():
-        yield from _leaf_paths(item, below(shape, key), (*path, key))
+        yield from _leaf_paths(item, shape_below(shape, key), (*path, key))

@@ -41,9 +41,9 @@ class Field:
     """
 
     name: str
-    places: tuple[KeyPath, ...]
-    spellings: tuple[str, ...]
-    paths: tuple[KeyPath, ...]
+    input_paths: tuple[KeyPath, ...]
+    keys: tuple[str, ...]
+    alias_paths: tuple[KeyPath, ...]
     shape: Shape
     info: FieldInfo
 
@@ -59,7 +59,7 @@ class Field:
 
 
 @functools.lru_cache(maxsize=1024)
-def fields(model: type) -> Mapping[str, Field]:
+def fields_of(model: type) -> Mapping[str, Field]:
     """Return the fields of a model, dataclass, typed dictionary or named tuple; nothing for any other class."""
     if issubclass(model, BaseModel):
         if not model.__pydantic_complete__:
@@ -75,11 +75,11 @@ def fields(model: type) -> Mapping[str, Field]:
 
 def _told_apart(found: dict[str, Field]) -> dict[str, Field]:
     """Return fields of which none has a canonical spelling that another accepts as well, where it can be helped."""
-    claims = Counter(spelling for field in found.values() for spelling in set(field.spellings))
+    claims = Counter(spelling for field in found.values() for spelling in set(field.keys))
     if max(claims.values(), default=1) == 1:
         return found
     return {
-        name: dataclasses.replace(field, spellings=tuple(sorted(field.spellings, key=lambda key: claims[key] > 1)))
+        name: dataclasses.replace(field, keys=tuple(sorted(field.keys, key=lambda key: claims[key] > 1)))
         for name, field in found.items()
     }
 
@@ -114,23 +114,23 @@ def _bare(annotation: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def spellings(model: type) -> Mapping[str, Field]:
+def fields_by_key(model: type) -> Mapping[str, Field]:
     """Return the fields of a model by every key that it accepts. An earlier field keeps a key that two claim."""
     found: dict[str, Field] = {}
-    for field in fields(model).values():
-        for spelling in field.spellings:
+    for field in fields_of(model).values():
+        for spelling in field.keys:
             found.setdefault(spelling, field)
     return found
 
 
-def check(model: Any) -> None:
+def check_schema(model: Any) -> None:
     """Refuse a class that cannot be a schema. Raises SchemaError, which names what stands in the way."""
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise SchemaError(f"{model!r} is not a pydantic model class: pass a BaseSettings or BaseModel subclass")
     if issubclass(model, BaseSettings):
         _check_constructor(model)
     _complete(model)
-    for path, nested in walk(model):
+    for path, nested in models_within(model):
         if path and issubclass(nested, BaseSettings):
             raise SchemaError(
                 f"{model.__name__}.{keypath.render(path)}: {nested.__name__} is a nested BaseSettings, which would "
@@ -154,7 +154,7 @@ def _check_constructor(model: type[BaseSettings]) -> None:
         )
 
 
-def walk(model: type) -> Iterator[tuple[KeyPath, type]]:
+def models_within(model: type) -> Iterator[tuple[KeyPath, type]]:
     """Yield every model reachable from a class with the first field path that leads to it, the class itself first."""
     pending: list[tuple[KeyPath, type]] = [((), model)]
     seen: set[type] = set()
@@ -164,14 +164,16 @@ def walk(model: type) -> Iterator[tuple[KeyPath, type]]:
             continue
         seen.add(current)
         yield path, current
-        for field in fields(current).values():
+        for field in fields_of(current).values():
             pending += [((*path, field.name), nested) for nested in models_in(field.shape)]
 
 
 @functools.lru_cache(maxsize=1024)
 def mutable(model: type) -> tuple[str, ...]:
     """Return the parts of a class, by dotted path and the class itself by name, whose values a program can set."""
-    return tuple(keypath.render(path) or nested.__name__ for path, nested in walk(model) if not _is_frozen(nested))
+    return tuple(
+        keypath.render(path) or nested.__name__ for path, nested in models_within(model) if not _is_frozen(nested)
+    )
 
 
 def _is_frozen(model: type) -> bool:
@@ -188,7 +190,7 @@ def models_in(shape: Shape) -> Iterator[type]:
         yield from models_in(inner)
 
 
-def resolve(model: type, dotted: str) -> KeyPath:
+def resolve_path(model: type, dotted: str) -> KeyPath:
     """Return the path that a dotted text names in a settings class, list indices as numbers.
 
     Raises SchemaError for a path that no settings of this class can have, and names the nearest one that exists.
@@ -200,7 +202,7 @@ def resolve(model: type, dotted: str) -> KeyPath:
     path: list[str | int] = []
     shape = Shape(models=(model,))
     for key in wanted:
-        found = step(shape, key)
+        found = descend(shape, key)
         if found is None:
             raise SchemaError(_unknown(model, dotted, path, shape, key))
         shape, name = found
@@ -208,32 +210,32 @@ def resolve(model: type, dotted: str) -> KeyPath:
     return tuple(path)
 
 
-def step(shape: Shape, key: str | int) -> tuple[Shape, str | int] | None:
+def descend(shape: Shape, key: str | int) -> tuple[Shape, str | int] | None:
     """Return the shape below a key, a field's name or a spelling of it, and the key as field paths write it.
 
     None where nothing can lie there. Of a union, what lies below is anything that one of its members has there.
     """
-    shape = opened(shape)
+    shape = unwrapped(shape)
     named = [(name, field) for model in shape.models for name, field in _fields_at(model, key)]
-    below = [field.shape for _, field in named]
+    inner = [field.shape for _, field in named]
     index = _index(key)
     if index is not None:
-        below += [inner for inner in (shape.items, *shape.positions[index : index + 1]) if inner is not None]
-    name = named[0][0] if named else index if index is not None and below else key
+        inner += [item for item in (shape.items, *shape.positions[index : index + 1]) if item is not None]
+    name = named[0][0] if named else index if index is not None and inner else key
     if shape.values is not None:
-        below.append(shape.values)
-    if not below:
-        below = [extra for model in shape.models if (extra := _extra(model)) is not None]
-    if not below and not shape.opaque:
+        inner.append(shape.values)
+    if not inner:
+        inner = [extra for model in shape.models if (extra := _extra(model)) is not None]
+    if not inner and not shape.opaque:
         return None
-    found = union(below) if below else Shape(opaque=True, secret_words=shape.secret_words)
+    found = union(inner) if inner else Shape(opaque=True, secret_words=shape.secret_words)
     hidden = shape.secret or says_secret(key, found.secret_words)
     return (dataclasses.replace(found, secret=True) if hidden else found), name
 
 
-def below(shape: Shape, key: str | int) -> Shape:
+def shape_below(shape: Shape, key: str | int) -> Shape:
     """Return the shape below a key; where the schema knows nothing of it, what is certain: that a secret hides it."""
-    found = step(shape, key)
+    found = descend(shape, key)
     return found[0] if found is not None else Shape(secret=shape.secret)
 
 
@@ -241,28 +243,28 @@ def shape_at(model: type, path: KeyPath) -> Shape:
     """Return the shape at a path of a settings class, written by names or by spellings."""
     shape = Shape(models=(model,))
     for key in path:
-        shape = below(shape, key)
+        shape = shape_below(shape, key)
     return shape
 
 
-def up_to_secret(model: type, path: KeyPath, *, start: int = 0) -> KeyPath:
+def cut_at_secret(model: type, path: KeyPath, *, start: int = 0) -> KeyPath:
     """Return a path that leads through a model at `start`, without the keys below the first secret on the way."""
     shape = Shape(models=(model,))
     for index, key in enumerate(path[start:], start + 1):
-        shape = below(shape, key)
+        shape = shape_below(shape, key)
         if shape.secret:
             return path[:index]
     return path
 
 
 @functools.lru_cache(maxsize=4096)
-def opened(shape: Shape) -> Shape:
+def unwrapped(shape: Shape) -> Shape:
     """Return a shape with what its root models wrap in their place: a root model has no key of its own."""
     wrapped = [model for model in shape.models if issubclass(model, RootModel)]
     if not wrapped:
         return shape
     rest = dataclasses.replace(shape, models=tuple(model for model in shape.models if model not in wrapped))
-    return opened(union([rest, *(fields(model)["root"].shape for model in wrapped)]))
+    return unwrapped(union([rest, *(fields_of(model)["root"].shape for model in wrapped)]))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -287,17 +289,17 @@ def _reachable(shape: Shape) -> Iterator[Shape]:
         seen.add(current)
         yield current
         pending += current.parts
-        pending += [field.shape for model in current.models for field in fields(model).values()]
+        pending += [field.shape for model in current.models for field in fields_of(model).values()]
         pending += [extra for model in current.models if (extra := _extra(model)) is not None]
 
 
 def _fields_at(model: type, key: str | int) -> Iterator[tuple[str | int, Field]]:
     """Yield the field that a key names, with the key that field paths have for it: a named tuple's is its index."""
     if is_named_tuple(model):
-        known = enumerate(fields(model).values())
+        known = enumerate(fields_of(model).values())
         yield from ((index, field) for index, field in known if key == field.name or _index(key) == index)
     elif isinstance(key, str):
-        field = fields(model).get(key) or spellings(model).get(key)
+        field = fields_of(model).get(key) or fields_by_key(model).get(key)
         if field is not None:
             yield field.name, field
 
@@ -331,7 +333,7 @@ def suggest(name: str, known: Collection[str], *, most: int = 20_000) -> str:
 
 
 def _unknown(model: type, dotted: str, path: Sequence[str | int], shape: Shape, key: str | int) -> str:
-    known = [name for nested in opened(shape).models for name in fields(nested)]
+    known = [name for nested in unwrapped(shape).models for name in fields_of(nested)]
     owner = f"{model.__name__}.{keypath.render(tuple(path))}" if path else model.__name__
     return f"{dotted!r}: {owner} has no field {str(key)!r}{suggest(str(key), known)}"
 
@@ -341,9 +343,9 @@ def _field(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Field:
     shape = shape_of(info.annotation)
     return Field(
         name=name,
-        places=places,
-        spellings=tuple(str(place[0]) for place in places if len(place) == 1),
-        paths=tuple(place for place in places if len(place) > 1),
+        input_paths=places,
+        keys=tuple(str(place[0]) for place in places if len(place) == 1),
+        alias_paths=tuple(place for place in places if len(place) > 1),
         shape=with_marks(shape, info.metadata),
         info=info,
     )

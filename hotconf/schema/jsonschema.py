@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, PydanticJsonSchemaWarning
 
-from hotconf.schema.fields import fields, holds_secret, walk
+from hotconf.schema.fields import fields_of, holds_secret, models_within
 from hotconf.schema.redact import document
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ class _Generator(GenerateJsonSchema):
 
 def _with_marks(model: type, schema: JsonSchemaValue) -> JsonSchemaValue:
     properties = schema.get("properties", {})
-    for field in fields(model).values():
-        if not field.spellings or field.spellings[0] not in properties:
+    for field in fields_of(model).values():
+        if not field.keys or field.keys[0] not in properties:
             continue
-        marked = properties[field.spellings[0]] = dict(properties[field.spellings[0]])
+        marked = properties[field.keys[0]] = dict(properties[field.keys[0]])
         if field.sensitive:
             marked["x-secret"] = True
             marked.pop("default", None)
@@ -86,11 +86,11 @@ def fingerprint(model: type) -> str:
         [
             nested.__qualname__,
             *(
-                [field.name, field.places, holds_secret(field.shape), _type_text(field.info.annotation)]
-                for field in fields(nested).values()
+                [field.name, field.input_paths, holds_secret(field.shape), _type_text(field.info.annotation)]
+                for field in fields_of(nested).values()
             ),
         ]
-        for _, nested in walk(model)
+        for _, nested in models_within(model)
     ]
     return hashlib.blake2b(json.dumps(described).encode(), digest_size=16).hexdigest()
 

@@ -11,9 +11,9 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hotconf.schema.fields import Field, below, fields, models_in, opened, spellings
+from hotconf.schema.fields import Field, fields_by_key, fields_of, models_in, shape_below, unwrapped
 from hotconf.schema.shape import Shape
-from hotconf.values.merge import lookup, present
+from hotconf.values.merge import ABSENT, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SCALARS = (str, int, float, bool, type(None))
 
 
-def canonical(model: type, layer: Layer) -> Layer:
+def with_canonical_keys(model: type, layer: Layer) -> Layer:
     """Return the layer with canonical keys; the very same layer where nothing is spelt differently.
 
     A field that can only be reached by several AliasPaths has no canonical key: there the first of them that any layer
@@ -48,22 +48,22 @@ def renames(model: type) -> bool:
         if current in seen:
             continue
         seen.add(current)
-        for field in fields(current).values():
-            if len(field.places) > 1:
+        for field in fields_of(current).values():
+            if len(field.input_paths) > 1:
                 return True
             pending += models_in(field.shape)
     return False
 
 
 def _respell(shape: Shape, value: Any, path: KeyPath, moved: dict[KeyPath, KeyPath]) -> Any:
-    shape = opened(shape)
+    shape = unwrapped(shape)
     if isinstance(value, Mapping):
         if shape.models:
             return _respell_model(shape, value, path, moved)
         if shape.values is not None:
             return {key: _respell(shape.values, item, (*path, key), moved) for key, item in value.items()}
     elif isinstance(value, (list, tuple)) and (shape.items or shape.positions):
-        return [_respell(below(shape, index), item, (*path, index), moved) for index, item in enumerate(value)]
+        return [_respell(shape_below(shape, index), item, (*path, index), moved) for index, item in enumerate(value)]
     return value
 
 
@@ -75,7 +75,7 @@ def _respell_model(
     result: dict[str, Any] = {}
     for key, value in values.items():
         field = known.get(key)
-        name = field.spellings[0] if field is not None and chosen[field.name] == (key,) else key
+        name = field.keys[0] if field is not None and chosen[field.name] == (key,) else key
         if name != key:
             moved[(*path, name)] = (*path, key)
         if field is None or isinstance(value, _SCALARS):
@@ -83,7 +83,7 @@ def _respell_model(
         else:
             result[name] = _respell(_shape_of(shape, field), value, (*path, name), moved)
     for field, place, stays in (*_lifted(shape.models, chosen, values), *_shared(shape.models, values)):
-        name = field.spellings[0]
+        name = field.keys[0]
         moved[(*path, name)] = (*path, *place)
         result[name] = _respell(_shape_of(shape, field), lookup(values, place), (*path, name), moved)
         if not stays:
@@ -93,7 +93,7 @@ def _respell_model(
 
 def _shape_of(owner: Shape, field: Field) -> Shape:
     # Of a union the key may lead to another model in each member.
-    return field.shape if len(owner.models) == 1 else below(owner, field.spellings[0])
+    return field.shape if len(owner.models) == 1 else shape_below(owner, field.keys[0])
 
 
 @functools.lru_cache(maxsize=1024)
@@ -104,31 +104,31 @@ def _known(models: tuple[type, ...]) -> Mapping[str, Field]:
     """
     found: dict[str, Field] = {}
     for model in models:
-        found = {**spellings(model), **found}
+        found = {**fields_by_key(model), **found}
     return {
         key: field
         for key, field in found.items()
         if all(
-            _canonical_key(model, spelling) in (None, field.spellings[0])
+            _canonical_key(model, spelling) in (None, field.keys[0])
             for model in models
-            for spelling in (key, field.spellings[0])
+            for spelling in (key, field.keys[0])
         )
     }
 
 
 def _canonical_key(model: type, key: str) -> str | None:
-    field = spellings(model).get(key)
-    return None if field is None else field.spellings[0]
+    field = fields_by_key(model).get(key)
+    return None if field is None else field.keys[0]
 
 
 def _chosen(known: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, KeyPath]:
     """Return, by field, the place that counts where a source uses several: the first, as pydantic has it."""
     found: dict[str, KeyPath] = {}
     for key, field in known.items():
-        if key in values and field.places[0] == (key,):
+        if key in values and field.input_paths[0] == (key,):
             found[field.name] = (key,)
-        elif field.name not in found and (key in values or field.paths):
-            used = (place for place in field.places if present(lookup(values, place)))
+        elif field.name not in found and (key in values or field.alias_paths):
+            used = (place for place in field.input_paths if lookup(values, place) is not ABSENT)
             found[field.name] = next(used, ())
     return found
 
@@ -137,7 +137,7 @@ def _lifted(
     models: tuple[type, ...], chosen: Mapping[str, KeyPath], values: Mapping[str, Any]
 ) -> Iterator[tuple[Field, KeyPath, bool]]:
     """Yield the fields whose value lies at an AliasPath, with the path, and whether the key that leads there stays."""
-    fields_by_name = {field.name: field for field in _known(models).values() if field.paths}
+    fields_by_name = {field.name: field for field in _known(models).values() if field.alias_paths}
     for name, field in fields_by_name.items():
         path = chosen[name]
         stays = len(path) > 1 and _is_wanted(models, str(path[0]), values)
@@ -148,7 +148,7 @@ def _lifted(
 def _shared(models: tuple[type, ...], values: Mapping[str, Any]) -> Iterator[tuple[Field, KeyPath, bool]]:
     """Yield the fields that have their value at a key which belongs to an earlier field too, likewise."""
     for field, keys in _latecomers(models):
-        used = next((place for place in field.places if present(lookup(values, place))), ())
+        used = next((place for place in field.input_paths if lookup(values, place) is not ABSENT), ())
         stays = len(used) == 1 and used[0] in _canonical_keys(models)
         if len(used) == 1 and used[0] in keys and not (stays and _is_found_at(field, used)):
             yield field, used, stays
@@ -156,7 +156,7 @@ def _shared(models: tuple[type, ...], values: Mapping[str, Any]) -> Iterator[tup
 
 def _is_found_at(field: Field, place: KeyPath) -> bool:
     """Whether pydantic looks at a place before the canonical key, which would be one that nobody asked for."""
-    return field.places.index(place) < field.places.index((field.spellings[0],))
+    return field.input_paths.index(place) < field.input_paths.index((field.keys[0],))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -164,25 +164,25 @@ def _latecomers(models: tuple[type, ...]) -> Sequence[tuple[Field, Collection[st
     """Return the fields of a model that claim keys of an earlier field, with those keys; for a union, none."""
     if len(models) != 1:
         return ()
-    owners = spellings(models[0])
+    owners = fields_by_key(models[0])
     claims = (
-        (field, {key for key in field.spellings if owners[key] is not field}) for field in fields(models[0]).values()
+        (field, {key for key in field.keys if owners[key] is not field}) for field in fields_of(models[0]).values()
     )
     return [(field, keys) for field, keys in claims if keys]
 
 
 @functools.lru_cache(maxsize=1024)
 def _canonical_keys(models: tuple[type, ...]) -> Collection[str]:
-    return {field.spellings[0] for model in models for field in fields(model).values() if field.spellings}
+    return {field.keys[0] for model in models for field in fields_of(model).values() if field.keys}
 
 
 def _is_wanted(models: tuple[type, ...], head: str, values: Mapping[str, Any]) -> bool:
     """Whether a key must stay though something was lifted from below it: another field is there, or looks there too."""
-    known = [field for model in models for field in fields(model).values()]
-    if any(head in field.spellings for field in known):
+    known = [field for model in models for field in fields_of(model).values()]
+    if any(head in field.keys for field in known):
         return True
-    places = (place for field in known if not field.spellings for place in field.paths)
-    return any(place[0] == head and present(lookup(values, place)) for place in places)
+    places = (place for field in known if not field.keys for place in field.alias_paths)
+    return any(place[0] == head and lookup(values, place) is not ABSENT for place in places)
 
 
 class _Moved(Mapping["KeyPath", "Origin"]):

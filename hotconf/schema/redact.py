@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from hotconf.schema.fields import below, fields, holds_secret, opened, step, walk
+from hotconf.schema.fields import descend, fields_of, holds_secret, models_within, shape_below, unwrapped
 from hotconf.schema.shape import PLAIN, SECRET_TYPES, Shape, shape_of
-from hotconf.schema.tree import actual, children, is_list, shape_in, value_at
+from hotconf.schema.tree import children, is_list, refined, refined_at, value_at
 from hotconf.values.keypath import key_text
-from hotconf.values.merge import lookup, present
+from hotconf.values.merge import ABSENT, lookup
 from hotconf.values.scalars import are_scalars
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def document(value: Any, shape: Shape = PLAIN) -> Any:  # noqa: PLR0911 - a tabl
     if type(value) in _ATOMS or (type(value) is float and math.isfinite(value)):
         return value
     if isinstance(value, RootModel):
-        return document(value.root, opened(shape_of(type(value))))
+        return document(value.root, unwrapped(shape_of(type(value))))
     if isinstance(value, Mapping):
         inside = _inside(shape)
         return {text: _document_item(item, inside, text) for text, item in children(value).items()}
@@ -60,23 +60,23 @@ def document(value: Any, shape: Shape = PLAIN) -> Any:  # noqa: PLR0911 - a tabl
         return sorted((_document_item(item, _inside(shape), 0) for item in value), key=_canonical_json)
     owner: type = type(value)
     if is_list(value):
-        inside = _inside(shape_of(owner) if fields(owner) else shape)
+        inside = _inside(shape_of(owner) if fields_of(owner) else shape)
         return [_document_item(item, inside, index) for index, item in children(value).items()]
-    has_fields = fields(owner) or isinstance(value, BaseModel)  # a model may have nothing but extra keys
+    has_fields = fields_of(owner) or isinstance(value, BaseModel)  # a model may have nothing but extra keys
     return _document_fields(value, owner) if has_fields else _document_scalar(value)
 
 
-def shown(model: type, path: KeyPath, value: Any, *, within: Any = None) -> Any:
+def document_at(model: type, path: KeyPath, value: Any, *, within: Any = None) -> Any:
     """Return the value that settings of a class have at a path as JSON shows it, masked where the schema says so.
 
     `within` are the settings themselves, whose values may be of classes that the schema does not name.
     """
-    return document(value, shape_in(Shape(models=(model,)), within, path))
+    return document(value, refined_at(Shape(models=(model,)), within, path))
 
 
 def _inside(shape: Shape) -> Callable[[str | int], Shape] | None:
     """Return what tells the shape below a key, None where no secret can lie below: nearly everywhere."""
-    return functools.partial(below, shape) if holds_secret(shape) else None
+    return functools.partial(shape_below, shape) if holds_secret(shape) else None
 
 
 def _document_item(item: Any, inside: Callable[[str | int], Shape] | None, key: str | int) -> Any:
@@ -86,14 +86,14 @@ def _document_item(item: Any, inside: Callable[[str | int], Shape] | None, key: 
 
 
 def _document_fields(value: Any, owner: type) -> dict[str, Any]:
-    known, shape = fields(owner), shape_of(owner)
+    known, shape = fields_of(owner), shape_of(owner)
     result: dict[str, Any] = {}
     for name, item in children(value).items():
         field = known.get(str(name))
         if type(item) in _ATOMS and field is not None and not field.shape.secret:
             result[str(name)] = item
         else:
-            result[str(name)] = document(item, field.shape if field is not None else below(shape, name))
+            result[str(name)] = document(item, field.shape if field is not None else shape_below(shape, name))
     return result
 
 
@@ -116,26 +116,26 @@ def _canonical_json(document: Any) -> str:
     return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def masked(model: type, path: KeyPath, value: Any, *, within: Any = None) -> Any:
+def mask_input(model: type, path: KeyPath, value: Any, *, within: Any = None) -> Any:
     """Return a raw value at a path of a settings class as it may be shown, in part or as a whole.
 
     What is not built as the schema has it there, such as a JSON text in the place of a section that holds a password,
     is hidden as a whole. `within` are settings that were built from it, or from what shadows it.
     """
-    return _mask(shape_in(Shape(models=(model,)), within, path), value, value_at(within, path))
+    return _mask(refined_at(Shape(models=(model,)), within, path), value, value_at(within, path))
 
 
 def _mask(shape: Shape, value: Any, built: Any) -> Any:
-    shape = actual(shape, built)
+    shape = refined(shape, built)
     if value is None:
         return None
     if shape.secret or (_is_misfit(shape, value) and value not in ("", b"")):
         return MASK
     inner = children(built)
     if isinstance(value, Mapping):
-        hidden = {str(path[0]) for path in _secret_paths(shape)}
+        masked_paths = {str(path[0]) for path in _secret_paths(shape)}
         return {
-            key: MASK if key in hidden or _is_misspelt(shape, key) else _mask(*_beneath(shape, inner, key, item))
+            key: MASK if key in masked_paths or _is_misspelt(shape, key) else _mask(*_beneath(shape, inner, key, item))
             for key, item in _items(value)
         }
     if is_list(value):
@@ -145,11 +145,11 @@ def _mask(shape: Shape, value: Any, built: Any) -> Any:
 
 def _beneath(shape: Shape, inner: Mapping[Any, Any], key: str | int, item: Any) -> tuple[Shape, Any, Any]:
     """Return the shape below a key, the raw item there, and of what was built from such items the one there."""
-    found, name = step(shape, key) or (Shape(secret=shape.secret), key)
+    found, name = descend(shape, key) or (Shape(secret=shape.secret), key)
     return found, item, inner.get(name)
 
 
-def hidden(model: type, values: Any, *, within: Any = None) -> Iterator[tuple[Any, ...]]:
+def masked_paths(model: type, values: Any, *, within: Any = None) -> Iterator[tuple[Any, ...]]:
     """Yield the paths in raw values of a settings class that `masked` hides, of each secret the topmost one.
 
     `within` are the settings that were built from them.
@@ -158,7 +158,7 @@ def hidden(model: type, values: Any, *, within: Any = None) -> Iterator[tuple[An
 
 
 def _hidden(shape: Shape, value: Any, built: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    shape, inner = actual(shape, built), children(built)
+    shape, inner = refined(shape, built), children(built)
     if value is None or (not holds_secret(shape) and are_scalars(inner.values())):
         return
     if shape.secret or (_is_misfit(shape, value) and value not in ("", b"")):
@@ -184,8 +184,8 @@ def _items(value: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 def _is_misfit(shape: Shape, value: Any) -> bool:
     """Whether a value of a shape that holds secrets is built in another way, so that nobody can tell where they are."""
     own: type = type(value)
-    shape = opened(shape)
-    if not holds_secret(shape) or shape.secret_words or fields(own):
+    shape = unwrapped(shape)
+    if not holds_secret(shape) or shape.secret_words or fields_of(own):
         return False
     if isinstance(value, Mapping):
         return not (shape.models or shape.values)
@@ -194,30 +194,30 @@ def _is_misfit(shape: Shape, value: Any) -> bool:
 
 def _is_misspelt(shape: Shape, key: str | int) -> bool:
     """Whether a key beside a secret names nothing that the schema knows: it may be that very secret, misspelt."""
-    return holds_secret(shape) and not isinstance(key, int) and step(shape, key) is None
+    return holds_secret(shape) and not isinstance(key, int) and descend(shape, key) is None
 
 
 def _secret_paths(shape: Shape) -> Iterator[KeyPath]:
     """Yield the places below a shape where an AliasPath takes a secret from."""
-    for model in opened(shape).models:
-        for field in fields(model).values():
-            if field.paths and holds_secret(field.shape):
-                yield from field.paths
+    for model in unwrapped(shape).models:
+        for field in fields_of(model).values():
+            if field.alias_paths and holds_secret(field.shape):
+                yield from field.alias_paths
 
 
-def visible(model: type, path: KeyPath, secrets: Iterable[str] = ()) -> KeyPath:
+def visible_path(model: type, path: KeyPath, secrets: Iterable[str] = ()) -> KeyPath:
     """Return as much of a path as may be shown: below a secret only names of fields, and no key that quotes one."""
     shape, result = Shape(models=(model,)), list[str | int]()
     for key in path:
-        named = isinstance(key, int) or any(key in fields(nested) for nested in opened(shape).models)
+        named = isinstance(key, int) or any(key in fields_of(nested) for nested in unwrapped(shape).models)
         if shape.secret and not named:
             break
         result.append(key if named else scrub(str(key), secrets))
-        shape = below(shape, key)
+        shape = shape_below(shape, key)
     return tuple(result)
 
 
-def secrets_in(model: type, values: Any) -> set[str]:
+def secret_texts(model: type, values: Any) -> set[str]:
     """Return the texts of every secret in raw values and in the defaults of the class: what no message may quote."""
     found = {*_texts(Shape(models=(model,)), values), *_default_texts(model)}
     return {text for secret in found for text in _writings(secret) if text}
@@ -225,7 +225,7 @@ def secrets_in(model: type, values: Any) -> set[str]:
 
 @functools.lru_cache(maxsize=64)
 def _default_texts(model: type) -> frozenset[str]:
-    known = [field for _, nested in walk(model) for field in fields(nested).values()]
+    known = [field for _, nested in models_within(model) for field in fields_of(nested).values()]
     return frozenset(text for field in known for text in _texts(field.shape, field.info.default))
 
 
@@ -263,21 +263,21 @@ def _texts(shape: Shape, value: Any) -> Iterator[str]:
     if isinstance(value, SECRET_TYPES):
         shape, value = Shape(secret=True), value.get_secret_value()
     own: type = type(value)
-    if fields(own):
+    if fields_of(own):
         shape = dataclasses.replace(shape_of(own), secret=shape.secret)
-    hidden = shape.secret or _is_misfit(shape, value)
+    is_hidden = shape.secret or _is_misfit(shape, value)
     inner = dict(enumerate(value)) if isinstance(value, AbstractSet) else children(value)
     inside = _inside(shape)
     for key, item in inner.items():
         found = inside(key) if inside is not None else PLAIN
         if inside is not None and _is_misspelt(shape, key):
             found = Shape(secret=True)
-        if hidden or found is not PLAIN or type(item) not in _ATOMS:
-            yield from _texts(dataclasses.replace(found, secret=True) if hidden else found, item)
+        if is_hidden or found is not PLAIN or type(item) not in _ATOMS:
+            yield from _texts(dataclasses.replace(found, secret=True) if is_hidden else found, item)
     if isinstance(value, Mapping):
         places = (lookup(value, path) for path in _secret_paths(shape))
-        yield from (text for item in places if present(item) for text in _texts(Shape(secret=True), item))
-    if hidden:
+        yield from (text for item in places if item is not ABSENT for text in _texts(Shape(secret=True), item))
+    if is_hidden:
         yield from _own_texts(shape, value, inner)
 
 

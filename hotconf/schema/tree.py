@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, RootModel
 
 import hotconf.values.keypath as keypath
-from hotconf.schema.fields import below, fields
+from hotconf.schema.fields import fields_of, shape_below
 from hotconf.schema.shape import SECRET_TYPES, Shape, shape_of, union
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ def children(value: Any) -> Mapping[Any, Any]:
         return children(value.root)
     if isinstance(value, BaseModel):
         held = vars(value)
-        own = {name: held[name] for name in fields(type(value)) if name in held}
+        own = {name: held[name] for name in fields_of(type(value)) if name in held}
         return {**(value.__pydantic_extra__ or {}), **own}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = fields(type(value))
+        names = fields_of(type(value))
         return {name: getattr(value, name) for name in names if hasattr(value, name)}
     if isinstance(value, Mapping):
         return {keypath.key_text(key): item for key, item in value.items()}
@@ -56,14 +56,14 @@ def value_at(settings: Any, path: KeyPath) -> Any:
     return settings
 
 
-def shape_in(shape: Shape, value: Any, path: KeyPath) -> Shape:
+def refined_at(shape: Shape, value: Any, path: KeyPath) -> Shape:
     """Return the shape at a path below a value, as the schema and the classes of the values on the way have it."""
     for key in path:
-        shape, value = below(actual(shape, value), key), child(value, key)
-    return actual(shape, value)
+        shape, value = shape_below(refined(shape, value), key), child(value, key)
+    return refined(shape, value)
 
 
-def actual(shape: Shape, value: Any) -> Shape:
+def refined(shape: Shape, value: Any) -> Shape:
     """Return what the schema says of a place together with what the value there, or an item of it, says of itself.
 
     It may be of a class that the schema does not name: a subclass that a validator chose, or that is a default.
@@ -79,5 +79,5 @@ def actual(shape: Shape, value: Any) -> Shape:
 
 
 def _own_shape(kind: type) -> Shape | None:
-    own = shape_of(kind) if fields(kind) else None
+    own = shape_of(kind) if fields_of(kind) else None
     return Shape(secret=True) if issubclass(kind, SECRET_TYPES) else own

@@ -14,13 +14,13 @@ import hotconf.values.keypath as keypath
 from hotconf.errors import FormatError, Rejected, SourceError
 from hotconf.formats import Located
 from hotconf.schema.diff import differences
-from hotconf.schema.keys import canonical
+from hotconf.schema.keys import with_canonical_keys
 from hotconf.sources.atomic_write import Staged, stage
 from hotconf.sources.patch import patched
 from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, ReadLimits
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import Layer, Origin
-from hotconf.values.merge import leaves, lookup, origin_in, present
+from hotconf.values.merge import ABSENT, leaves, lookup, origin_in
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Overlay:
     async def read_file(self) -> Layer:
         """Return what the file holds, by canonical keys: the base of the next patch. Raises SourceError."""
         try:
-            return canonical(self._model, await self._reader.layer())
+            return with_canonical_keys(self._model, await self._reader.layer())
         except FileNotFoundError:
             place = Origin("overlay", self.name)
             if self.path.is_symlink():
@@ -187,9 +187,9 @@ class _Patched(Mapping[KeyPath, Origin]):
 
     def __getitem__(self, path: KeyPath) -> Origin:
         value, before = lookup(self._values, path), lookup(self.below.values, path)
-        if not present(value):
+        if value is ABSENT:
             raise KeyError(path)
-        is_old = path and present(before) and not differences(before, value)
+        is_old = path and before is not ABSENT and not differences(before, value)
         return origin_in(self.below, path) if is_old else self._origin
 
     def __iter__(self) -> Iterator[KeyPath]:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import Rejected
-from hotconf.schema.fields import below, fields, opened, shape_at, spellings, step, suggest
-from hotconf.schema.redact import hidden
+from hotconf.schema.fields import descend, fields_by_key, fields_of, shape_at, shape_below, suggest, unwrapped
+from hotconf.schema.redact import masked_paths
 from hotconf.schema.shape import Shape
 from hotconf.schema.tree import is_list
 from hotconf.values.report import Fault
@@ -54,7 +54,7 @@ def patched(model: type, values: Mapping[str, Any], patch: Mapping[str, Any]) ->
         spelt = _spelt(Shape(models=(model,)), patch, (), faults)
         faults = {**dict.fromkeys(_secrets_touched(model, patch), _NOT_HERE), **faults}
         result = _applied(values, spelt) or {}
-        faults = faults or dict.fromkeys(hidden(model, result), _IN_OVERLAY)
+        faults = faults or dict.fromkeys(masked_paths(model, result), _IN_OVERLAY)
     except RecursionError:
         faults = {(): _TOO_DEEP}
     if faults:
@@ -78,7 +78,7 @@ def _applied(target: Any, patch: Any) -> Any:
 
 def _secrets_touched(model: type, patch: Mapping[str, Any]) -> Iterator[KeyPath]:
     """Yield the places of the secrets that a patch sets, and of those that it takes back."""
-    yield from hidden(model, patch)
+    yield from masked_paths(model, patch)
     yield from (path for path in _nulls(patch) if shape_at(model, path).secret)
 
 
@@ -93,7 +93,7 @@ def _nulls(patch: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
 def _spelt(shape: Shape, value: Any, path: KeyPath, faults: dict[KeyPath, str]) -> Any:
     """Return a value of a patch with canonical keys, of containers that are its own; note what stands against it."""
     if is_list(value):
-        return [_spelt(below(shape, index), item, (*path, index), faults) for index, item in enumerate(value)]
+        return [_spelt(shape_below(shape, index), item, (*path, index), faults) for index, item in enumerate(value)]
     if not isinstance(value, Mapping):
         return value
     result: dict[str, Any] = {}
@@ -103,7 +103,7 @@ def _spelt(shape: Shape, value: Any, path: KeyPath, faults: dict[KeyPath, str]) 
         if fault is None and item is not None:
             fault = _unknown(shape, key, among=len(faults) + 1)
         if fault is None:
-            fault = _put(result, _place(shape, key), _spelt(below(shape, key), item, at, faults))
+            fault = _put(result, _place(shape, key), _spelt(shape_below(shape, key), item, at, faults))
         if fault is not None:
             faults[at] = fault
     return result
@@ -114,8 +114,12 @@ def _unknown(shape: Shape, key: str, *, among: int) -> str | None:
 
     `among` is how many faults there are by now.
     """
-    known = [field for model in opened(shape).models for field in fields(model).values()]
-    if not known or step(shape, key) is not None or any(place[0] == key for field in known for place in field.places):
+    known = [field for model in unwrapped(shape).models for field in fields_of(model).values()]
+    if (
+        not known
+        or descend(shape, key) is not None
+        or any(place[0] == key for field in known for place in field.input_paths)
+    ):
         return None
     return f"unknown key{suggest(key, [field.name for field in known], most=_MOST_COMPARED // among)}"
 
@@ -125,8 +129,8 @@ def _place(shape: Shape, key: str) -> KeyPath:
 
     Where the members of a union disagree, the key stands as it is.
     """
-    named = [fields(model).get(key) or spellings(model).get(key) for model in opened(shape).models]
-    places = {field.spellings[:1] or field.paths[0] for field in named if field is not None and field.places}
+    named = [fields_of(model).get(key) or fields_by_key(model).get(key) for model in unwrapped(shape).models]
+    places = {field.keys[:1] or field.alias_paths[0] for field in named if field is not None and field.input_paths}
     return places.pop() if len(places) == 1 else (key,)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_settings import SettingsError
 
-from hotconf.schema.fields import fields, step
+from hotconf.schema.fields import descend, fields_of
 from hotconf.schema.shape import Shape
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import Origin
@@ -62,7 +62,7 @@ class Variables(Mapping[KeyPath, Origin]):
     def _is_unparsed(self, variable: str, path: KeyPath) -> bool:
         shape = Shape(models=(self._model,))
         for key in path:
-            found = step(shape, key)
+            found = descend(shape, key)
             shape = found[0] if found else Shape()
         return shape.nested and not _is_json(self._texts.get(variable))
 
@@ -76,11 +76,11 @@ class Variables(Mapping[KeyPath, Origin]):
     def _spellings(self, path: KeyPath) -> Iterator[Sequence[str]]:
         shape = Shape(models=(self._model,))
         for key in path:
-            owners = (field for model in shape.models for field in fields(model).values())
-            field = next((f for f in owners if key == f.name or key in f.spellings), None)
-            heads = [str(inner[0]) for inner in field.paths] if field else []
-            yield [*field.spellings, field.name, *heads] if field else [str(key)]
-            found = step(shape, key)
+            owners = (field for model in shape.models for field in fields_of(model).values())
+            field = next((f for f in owners if key == f.name or key in f.keys), None)
+            heads = [str(inner[0]) for inner in field.alias_paths] if field else []
+            yield [*field.keys, field.name, *heads] if field else [str(key)]
+            found = descend(shape, key)
             shape = found[0] if found else Shape()
 
     def __iter__(self) -> Iterator[KeyPath]:

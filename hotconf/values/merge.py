@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from hotconf.values.keypath import KeyPath
     from hotconf.values.layer import Layer
 
-_ABSENT: Any = object()
+ABSENT: Any = object()
+"""What `lookup` returns where there is no value."""
 
 _SCALARS = (str, int, float, bool, type(None))
 
@@ -44,12 +45,12 @@ class Merged:
         """
         for layer in reversed(self.layers):
             value = lookup(layer.values, path)
-            if value is not _ABSENT:
+            if value is not ABSENT:
                 yield layer, value
 
     def origin(self, path: KeyPath) -> Origin | None:
         """Return where the value at a path came from, None where no layer holds one."""
-        if lookup(self.values, path) is _ABSENT:
+        if lookup(self.values, path) is ABSENT:
             return None
         return next((origin_in(layer, path) for layer, _ in self.suppliers(path)), None)
 
@@ -80,22 +81,17 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str, An
 
 
 def lookup(values: Any, path: KeyPath) -> Any:
-    """Return the value at a path, or a marker that `present` knows."""
+    """Return the value at a path, ABSENT where there is none."""
     for key in path:
         if isinstance(values, Mapping):
-            values = values.get(key, _ABSENT)
+            values = values.get(key, ABSENT)
         elif isinstance(values, (list, tuple)) and isinstance(key, int) and 0 <= key < len(values):
             values = values[key]
         else:
-            return _ABSENT
-        if values is _ABSENT:
-            return _ABSENT
+            return ABSENT
+        if values is ABSENT:
+            return ABSENT
     return values
-
-
-def present(value: Any) -> bool:
-    """Whether `lookup` found a value."""
-    return value is not _ABSENT
 
 
 def origin_in(layer: Layer, path: KeyPath) -> Origin:

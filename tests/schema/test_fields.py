@@ -30,7 +30,7 @@ from typing_extensions import TypeAliasType, TypedDict
 import hotconf.schema.fields as schema
 from hotconf import HotConf
 from hotconf.errors import SchemaError
-from hotconf.schema.fields import holds_restart_required, holds_secret, opened
+from hotconf.schema.fields import holds_restart_required, holds_secret, unwrapped
 from hotconf.schema.settings import RestartRequired, Section, Sensitive, Settings
 from hotconf.schema.shape import Shape, shape_of
 from hotconf.sources import Memory
@@ -155,13 +155,13 @@ OPEN = [
 @pytest.mark.parametrize("annotation", SECRET)
 def test_I11_a_secret_is_known_however_it_is_declared(annotation):
     model = create_model("Model", field=(annotation, ...), __config__=ConfigDict(arbitrary_types_allowed=True))
-    assert schema.fields(model)["field"].sensitive
+    assert schema.fields_of(model)["field"].sensitive
 
 
 @pytest.mark.parametrize("annotation", HOLDING)
 def test_I11_a_secret_is_known_however_deep_it_lies(annotation):
     model = create_model("Model", field=(annotation, ...))
-    assert not schema.fields(model)["field"].sensitive
+    assert not schema.fields_of(model)["field"].sensitive
     assert holds_secret(Shape(models=(model,)))
 
 
@@ -178,7 +178,7 @@ def test_marks_are_found_with_and_without_parentheses():
         c: int = 0
         d: Annotated[str, Sensitive] = ""
 
-    known = schema.fields(Model)
+    known = schema.fields_of(Model)
     assert [name for name, field in known.items() if field.restart_required] == ["a", "b"]
     assert [name for name, field in known.items() if field.sensitive] == ["d"]
 
@@ -201,12 +201,12 @@ KEPT = [
 
 @pytest.mark.parametrize("annotation", KEPT)
 def test_I8_a_mark_on_anything_that_a_field_is_made_of_is_a_mark_on_the_field(annotation):
-    assert opened(shape_of(annotation)).restart_required
+    assert unwrapped(shape_of(annotation)).restart_required
 
 
 @pytest.mark.parametrize("annotation", [int, Database, list[Database], create_model("Inner", kept=(MARKED, 1)), Any])
 def test_I8_a_mark_on_what_lies_in_a_section_is_none_on_the_whole(annotation):
-    assert not opened(shape_of(annotation)).restart_required
+    assert not unwrapped(shape_of(annotation)).restart_required
     assert holds_restart_required(shape_of(annotation)) is (getattr(annotation, "__name__", "") == "Inner")
 
 
@@ -229,7 +229,7 @@ class ByName(Aliased):
 
 
 def places(model):
-    return {name: field.places for name, field in schema.fields(model).items()}
+    return {name: field.input_paths for name, field in schema.fields_of(model).items()}
 
 
 def test_the_places_of_a_field_are_those_of_pydantic_in_its_order():
@@ -242,19 +242,19 @@ def test_the_places_of_a_field_are_those_of_pydantic_in_its_order():
     }
     assert places(ByAlias)["alias"] == (("a",),)
     assert places(ByAlias)["path"] == (("p", "r"),)
-    assert schema.fields(ByAlias)["path"].spellings == ()
+    assert schema.fields_of(ByAlias)["path"].keys == ()
     assert places(ByName) == {name: ((name,),) for name in Aliased.model_fields}
-    assert schema.fields(Aliased)["choices"].spellings == ("x", "y", "choices")
-    assert schema.fields(Aliased)["choices"].paths == (("p", "q"), ("l", 0))
+    assert schema.fields_of(Aliased)["choices"].keys == ("x", "y", "choices")
+    assert schema.fields_of(Aliased)["choices"].alias_paths == (("p", "q"), ("l", 0))
 
 
 def test_records_of_every_kind_have_fields():
-    assert list(schema.fields(Plain)) == ["size", "token"]
-    assert schema.fields(Checked)["size"].spellings == ("size", "length")
-    assert list(schema.fields(Credentials)) == ["user", "token"]
-    assert list(schema.fields(Login)) == ["user", "token"]
-    assert schema.fields(int) == {}
-    assert schema.fields(dict) == {}
+    assert list(schema.fields_of(Plain)) == ["size", "token"]
+    assert schema.fields_of(Checked)["size"].keys == ("size", "length")
+    assert list(schema.fields_of(Credentials)) == ["user", "token"]
+    assert list(schema.fields_of(Login)) == ["user", "token"]
+    assert schema.fields_of(int) == {}
+    assert schema.fields_of(dict) == {}
 
 
 def test_a_dataclass_of_names_that_only_a_function_knows_is_opaque_not_an_error():
@@ -265,7 +265,7 @@ def test_a_dataclass_of_names_that_only_a_function_knows_is_opaque_not_an_error(
     class Record:
         local: Local
 
-    assert schema.fields(Record)["local"].shape.opaque
+    assert schema.fields_of(Record)["local"].shape.opaque
 
 
 class Early(BaseModel):
@@ -281,21 +281,21 @@ class Late(BaseModel):
 
 
 def test_I11_forward_references_are_resolved_before_anybody_looks():
-    schema.check(Root)
+    schema.check_schema(Root)
     assert holds_secret(Shape(models=(Root,)))
-    assert schema.resolve(Root, "early.late.token") == ("early", "late", "token")
+    assert schema.resolve_path(Root, "early.late.token") == ("early", "late", "token")
 
 
 def test_a_type_that_does_not_exist_is_refused_by_name():
     model = create_model("Model", field=("Nowhere", ...))
     with pytest.raises(SchemaError, match="Model refers to a type that is not defined yet: Nowhere"):
-        schema.check(model)
+        schema.check_schema(model)
 
 
 @pytest.mark.parametrize("thing", [int, "App", None, Database(), dict[str, int], SecretStr])
 def test_what_is_no_model_class_is_refused(thing):
     with pytest.raises(SchemaError, match="is not a pydantic model class"):
-        schema.check(thing)
+        schema.check_schema(thing)
 
 
 class Nested(BaseSettings):
@@ -324,18 +324,18 @@ class WithInitBelow(BaseModel):
 def test_a_nested_settings_class_is_refused_by_its_path(annotation):
     model = create_model("App", __base__=Settings, part=(annotation, ...))
     with pytest.raises(SchemaError, match=r"App\.part.*Nested is a nested BaseSettings"):
-        schema.check(model)
+        schema.check_schema(model)
 
 
 @pytest.mark.parametrize("model", [WithInit, Inheriting])
 def test_a_settings_class_with_a_constructor_of_its_own_is_refused(model):
     with pytest.raises(SchemaError, match="WithInit overrides __init__"):
-        schema.check(model)
+        schema.check_schema(model)
 
 
 @pytest.mark.parametrize("model", [Database, Settings, Nested, WithInitBelow, Box[int], Tokens, Leaf, Root])
 def test_any_other_model_is_accepted(model):
-    schema.check(model)
+    schema.check_schema(model)
 
 
 class Everything(Section):
@@ -384,7 +384,7 @@ class Open(BaseModel):
     ],
 )
 def test_a_dotted_path_is_resolved_by_names_and_spellings(dotted, path):
-    assert schema.resolve(Everything, dotted) == path
+    assert schema.resolve_path(Everything, dotted) == path
 
 
 @pytest.mark.parametrize("dotted", ["logins.0.token", "logins.0.1"])
@@ -403,7 +403,7 @@ async def test_a_subscriber_may_call_an_item_of_a_named_tuple_by_name_or_by_inde
 
 
 def test_keys_beyond_the_fields_can_be_named_where_the_model_has_room_for_them():
-    assert schema.resolve(Open, "anything.url") == ("anything", "url")
+    assert schema.resolve_path(Open, "anything.url") == ("anything", "url")
 
 
 @pytest.mark.parametrize(
@@ -422,13 +422,13 @@ def test_keys_beyond_the_fields_can_be_named_where_the_model_has_room_for_them()
 )
 def test_a_path_that_no_settings_can_have_is_refused(dotted, says):
     with pytest.raises(SchemaError) as caught:
-        schema.resolve(Everything, dotted)
+        schema.resolve_path(Everything, dotted)
     assert says in str(caught.value)
 
 
 def test_a_root_model_stands_for_what_it_wraps():
-    assert opened(shape_of(Tokens)) == Shape(values=Shape(secret=True))
-    assert opened(shape_of(Tree)).values == shape_of(Tree | int)
+    assert unwrapped(shape_of(Tokens)) == Shape(values=Shape(secret=True))
+    assert unwrapped(shape_of(Tree)).values == shape_of(Tree | int)
 
 
 class Page(BaseModel, Generic[T]):
@@ -438,9 +438,9 @@ class Page(BaseModel, Generic[T]):
 
 def test_a_generic_class_that_contains_itself_can_be_named_at_any_depth():
     model = create_model("App", page=Page[Database])
-    assert schema.resolve(model, "page.following.following.items.0.url")[-2:] == ("0", "url")
+    assert schema.resolve_path(model, "page.following.following.items.0.url")[-2:] == ("0", "url")
 
 
 def test_walking_a_recursive_class_ends():
-    assert [path for path, _ in schema.walk(Leaf)] == [()]
-    assert {nested for _, nested in schema.walk(Everything)} >= {Database, Plain, Credentials, Aliased}
+    assert [path for path, _ in schema.models_within(Leaf)] == [()]
+    assert {nested for _, nested in schema.models_within(Everything)} >= {Database, Plain, Credentials, Aliased}

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, AliasGenerator, AliasPath, BaseModel, ConfigD
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
-from hotconf.schema.keys import canonical, renames
+from hotconf.schema.keys import renames, with_canonical_keys
 from hotconf.schema.settings import Section
 from hotconf.values.layer import Layer, Origin
 from tests.trees import build, env, faults, file, origins
@@ -72,7 +72,7 @@ def test_the_stronger_layer_wins_however_each_spells_it(below, above):
 )
 def test_aliases_are_known_wherever_a_model_stands(spelt, wrap, find):
     layer = file(wrap(spelt))
-    respelt = canonical(App, layer)
+    respelt = with_canonical_keys(App, layer)
     assert "hostname" not in repr(respelt.values)
     assert "address" not in repr(respelt.values)
     assert find(build(App, layer)).host == "x"
@@ -119,7 +119,7 @@ class Ambiguous(Section):
 
 def test_a_key_that_members_of_a_union_understand_differently_is_left_alone():
     layer = file({"side": {"n": 1, "other": {"hostname": "x"}}})
-    assert canonical(Ambiguous, layer).values == {"side": {"n": 1, "other": {"host": "x"}}}
+    assert with_canonical_keys(Ambiguous, layer).values == {"side": {"n": 1, "other": {"host": "x"}}}
     assert isinstance(build(Ambiguous, layer).side, Right)
 
 
@@ -139,7 +139,7 @@ class Either(Section):
 
 def test_a_key_is_not_respelt_into_what_another_member_of_a_union_knows_as_something_else():
     layer = file({"either": {"letters": 3}})
-    assert canonical(Either, layer) is layer
+    assert with_canonical_keys(Either, layer) is layer
     assert isinstance(build(Either, layer).either, Label)
 
 
@@ -300,8 +300,8 @@ class Plain(Section):
 def test_a_class_without_aliases_costs_nothing():
     layer = file({"host": "x", "children": [{"host": "y"}]})
     assert not renames(Plain)
-    assert canonical(Plain, layer) is layer
-    assert canonical(App, file({"server": {"host": "x"}})).values == {"server": {"host": "x"}}
+    assert with_canonical_keys(Plain, layer) is layer
+    assert with_canonical_keys(App, file({"server": {"host": "x"}})).values == {"server": {"host": "x"}}
 
 
 class Recursive(Section):

@@ -38,13 +38,13 @@ from hotconf.schema.redact import (
     MASK,
     digest,
     document,
-    hidden,
-    masked,
+    document_at,
+    mask_input,
+    masked_paths,
     scrub,
-    secrets_in,
-    shown,
+    secret_texts,
     traceback_without_message,
-    visible,
+    visible_path,
 )
 from hotconf.schema.settings import Section, Sensitive
 from hotconf.schema.shape import shape_of
@@ -167,16 +167,16 @@ def test_I11_no_secret_is_in_a_document_its_digest_or_any_part_of_it(annotation,
     assert not leaks(repr(whole))
     assert whole["public"] == "shown"
     assert json.loads(json.dumps(whole)) == whole
-    assert not leaks(repr(shown(model, ("field",), settings.field)))
-    assert shown(model, ("field",), settings.field) == whole["field"]
+    assert not leaks(repr(document_at(model, ("field",), settings.field)))
+    assert document_at(model, ("field",), settings.field) == whole["field"]
 
 
 @pytest.mark.parametrize(("annotation", "value"), CASES)
 def test_I11_no_secret_is_in_a_raw_value_that_is_shown(annotation, value):
     model, values = case(annotation, value)
-    assert not leaks(repr(masked(model, ("field",), value)))
-    assert not leaks(repr(masked(model, (), values)))
-    assert not leaks(repr(masked(model, ("field",), json.dumps(str(value)))))
+    assert not leaks(repr(mask_input(model, ("field",), value)))
+    assert not leaks(repr(mask_input(model, (), values)))
+    assert not leaks(repr(mask_input(model, ("field",), json.dumps(str(value)))))
 
 
 @pytest.mark.parametrize(("annotation", "value"), CASES)
@@ -184,7 +184,7 @@ def test_I11_without_what_is_hidden_raw_values_hold_no_secret(annotation, value)
     model, values = case(annotation, value)
     for raw in (values, {**values, "field": json.dumps(str(value))}):
         kept = copy.deepcopy(raw)
-        for *parents, key in hidden(model, raw):
+        for *parents, key in masked_paths(model, raw):
             owner = lookup(kept, tuple(parents))
             owner[key] = None
         assert not leaks(repr(kept))
@@ -194,7 +194,7 @@ def test_I11_without_what_is_hidden_raw_values_hold_no_secret(annotation, value)
 @pytest.mark.parametrize(("annotation", "value"), CASES)
 def test_I11_every_secret_is_known_to_those_who_scrub_messages(annotation, value):
     model, values = case(annotation, value)
-    secrets = secrets_in(model, values)
+    secrets = secret_texts(model, values)
     for text in (HIDDEN, repr(HIDDEN), json.dumps(HIDDEN), HIDDEN.strip(), f"got {values}", f"{build(model, values)}"):
         assert not leaks(scrub(text, secrets))
 
@@ -208,7 +208,7 @@ def test_I11_no_secret_is_in_an_explanation_or_its_path(annotation, value):
         assert not leaks(f"{path} {explanation} {explanation.as_dict()} {known[path]}")
 
 
-secret_texts = st.text("abcdefghijklmnop0123456789/+=\"'\\ é", min_size=4, max_size=12).map(lambda text: f"S{text}S")
+hidden_words = st.text("abcdefghijklmnop0123456789/+=\"'\\ é", min_size=4, max_size=12).map(lambda text: f"S{text}S")
 public_types = st.sampled_from([(int, 1), (str, "x"), (list[int], [1]), (dict[str, str], {"k": "v"})])
 secret_types = st.sampled_from(
     [
@@ -233,7 +233,7 @@ def models(draw, depth=2):
             fields[name], values[name] = draw(public_types)
         elif kind == "secret":
             fields[name], wrap = draw(secret_types)
-            secrets.append(draw(secret_texts))
+            secrets.append(draw(hidden_words))
             values[name] = wrap(secrets[-1])
         else:
             inner, below, more = draw(models(depth - 1))
@@ -250,10 +250,10 @@ def models(draw, depth=2):
 def test_I11_no_secret_of_random_settings_is_in_any_rendering(random):
     model, values, secrets = random
     settings, known = build(model, values), origins(model, values)
-    renderings = [json.dumps(document(settings), ensure_ascii=False), repr(masked(model, (), values))]
+    renderings = [json.dumps(document(settings), ensure_ascii=False), repr(mask_input(model, (), values))]
     renderings += [str(known.explain(path)) for path in known]
-    renderings += [repr(list(hidden(model, values)))]
-    renderings += [scrub(f"{values} {json.dumps(values)}", secrets_in(model, values))]
+    renderings += [repr(list(masked_paths(model, values)))]
+    renderings += [scrub(f"{values} {json.dumps(values)}", secret_texts(model, values))]
     assert not [secret for secret in secrets for text in renderings if secret in text]
 
 
@@ -314,26 +314,26 @@ def test_a_deprecated_field_is_shown_without_a_warning():
 def test_none_in_the_place_of_a_secret_is_no_secret():
     model = create_model("Model", token=(SecretStr | None, None))
     assert document(model()) == {"token": None}
-    assert masked(model, ("token",), None) is None
-    assert masked(model, (), {"token": None}) == {"token": None}
+    assert mask_input(model, ("token",), None) is None
+    assert mask_input(model, (), {"token": None}) == {"token": None}
 
 
 def test_only_the_secret_is_hidden():
     assert document(build(*case(Credentials, LOGIN))) == {"field": {"user": "app", "token": MASK}, "public": "shown"}
     assert document(("u", "t"), shape_of(tuple[str, Marked])) == ["u", MASK]
     model, values = case(list[Record], [LOGIN])
-    assert masked(model, (), values) == {"field": [{"user": "app", "token": MASK}], "public": "shown"}
+    assert mask_input(model, (), values) == {"field": [{"user": "app", "token": MASK}], "public": "shown"}
 
 
 def test_what_does_not_fit_a_section_with_secrets_is_hidden_as_a_whole():
     model, _ = case(Leaky, {})
-    assert masked(model, ("field",), "user:hunter2@host") == MASK
-    assert masked(model, ("field",), ["hunter2"]) == MASK
-    assert masked(model, (), {"field": '{"password": "hunter2"}'}) == {"field": MASK}
-    assert masked(model, ("field",), "") == ""
+    assert mask_input(model, ("field",), "user:hunter2@host") == MASK
+    assert mask_input(model, ("field",), ["hunter2"]) == MASK
+    assert mask_input(model, (), {"field": '{"password": "hunter2"}'}) == {"field": MASK}
+    assert mask_input(model, ("field",), "") == ""
     listed, _ = case(list[Leaky], [])
-    assert masked(listed, ("field",), {"password": "hunter2"}) == MASK
-    assert "hunter2!" in secrets_in(model, {"field": "hunter2!"})
+    assert mask_input(listed, ("field",), {"password": "hunter2"}) == MASK
+    assert "hunter2!" in secret_texts(model, {"field": "hunter2!"})
 
 
 class Pathed(BaseModel):
@@ -343,14 +343,14 @@ class Pathed(BaseModel):
 
 def test_I11_a_secret_that_an_alias_path_reaches_is_hidden_where_it_lies():
     values = {"auth": {"token": HIDDEN}, "public": "shown"}
-    assert not leaks(repr(masked(Pathed, (), values)))
-    assert HIDDEN in secrets_in(Pathed, values)
+    assert not leaks(repr(mask_input(Pathed, (), values)))
+    assert HIDDEN in secret_texts(Pathed, values)
 
 
 def test_I11_defaults_are_secrets_too():
-    assert HIDDEN in secrets_in(Leaky, {})
+    assert HIDDEN in secret_texts(Leaky, {})
     nested = create_model("Nested", inner=(Leaky, Leaky(password=SecretStr("another-one"))))
-    assert {HIDDEN, "another-one"} <= secrets_in(nested, {})
+    assert {HIDDEN, "another-one"} <= secret_texts(nested, {})
 
 
 def test_scrubbing_leaves_no_part_of_a_longer_secret_and_masks_no_mask():
@@ -386,7 +386,7 @@ class Deep(Section):
     ],
 )
 def test_I11_a_path_shows_no_key_of_a_secret(path, result):
-    assert render(visible(Deep, path, {"hunter2", "host"})) == result
+    assert render(visible_path(Deep, path, {"hunter2", "host"})) == result
 
 
 def test_the_digest_names_the_values_and_not_their_order():
@@ -437,8 +437,8 @@ class Vault(BaseModel):
 def test_what_lies_beside_a_secret_and_has_no_name_may_be_one():
     model = create_model("App", vault=(Vault, Vault()))
     raw = {"pasword": "hunter2", "host": "db"}
-    assert masked(model, ("vault",), raw) == {"pasword": MASK, "host": "db"}
-    assert "hunter2" in secrets_in(model, {"vault": raw})
+    assert mask_input(model, ("vault",), raw) == {"pasword": MASK, "host": "db"}
+    assert "hunter2" in secret_texts(model, {"vault": raw})
 
 
 class Mixed(BaseModel):
@@ -456,9 +456,9 @@ def test_I11_sections_without_secrets_are_passed_over_and_no_secret_is(values):
     raw = {**values, "sections": {"held": {"token": SecretStr("hunter2")}, **values.get("sections", {})}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hotconf.schema.redact.are_scalars", lambda _values: False)
-        expected = secrets_in(Mixed, raw)
+        expected = secret_texts(Mixed, raw)
     assert "hunter2" in expected
-    assert secrets_in(Mixed, raw) == expected
+    assert secret_texts(Mixed, raw) == expected
 
 
 @pytest.mark.parametrize("shown_by_python", [repr, str])

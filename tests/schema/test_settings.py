@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hotconf.conf import HotConf
-from hotconf.schema.redact import MASK, masked, secrets_in
+from hotconf.schema.redact import MASK, mask_input, secret_texts
 from hotconf.schema.settings import SECRET_WORDS, Untyped, untyped
 
 SPELLINGS = {
@@ -84,9 +84,9 @@ def test_any_key_may_be_used_even_one_of_pydantics(loaded):
 
 def test_messages_know_its_secrets():
     values = {"token": "canary-1", "a": {"b": [{"password": "canary-2"}]}, "port": "shown"}
-    assert secrets_in(Untyped, values) == {"canary-1", "canary-2"}
-    assert masked(Untyped, ("a",), values["a"]) == {"b": [{"password": MASK}]}
-    assert masked(Untyped, (), values)["port"] == "shown"
+    assert secret_texts(Untyped, values) == {"canary-1", "canary-2"}
+    assert mask_input(Untyped, ("a",), values["a"]) == {"b": [{"password": MASK}]}
+    assert mask_input(Untyped, (), values)["port"] == "shown"
 
 
 def test_touching_a_file_changes_nothing(loaded, tmp_path):

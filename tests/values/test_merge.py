@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from hotconf.values.layer import Layer, Origin
-from hotconf.values.merge import leaves, lookup, merge, present
+from hotconf.values.merge import ABSENT, leaves, lookup, merge
 from tests.trees import env, file, keys, scalars, tables, trees
 
 
@@ -95,7 +95,7 @@ def test_every_leaf_has_the_origin_of_the_layer_that_supplied_it(values):
         holder = layers[int(origin.source.removesuffix(".toml"))]
         assert value == {} or lookup(holder.values, path) is value
         stronger = layers[layers.index(holder) + 1 :]
-        assert not any(present(lookup(layer.values, path)) for layer in stronger)
+        assert not any(lookup(layer.values, path) is not ABSENT for layer in stronger)
 
 
 def test_the_strongest_layer_comes_first_and_the_shadowed_follow():
@@ -122,4 +122,4 @@ def test_leaves_are_found_again_by_their_paths(tree):
 
 @pytest.mark.parametrize("path", [("x",), ("a", "b"), ("l", 2), ("l", -1), ("l", "0"), ("s", 0)])
 def test_what_is_not_there_is_absent(path):
-    assert not present(lookup({"a": 1, "l": [1, 2], "s": "text"}, path))
+    assert lookup({"a": 1, "l": [1, 2], "s": "text"}, path) is ABSENT
