@@ -306,7 +306,7 @@ class HotConf(Holder[S]):
             loaded_at=snapshot.loaded_at if snapshot else None,
             last_reload=reports[-1] if reports else None,
             consecutive_failures=self._reloader.journal.failures,
-            sources=tuple(state.as_dict() for state in self._stack.states),
+            sources=tuple(state.status for state in self._stack.states),
             watching=self._watching(),
             pending_restart=self._reloader.pointer.pending,
             held=self._reloader.held,

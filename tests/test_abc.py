@@ -9,7 +9,7 @@ from hotconf import HotConf, Layer, Options, Origin
 from hotconf.abc import Hinting, Observer, Settling, Source, WatchedFiles
 from hotconf.errors import HotconfError, OperationRefused, SourceBusy, UnknownGeneration
 from hotconf.testing import FakeSource
-from hotconf.values.report import Fault
+from hotconf.values.report import Fault, jsonable
 from tests.heart import QUIET, App, Panic, memory_conf, until
 
 
@@ -112,7 +112,7 @@ async def test_I9_each_trigger_is_answered_by_one_report_from_which_all_else_is_
         assert conf.status.last_reload is reports[1]
         lines = [record for record in caplog.records if "(t" in record.getMessage()]
         assert [record.getMessage() for record in lines] == [str(reports[0]), str(reports[1])]
-        assert [record.hotconf for record in lines] == [reports[0].as_dict(), reports[1].as_dict()]
+        assert [record.hotconf for record in lines] == [jsonable(reports[0]), jsonable(reports[1])]
 
 
 @pytest.mark.parametrize("error", [ValueError(), Panic()])

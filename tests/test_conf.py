@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from hotconf import ConfigError, HotConf, Layer, NotLoaded, Options, Section, Settings
 from hotconf.errors import ReentrantReload, SchemaError, SignalsUnavailable
 from hotconf.sources import File, Memory
+from hotconf.values.report import jsonable
 from tests.heart import QUIET, App, Database, Gate, memory_conf, until
 
 # Precedence
@@ -483,8 +484,8 @@ async def test_the_status_tells_how_things_stand():
         assert status.digest == conf.snapshot.digest
         assert status.last_reload is conf.reports[-1]
         assert status.uptime >= 0
-        json.dumps(status.as_dict())
-        assert status.as_dict()["leased"] == {"1": 1}
+        json.dumps(jsonable(status))
+        assert jsonable(status)["leased"] == {"1": 1}
         digest = status.digest
         memory.set({"port": 1})
         await conf.reload()

@@ -7,6 +7,7 @@ import pytest
 from pydantic import AnyUrl, Field, StringConstraints, field_validator, model_validator
 
 from hotconf import ConfigError, HotConf, Section
+from hotconf.values.report import jsonable
 from tests.heart import QUIET
 
 
@@ -217,4 +218,4 @@ def test_twenty_mistakes_are_twenty_faults_at_the_right_places(tmp_path, text_fo
     assert sorted(map(str, report.faults)) == sorted(expected)
     assert all(line in str(refused.value) for line in expected)
     assert all(line in str(report) for line in expected)
-    assert [fault["text"] for fault in report.as_dict()["faults"]] == list(map(str, report.faults))
+    assert [fault["text"] for fault in jsonable(report)["faults"]] == list(map(str, report.faults))

@@ -9,6 +9,7 @@ import click
 from hotconf.cli.output import Refused, fault_line, print_json, progress
 from hotconf.cli.remote import Remote, completed, print_report, token_option
 from hotconf.cli.target import Inputs, loaded, takes_inputs
+from hotconf.values.report import jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +70,7 @@ def _fault(entry: Mapping[str, Any]) -> Fault:
 def print_faults(faults: Sequence[Fault], style: str) -> None:
     """Print faults to stdout in one of the three styles."""
     if style == "json":
-        print_json({"faults": [fault.as_dict() for fault in faults]})
+        print_json({"faults": jsonable(faults)})
         return
     for fault in faults:
         click.echo(fault_line(fault) if style == "text" else annotation(fault))

@@ -11,6 +11,7 @@ import click
 from hotconf.cli.output import literal, print_json, progress
 from hotconf.cli.remote import Remote, token_option
 from hotconf.cli.target import Inputs, is_target, is_url, loaded, takes_inputs
+from hotconf.values.report import jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,9 +51,10 @@ def _read(inputs: Inputs, key: str) -> Mapping[str, Any]:
     with progress("reading"):
         loaded(conf)
     try:
-        return conf.explain(key).as_dict()
+        explanation: Mapping[str, Any] = jsonable(conf.explain(key))
     except KeyError:
         raise click.UsageError(f"the configuration has no {key!r}") from None
+    return explanation
 
 
 def _asked(remote: Remote, key: str) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from hotconf.reload.trouble import WriteStatus
+from hotconf.values.report import jsonable
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -38,8 +39,8 @@ class AuditLog:
 
     def reload_ended(self, report: Report) -> None:
         """Note what came of a reload: all that its report says, which holds no secrets."""
-        said = report.as_dict()
-        self._append({"time": said.pop("started_at"), "event": "reload", **said})
+        entry = jsonable(report)
+        self._append({"time": entry.pop("started_at"), "event": "reload", **entry})
 
     def asked(
         self, action: str, *, when: dt.datetime, peer: str, token: str | None = None, report: int | None = None

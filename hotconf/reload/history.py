@@ -59,17 +59,6 @@ class Generation(Generic[S]):
         """The whole as JSON shows it, secrets masked. Shared: never change it."""
         return self.snapshot.document
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry as JSON shows it."""
-        return {
-            "generation": self.generation,
-            "loaded_at": self.loaded_at.isoformat(),
-            "triggers": list(self.triggers),
-            "changed": list(self.changed),
-            "note": self.note,
-            "digest": self.digest,
-        }
-
 
 class History(Generic[S]):
     """The last generations, oldest first; the last one is running. Written by one thread, read from any."""

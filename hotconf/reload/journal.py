@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from hotconf.values.report import Report
+from hotconf.values.report import Report, jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,4 +84,4 @@ def _log(report: Report, phase: Phase) -> None:
     level = logging.WARNING if report.outcome == "rejected" or report.commit_errors or report.mutated else logging.INFO
     if report.outcome == "rejected" and phase == "start":
         level = logging.DEBUG  # raised as a ConfigError with the same faults: once is enough
-    log.log(level, "%s", report, extra={"hotconf": report.as_dict()})
+    log.log(level, "%s", report, extra={"hotconf": jsonable(report)})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - the OpenAPI document reads these annotations
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from datetime import datetime  # noqa: TC003
+from typing import Any, Literal, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from hotconf.values.report import PendingRestart, Report
+from hotconf.sources.stack import SourceStatus  # noqa: TC001
+from hotconf.values.report import PendingRestart, Report  # noqa: TC001
 
 State: TypeAlias = Literal["new", "starting", "ready", "draining", "stopped"]
 
@@ -23,10 +22,6 @@ class Held:
 
     def __str__(self) -> str:
         return f"generation {self.generation} was rolled back to and is held, since {self.reason}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON shows it."""
-        return {"generation": self.generation, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +38,10 @@ class Status:
     loaded_at: datetime | None
     last_reload: Report | None
     consecutive_failures: int
-    sources: tuple[Mapping[str, Any], ...]
+    sources: tuple[SourceStatus, ...]
     watching: Mapping[str, Any]
     pending_restart: tuple[PendingRestart, ...]
     held: Held | None
     degraded: tuple[str, ...]
     leased: Mapping[int, int]
     uptime: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the status as JSON shows it."""
-        return {
-            "state": self.state,
-            "generation": self.generation,
-            "digest": self.digest,
-            "loaded_at": self.loaded_at.isoformat() if self.loaded_at else None,
-            "last_reload": self.last_reload.as_dict() if self.last_reload else None,
-            "consecutive_failures": self.consecutive_failures,
-            "sources": [dict(source) for source in self.sources],
-            "watching": dict(self.watching),
-            "pending_restart": [entry.as_dict() for entry in self.pending_restart],
-            "held": self.held.as_dict() if self.held else None,
-            "degraded": list(self.degraded),
-            "leased": {str(generation): count for generation, count in self.leased.items()},
-            "uptime": self.uptime,
-        }

@@ -27,10 +27,6 @@ class Supplied:
     value: Any
     origin: Origin
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON shows it."""
-        return {"value": self.value, "origin": str(self.origin)}
-
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -45,11 +41,6 @@ class Explanation:
         lines = [f"{self.path} = {self.value!r}  from {self.origin}"]
         lines += [f"  shadows {entry.value!r}  from {entry.origin}" for entry in self.shadowed]
         return "\n".join(lines)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON shows it."""
-        shadowed = [entry.as_dict() for entry in self.shadowed]
-        return {"path": self.path, "value": self.value, "origin": str(self.origin), "shadowed": shadowed}
 
 
 def input_paths(model: type, path: KeyPath) -> Iterator[KeyPath]:

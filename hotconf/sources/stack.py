@@ -6,9 +6,10 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from pydantic_settings import BaseSettings
+from typing_extensions import TypedDict
 
 from hotconf.abc import Source, WatchedFiles
 from hotconf.errors import SourceBusy, SourceError
@@ -31,6 +32,19 @@ if TYPE_CHECKING:
 
 
 _MORE_READS = 2
+
+ReadState: TypeAlias = Literal["unread", "fresh", "stale", "failed"]
+
+
+class SourceStatus(TypedDict):
+    """How one source fares, as the status of a configuration shows it."""
+
+    name: str
+    kind: str
+    required: bool
+    state: ReadState
+    protection: str | None
+    error: str | None
 
 
 def compose(
@@ -105,7 +119,7 @@ class SourceState:
     """
 
     source: Source
-    state: Literal["unread", "fresh", "stale", "failed"] = "unread"
+    state: ReadState = "unread"
     error: str | None = None
     busy: bool = False
     layers: Sequence[Layer] | None = None
@@ -153,8 +167,9 @@ class SourceState:
         """Return what was read, as the guard looks at it. What a class declares for itself may come and go."""
         return SourceReading(tuple(layers), guarded=self.source.required and getattr(self.source, "guarded", True))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the state as JSON shows it."""
+    @property
+    def status(self) -> SourceStatus:
+        """The state as the status of the configuration shows it."""
         return {
             "name": self.source.name,
             "kind": getattr(self.source, "kind", "source"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from hotconf.values.layer import Origin
+from hotconf.values.layer import Origin
 
 Outcome: TypeAlias = Literal["applied", "unchanged", "rejected"]
 Stage: TypeAlias = Literal["read", "guard", "validate", "defer", "prepare"]
@@ -29,18 +29,25 @@ class Fault:
         parts = (str(self.origin) if self.origin else "", self.path, self.message)
         return _one_line(": ".join(part for part in parts if part))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fault as JSON shows it."""
-        where = self.origin
-        return {
-            "path": self.path,
-            "message": self.message,
-            "origin": str(where) if where else None,
-            "source": where.source if where else None,
-            "line": where.line if where else None,
-            "column": where.column if where else None,
-            "text": str(self),
-        }
+    @property
+    def source(self) -> str | None:
+        """The source of its origin."""
+        return self.origin.source if self.origin else None
+
+    @property
+    def line(self) -> int | None:
+        """The line of its origin."""
+        return self.origin.line if self.origin else None
+
+    @property
+    def column(self) -> int | None:
+        """The column of its origin."""
+        return self.origin.column if self.origin else None
+
+    @property
+    def text(self) -> str:
+        """Its whole text."""
+        return str(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +58,6 @@ class PendingRestart:
     running: Any
     wanted: Any
     origin: Origin
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the entry as JSON shows it."""
-        return {"path": self.path, "running": self.running, "wanted": self.wanted, "origin": str(self.origin)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +106,30 @@ class Report:
         parts.extend(part for part in (*self.commit_errors, self.note) if part)
         return ", ".join(parts)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as JSON shows it."""
-        return {
-            "id": self.id,
-            "outcome": self.outcome,
-            "triggers": list(self.triggers),
-            "generation": self.generation,
-            "started_at": self.started_at.isoformat(),
-            "duration": self.duration,
-            "changed": list(self.changed),
-            "faults": [fault.as_dict() for fault in self.faults],
-            "stage": self.stage,
-            "pending_restart": [entry.as_dict() for entry in self.pending_restart],
-            "commit_errors": list(self.commit_errors),
-            "mutated": list(self.mutated),
-            "note": self.note,
-            "dry_run": self.dry_run,
-        }
+
+def jsonable(value: Any) -> Any:
+    """Return a value in the types of JSON, as log, audit log, command and HTTP show it.
+
+    A dataclass is an object of its fields, then its properties. The OpenAPI document describes it by the same rule.
+    """
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Origin):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if is_dataclass(cls := type(value)):
+        return {name: jsonable(getattr(value, name)) for name in members(cls)}
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    return [jsonable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+@functools.cache
+def members(cls: type) -> tuple[str, ...]:
+    """Return the names of the fields and properties of a dataclass, which its JSON has."""
+    properties = (name for name, member in vars(cls).items() if isinstance(member, property))
+    return (*(field.name for field in fields(cls)), *properties)
 
 
 def _one_line(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from hotconf.values.report import jsonable
 from hotconf.web.problem import Problem
 from hotconf.web.representations import encoded
 
@@ -37,9 +38,9 @@ def encoded_answer(
 
 def report_answer(report: Report, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return a report. Raises Problem (422) with every fault for a rejected one."""
+    members = jsonable(report)
     if report.outcome != "rejected":
-        return json_answer(report.as_dict(), headers=headers)
-    members = report.as_dict()
+        return json_answer(members, headers=headers)
     raise Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "rejected; what was running stays in force: mend the faults and ask again",

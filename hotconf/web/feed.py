@@ -21,6 +21,7 @@ from aiohttp import web
 
 import hotconf.values.keypath as keypath
 from hotconf.values.keypath import touches
+from hotconf.values.report import jsonable
 from hotconf.values.times import check_seconds
 from hotconf.web.parameters import flag, parameter
 from hotconf.web.parts import keys_in, part_at
@@ -278,7 +279,7 @@ class Feed:
     def _report(self, report: Report) -> None:
         streams = [stream for group in self._groups.values() for stream in group.streams if stream.reports]
         if streams:
-            self._send(_Frame(f"event: report\ndata: {json.dumps(report.as_dict())}\n\n".encode()), streams)
+            self._send(_Frame(f"event: report\ndata: {json.dumps(jsonable(report))}\n\n".encode()), streams)
 
     def _send(self, frame: _Frame, streams: Iterable[_Stream]) -> None:
         self._do(methodcaller("send", frame), tuple(streams))

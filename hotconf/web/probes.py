@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from hotconf.metrics import CONTENT_TYPE, Metrics
+from hotconf.values.report import jsonable
 from hotconf.web.answers import json_answer
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Probes:
     async def status(self, _request: web.Request) -> web.Response:
         """Answer with everything there is to know at a glance."""
         more = {"state": self._state(), "watchers": self._feed.watchers, "unconfirmed": self._conf.unconfirmed}
-        return json_answer({**self._conf.status.as_dict(), **more})
+        return json_answer({**jsonable(self._conf.status), **more})
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """Answer that the process lives."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+from datetime import datetime  # noqa: TC003 - the OpenAPI document reads it
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+
+from typing_extensions import TypedDict
 
 from hotconf.errors import UnknownGeneration
 from hotconf.schema.jsonschema import json_schema
 from hotconf.values.keypath import render
+from hotconf.values.report import jsonable
 from hotconf.web.answers import encoded_answer, json_answer
 from hotconf.web.builds import Builds
 from hotconf.web.openapi import openapi
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from hotconf.conf import HotConf
+    from hotconf.reload.history import Generation
     from hotconf.reload.snapshot import Snapshot
     from hotconf.schema.explain import Origins
 
@@ -35,7 +40,7 @@ class Records:
 
     async def history(self, _request: web.Request) -> web.Response:
         """Answer with the generations that are kept, the running one last."""
-        generations = [generation.as_dict() for generation in self._conf.history]
+        generations = [_entry(generation) for generation in self._conf.history]
         return json_answer({"running": self._conf.snapshot.generation, "generations": generations})
 
     async def generation(self, request: web.Request) -> web.Response:
@@ -43,19 +48,19 @@ class Records:
         number = _number(request)
         for generation in self._conf.history:
             if generation.generation == number:
-                return json_answer({**generation.as_dict(), "config": generation.document})
+                return json_answer({**_entry(generation), "config": generation.document})
         raise UnknownGeneration(number)
 
     async def reloads(self, _request: web.Request) -> web.Response:
         """Answer with the reports of the last reloads, the newest last."""
-        return json_answer({"reloads": [report.as_dict() for report in self._conf.reports]})
+        return json_answer({"reloads": jsonable(self._conf.reports)})
 
     async def report(self, request: web.Request) -> web.Response:
         """Answer with one report."""
         number = _number(request)
         for report in self._conf.reports:
             if report.id == number:
-                return json_answer(report.as_dict())
+                return json_answer(jsonable(report))
         raise Problem(HTTPStatus.NOT_FOUND, f"no report {number} is kept: /reloads lists those that are")
 
     async def origins(self, _request: web.Request) -> web.Response:
@@ -86,7 +91,7 @@ def _explanation(origins: Origins, snapshot: Snapshot[Any], keys: tuple[str, ...
         keys = keys_in(keys[0])
     path = render(part_at(document, keys).path)
     try:
-        return encoded(origins.explain(path).as_dict())
+        return encoded(jsonable(origins.explain(path)))
     except KeyError:
         raise Problem(HTTPStatus.NOT_FOUND, f"{path} has no origin of its own: ask for what it is in") from None
 
@@ -99,6 +104,21 @@ def _explained(origins: Origins, snapshot: Snapshot[Any]) -> bytes:
         if path
     )
     return encoded({"values": list(values)})
+
+
+class GenerationEntry(TypedDict):
+    """One generation, as the history shows it."""
+
+    generation: int
+    loaded_at: datetime
+    triggers: tuple[str, ...]
+    changed: tuple[str, ...]
+    note: str
+    digest: str
+
+
+def _entry(generation: Generation[Any]) -> dict[str, Any]:
+    return {name: jsonable(getattr(generation, name)) for name in GenerationEntry.__annotations__}
 
 
 def _number(request: web.Request) -> int:

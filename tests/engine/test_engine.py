@@ -11,6 +11,7 @@ import pytest
 from hotconf import ConfigError, HotConf, Layer, NotLoaded, Options
 from hotconf.errors import Draining, NotRunning
 from hotconf.sources import Memory
+from hotconf.values.report import jsonable
 from tests.heart import QUIET, App, Gate, Panic, Record, cancel, eventually, memory_conf, until
 
 # I4: single-flight
@@ -100,7 +101,7 @@ async def test_I9_every_trigger_is_answered_by_one_report_and_everything_else_is
         assert conf.status.last_reload is reports[1]
         assert witness.seen == [("first",), reports[0], ("SIGHUP", "HTTP", "file"), reports[1]]
     logged = [record.hotconf for record in caplog.records if hasattr(record, "hotconf")]
-    assert logged == [report.as_dict() for report in conf.reports]
+    assert logged == [jsonable(report) for report in conf.reports]
 
 
 async def test_what_is_asked_while_starting_is_answered_after_the_start():

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from hotconf import HotConf, Layer, Options, Refuse, RestartRequired, Settings
 from hotconf.errors import Draining, UnknownGeneration
+from hotconf.values.report import jsonable
 from tests.heart import QUIET, App, Record, memory_conf
 
 
@@ -31,7 +32,7 @@ async def test_every_generation_is_in_the_history_and_rejected_ones_are_not():
         assert outline(conf) == [(1, "hello"), (2, "two"), (3, "three")]
         entry = conf.history[-1]
         assert (entry.triggers, entry.changed) == (("call",), ("message", "port"))
-        assert entry.as_dict()["digest"] == conf.snapshot.digest
+        assert entry.digest == conf.snapshot.digest
         assert entry.document["message"] == "three"
         assert [report.outcome for report in conf.reports] == ["applied", "applied", "rejected", "unchanged", "applied"]
 
@@ -71,9 +72,9 @@ async def test_it_holds_until_the_sources_say_something_else():
         assert (held.outcome, conf.current.message) == ("unchanged", "hello")
         assert held.note.startswith("generation 3 was rolled back to and is held")
         assert held.note == str(conf.status.held)
-        assert (conf.status.held.generation, conf.status.as_dict()["held"]["generation"]) == (3, 3)
+        assert (conf.status.held.generation, jsonable(conf.status)["held"]["generation"]) == (3, 3)
         assert (await reload_with(conf, memory, message="better")).outcome == "applied"
-        assert conf.status.held is conf.status.as_dict()["held"] is None
+        assert conf.status.held is jsonable(conf.status)["held"] is None
         assert conf.current.message == "better"
         assert (await reload_with(conf, memory, message="bad idea")).outcome == "applied"
 

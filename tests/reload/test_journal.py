@@ -5,6 +5,7 @@ import pytest
 from hotconf.reload.journal import Journal
 from hotconf.reload.request import Errand
 from hotconf.reload.trip import Trip
+from hotconf.values.report import jsonable
 from tests.heart import raising
 
 
@@ -92,4 +93,4 @@ def test_the_log_has_one_line_as_loud_as_it_is_bad(caplog, phase, outcome, detai
     journal = Journal()
     add(journal, outcome, phase=phase, **details)
     (line,) = caplog.records
-    assert (line.levelname, line.hotconf) == (level, journal.reports[0].as_dict())
+    assert (line.levelname, line.hotconf) == (level, jsonable(journal.reports[0]))

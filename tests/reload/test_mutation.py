@@ -8,6 +8,7 @@ from pydantic import BaseModel, model_validator
 
 from hotconf import HotConf, RestartRequired, Section, Settings
 from hotconf.sources import Memory
+from hotconf.values.report import jsonable
 from tests.heart import QUIET
 
 
@@ -54,7 +55,7 @@ async def test_what_the_program_changed_is_found_undone_and_reported(caplog):
         report = await conf.reload()
         assert (report.outcome, report.mutated, report.changed) == ("applied", *[("database.pool_size",)] * 2)
         assert conf.current.database.pool_size == 10
-        assert report.as_dict()["mutated"] == ["database.pool_size"]
+        assert jsonable(report)["mutated"] == ["database.pool_size"]
         assert "the program had changed what was running, which is undone: database.pool_size" in caplog.text
         assert (await conf.reload()).mutated == ()
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from hotconf import HotConf, Layer, Refuse, Section, Settings
 from hotconf.reload.request import Errand
 from hotconf.sources import File, Memory
+from hotconf.values.report import jsonable
 from tests.heart import QUIET, App, Gate, memory_conf, raising
 
 
@@ -294,7 +295,7 @@ async def test_each_reload_has_one_report_with_an_id_of_its_own(caplog):
     assert [report.id for report in conf.reports] == [1, 2, 3]
     assert [report.triggers for report in conf.reports] == [("start",), ("first",), ("second",)]
     logged = [record for record in caplog.records if hasattr(record, "hotconf")]
-    assert [record.hotconf for record in logged] == [report.as_dict() for report in conf.reports]
+    assert [record.hotconf for record in logged] == [jsonable(report) for report in conf.reports]
     assert [record.levelname for record in logged] == ["INFO", "INFO", "WARNING"]
     assert [record.getMessage() for record in logged] == [str(report) for report in conf.reports]
 
@@ -340,7 +341,7 @@ async def test_I11_faults_and_logs_quote_no_secret(tmp_path, caplog):
         file.write_text('password = "hunter2-hunter2"\nport = "hunter2-hunter2"\n')
         report = await conf.reload()
         assert report.outcome == "rejected"
-    shown = f"{caplog.text} {report.as_dict()} {conf.status.as_dict()} {conf.explain('password')}"
+    shown = f"{caplog.text} {jsonable(report)} {jsonable(conf.status)} {conf.explain('password')}"
     assert "hunter2" not in shown
 
 

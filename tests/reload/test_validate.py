@@ -33,6 +33,7 @@ from hotconf.schema.diff import compare
 from hotconf.schema.settings import Section, Sensitive, Settings
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import merge
+from hotconf.values.report import jsonable
 from tests.trees import build, env, faults, file, lines, tables
 
 
@@ -304,7 +305,7 @@ class Quoting(Section):
 @pytest.mark.parametrize("secret", [SECRET, "hunter2'\"\\\n\té"])
 def test_I11_no_fault_quotes_the_secret_of_another_field(kind, secret):
     found = faults(Quoting, {"password": secret, "pin": 98765, "other": kind})
-    text = " ".join(f"{fault} {fault.as_dict()} {fault!r}" for fault in found)
+    text = " ".join(f"{fault} {jsonable(fault)} {fault!r}" for fault in found)
     assert found
     assert not [leak for leak in ("hunter2", "very-long", "98765", "another-secret") if leak in text]
 

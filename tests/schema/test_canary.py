@@ -27,6 +27,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 from hotconf import ConfigError, HotConf, Layer, Options, Refuse, Section, Sensitive, Settings
 from hotconf.sources import Dir, File, Memory
+from hotconf.values.report import jsonable
 from tests.heart import QUIET, cancel, until
 
 CANARY = "Canary-" + "5ecret/" * 12 + "end"
@@ -101,15 +102,15 @@ class Outputs:
         self.add(error, "".join(traceback.format_exception(error)))
 
     def add_conf(self, conf):
-        self.add(conf, conf.status, json.dumps(conf.status.as_dict()), conf._reloader.pointer.draft, conf._stack)
+        self.add(conf, conf.status, json.dumps(jsonable(conf.status)), conf._reloader.pointer.draft, conf._stack)
         for report in conf.reports:
-            self.add(report, json.dumps(report.as_dict()), *report.faults)
+            self.add(report, json.dumps(jsonable(report)), *report.faults)
         if conf.loaded:
             snapshot = conf.snapshot
             self.add(snapshot, snapshot.digest, json.dumps(snapshot.document), dict(snapshot.origins))
             for path in [*snapshot.origins, "vault", "member"]:
                 explanation = conf.explain(path)
-                self.add(explanation, json.dumps(explanation.as_dict()), snapshot.origins.explain(path))
+                self.add(explanation, json.dumps(jsonable(explanation)), snapshot.origins.explain(path))
 
     def check(self):
         formatter = logging.Formatter("%(message)s")

@@ -15,6 +15,7 @@ from hotconf.schema.redact import MASK
 from hotconf.schema.settings import Section
 from hotconf.values.layer import DEFAULT, Layer
 from hotconf.values.merge import merge
+from hotconf.values.report import jsonable
 from tests.trees import build, env, file, merged, origins
 
 
@@ -89,7 +90,7 @@ def test_an_explanation_names_the_winner_and_what_it_shadows():
         "  shadows 2  from b:3:1",
         "  shadows 1  from a:2:1",
     ]
-    assert explanation.as_dict() == {
+    assert jsonable(explanation) == {
         "path": "database.pool_size",
         "value": 3,
         "origin": "env APP_DATABASE__POOLSIZE",
@@ -131,7 +132,7 @@ def test_I11_secrets_are_masked_in_every_layer():
     for path in ("database.password", "database"):
         explanation = known.explain(path)
         assert MASK in str(explanation)
-        assert not [word for word in ("first", "second") if word in f"{explanation} {explanation.as_dict()}"]
+        assert not [word for word in ("first", "second") if word in f"{explanation} {jsonable(explanation)}"]
 
 
 class Open(BaseModel):

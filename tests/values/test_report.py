@@ -6,7 +6,7 @@ import json
 import pytest
 
 from hotconf import ConfigError, Fault, Origin, Report
-from hotconf.values.report import PendingRestart
+from hotconf.values.report import PendingRestart, jsonable
 
 NOON = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
 FAULT = Fault("database.url", "field required", Origin("file", "app.toml", 3, 7))
@@ -27,7 +27,7 @@ def report(outcome="applied", **details):
 )
 def test_a_fault_is_one_line_that_starts_with_its_place(fault, text):
     assert str(fault) == text
-    assert fault.as_dict()["text"] == text
+    assert jsonable(fault)["text"] == text
 
 
 @pytest.mark.parametrize("text", ["two\nlines", "two\r\nlines", "an\x1b[31mescape", "\u2028separator"])
@@ -64,20 +64,20 @@ def test_a_rejected_first_load_says_that_nothing_is_in_force():
 def test_a_long_list_of_changes_is_cut_short_in_the_line_and_whole_in_the_mapping():
     made = report(changed=tuple(f"f{number}" for number in range(25)))
     assert "f9 and 15 more" in str(made)
-    assert len(made.as_dict()["changed"]) == 25
+    assert len(jsonable(made)["changed"]) == 25
 
 
 def test_pending_restarts_are_listed():
     pending = PendingRestart("port", 80, 81, Origin("file", "app.toml", 1, 1))
     made = report("unchanged", pending_restart=(pending,))
     assert "pending restart: port" in str(made)
-    assert made.as_dict()["pending_restart"] == [
+    assert jsonable(made)["pending_restart"] == [
         {"path": "port", "running": 80, "wanted": 81, "origin": "app.toml:1:1"}
     ]
 
 
 def test_a_report_is_json():
-    shown = json.loads(json.dumps(report("rejected", stage="validate", faults=(FAULT,)).as_dict()))
+    shown = json.loads(json.dumps(jsonable(report("rejected", stage="validate", faults=(FAULT,)))))
     assert shown["started_at"] == "2026-01-02T12:00:00+00:00"
     assert shown["faults"][0] == {
         "path": "database.url",
@@ -101,4 +101,4 @@ def test_the_line_of_the_log_stays_readable_however_many_faults_there_are():
     made = report("rejected", faults=faults)
     assert str(made).count("unknown key") == 50
     assert "; and 10 more" in str(made)
-    assert len(made.as_dict()["faults"]) == 60
+    assert len(jsonable(made)["faults"]) == 60

@@ -10,6 +10,7 @@ import pytest
 
 from hotconf import HotConf, Options, Section
 from hotconf.sources import Memory
+from hotconf.values.report import jsonable
 from hotconf.web import Server, config_app
 
 
@@ -130,7 +131,7 @@ async def test_I9_a_stream_tells_of_every_reload_where_it_is_asked_to(site):
         site.memory.set({"message": ["no text"]})
         report = await site.conf.reload()
         assert report.outcome == "rejected"
-        assert await anext(told) == (None, "report", report.as_dict())
+        assert await anext(told) == (None, "report", jsonable(report))
         await site.change(message="two")
         assert {(await anext(told))[1] for _ in range(2)} == {"config", "report"}
         assert (await anext(silent))[2]["value"]["message"] == "two", "nothing came before"
