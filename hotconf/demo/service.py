@@ -20,7 +20,7 @@ from hotconf.schema.settings import Section, Settings
 from hotconf.web.app import config_routes
 from hotconf.web.pin import pin_snapshot, request_snapshot
 from hotconf.web.problem import Problem
-from hotconf.web.server.drain import messages
+from hotconf.web.server.drain import iter_messages
 from hotconf.web.server.limits import Limits
 from hotconf.web.server.server import Server
 
@@ -113,7 +113,7 @@ async def _slow(request: web.Request) -> web.Response:
 async def _echo(request: web.Request) -> web.WebSocketResponse:
     socket = web.WebSocketResponse()
     await socket.prepare(request)
-    async with contextlib.aclosing(messages(socket, request)) as received:
+    async with contextlib.aclosing(iter_messages(socket, request)) as received:
         async for message in received:
             if message.type is web.WSMsgType.TEXT:
                 await socket.send_str(message.data)

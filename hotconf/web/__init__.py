@@ -3,9 +3,13 @@
 from hotconf.web.app import config_app as config_app, config_routes as config_routes
 from hotconf.web.pin import pin_snapshot as pin_snapshot, request_snapshot as request_snapshot
 from hotconf.web.safety import Safety as Safety
-from hotconf.web.server.drain import draining_of as draining_of, messages as messages
+from hotconf.web.server.drain import iter_messages as iter_messages, shutdown_event as shutdown_event
 from hotconf.web.server.limits import BodyTimeout as BodyTimeout, Limits as Limits
 from hotconf.web.server.server import Server as Server
+
+# The names of these two functions in hotconf 0.1.
+draining_of = shutdown_event
+messages = iter_messages
 
 __all__ = (
     "BodyTimeout",
@@ -15,7 +19,9 @@ __all__ = (
     "config_app",
     "config_routes",
     "draining_of",
+    "iter_messages",
     "messages",
     "pin_snapshot",
     "request_snapshot",
+    "shutdown_event",
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from hotconf.web.server.drain import draining_of, messages
+from hotconf.web.server.drain import iter_messages, shutdown_event
 from hotconf.web.server.server import Server
 
 GET = b"GET %s HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -140,7 +140,7 @@ class Gates:
         await response.prepare(request)
         await response.write(b"event: config\n\n")
         self.entered.set()
-        await draining_of(request).wait()
+        await shutdown_event(request).wait()
         await response.write(b"event: shutdown\n\n")
         return response
 
@@ -158,7 +158,7 @@ class Gates:
         ws = web.WebSocketResponse()
         await ws.prepare(request)
         self.entered.set()
-        async for message in messages(ws, request):
+        async for message in iter_messages(ws, request):
             await ws.send_str(message.data)
         self.seen.append(f"closed {ws.close_code}")
         return ws

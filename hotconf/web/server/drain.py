@@ -58,7 +58,7 @@ def drain_state(request: web.BaseRequest) -> DrainState | None:
     return request.get(_STATE)
 
 
-def draining_of(request: web.BaseRequest) -> asyncio.Event:
+def shutdown_event(request: web.BaseRequest) -> asyncio.Event:
     """Return the event that tells a long-lived handler to end: send its last words, and return.
 
     Under another server than ours: an event that is never set.
@@ -67,13 +67,13 @@ def draining_of(request: web.BaseRequest) -> asyncio.Event:
     return asyncio.Event() if state is None else state.draining
 
 
-async def messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> AsyncGenerator[WSMessage, None]:
+async def iter_messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> AsyncGenerator[WSMessage, None]:
     """Yield what the client sends until it leaves; in a drain close with 1001 (going away).
 
     Wrap it in `contextlib.aclosing` if the loop may end early. Closing happens here, in the task that reads: from
     another one aiohttp closes the transport without waiting for the client's reply, which then meets a reset.
     """
-    draining = asyncio.ensure_future(draining_of(request).wait())
+    draining = asyncio.ensure_future(shutdown_event(request).wait())
     draining.add_done_callback(lambda ended: None if ended.cancelled() else limit_goodbye(request))
     receiving: asyncio.Task[WSMessage] | None = None
     try:

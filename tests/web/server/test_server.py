@@ -20,8 +20,9 @@ import pytest
 import uvloop
 from aiohttp import web
 
+import hotconf.web
 from hotconf.web.server import connection as connection_module, listener as listener_module, server as server_module
-from hotconf.web.server.drain import draining_of, messages
+from hotconf.web.server.drain import iter_messages, shutdown_event
 from hotconf.web.server.server import Server
 from tests.web.clients import GET, Client, Gates, client_of, draining, serving, until
 
@@ -668,7 +669,7 @@ def test_websocket_client_that_reads_nothing_does_not_hold_the_drain(loop_factor
         ws = web.WebSocketResponse()
         await ws.prepare(request)
         with contextlib.suppress(ConnectionError):
-            async for _ in messages(ws, request):
+            async for _ in iter_messages(ws, request):
                 while True:
                     await ws.send_bytes(b"x" * 65536)
         return ws
@@ -690,10 +691,14 @@ def test_websocket_client_that_reads_nothing_does_not_hold_the_drain(loop_factor
         runner.run(scenario())
 
 
-async def test_draining_of_under_another_server_never_comes():
+def test_the_old_public_names_are_aliases():
+    assert (hotconf.web.draining_of, hotconf.web.messages) == (shutdown_event, iter_messages)
+
+
+async def test_shutdown_event_under_another_server_never_comes():
     from aiohttp.test_utils import make_mocked_request
 
-    assert not draining_of(make_mocked_request("GET", "/")).is_set()
+    assert not shutdown_event(make_mocked_request("GET", "/")).is_set()
 
 
 async def test_drain_reports_what_it_waits_for(gates, caplog, monkeypatch):
