@@ -1,20 +1,20 @@
-"""Watches: hints that something the sources read may have changed.
+"""Change notices: which of the files that the sources read may have changed. May import values and sources.
 
-A hint is no more than a reason to read again: what changed, and whether anything did, is for the reading to say. So a
-hint too many costs one read and a hint too few is a fault. Three things keep a change from being missed:
+A notice is only a reason to read again. A notice too many costs one read, a notice too few is a fault. Three rules keep
+a change from being missed:
 
-- Folders are watched, never files, and every folder on the way from the root to the file, through each symbolic link. A
-  file, a link or a parent folder that is replaced by a rename is an event in a folder that stays.
-- A watch belongs to a folder's inode. When the way leads through other folders than before, the watches are set afresh,
-  and what was seen before setting them is compared with what is seen after.
-- At a slow pace everything is looked at without being asked, for what events do not tell (an overflowing queue, a write
-  through a memory map).
+- The watcher watches folders and never files: every folder on the way from the root to a file, through each symbolic
+  link. A file, link or parent folder that is replaced by a rename is then an event in a folder that stays.
+- A watch belongs to a folder's inode. When a path leads through other folders than before, the watches are set again,
+  and the states seen before setting them are compared with those seen after.
+- Every `poll` seconds the watcher looks at all paths, for changes without an event: an overflow of the event queue, a
+  write through a memory map.
 
-All of it, watchfiles and every stat included, runs in one thread of the watcher's own. A dead network mount blocks that
-thread and nothing else.
+Everything that touches the file system runs in one thread of the watcher's own. A dead network mount blocks that thread
+and nothing else.
 
-`walk` follows one path and notes the folders on its way, `survey` looks at all paths at one time, `events` tells what
-happens in folders, `pace` says when a hint is due. `observer` is the thread, `watcher` what the event loop has of it.
+Read `watcher` first: the event loop's side and the thread. `events` tells what happens in folders, `states` follows
+paths and tells what is there.
 """
 
 from hotconf.watch.watcher import Watcher as Watcher

@@ -1,4 +1,4 @@
-"""Watching: every way in which a file is replaced gives a hint, and nothing else does."""
+"""Watching: every way of replacing a file gives a change notice, and nothing else does."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from watchfiles._rust_notify import RustNotify
 
 from hotconf import watch
 from hotconf.sources import mounts
-from hotconf.watch import Watcher, events, observer, survey
+from hotconf.watch import Watcher, events, states
 from tests.heart import Panic, raising
 
-SOON = 20.0  # generous: a hint that comes at all comes within a tenth of a second
-QUIET = 0.2  # long enough for a hint that should not come
+SOON = 20.0  # generous: a notice that comes at all comes within a tenth of a second
+QUIET = 0.2  # long enough for a notice that should not come
 
 
-class Hints:
-    """What a running watcher said. Collected by a task of its own, so that nothing depends on who reads when."""
+class Notices:
+    """The notices of a running watcher. A task of their own collects them, so that no test depends on when it reads."""
 
     def __init__(self, watcher):
         self.watcher = watcher
         self.queue = asyncio.Queue()
 
     async def collect(self):
-        async for hint in self.watcher.changes():
-            self.queue.put_nowait(hint)
+        async for notice in self.watcher.changes():
+            self.queue.put_nowait(notice)
 
     async def next(self):
         return await asyncio.wait_for(self.queue.get(), SOON)
@@ -43,7 +44,7 @@ class Hints:
         while path not in await self.next():
             pass
 
-    async def settle(self):
+    async def drain(self):
         """Wait until nothing more comes; return how many came."""
         count = 0
         with contextlib.suppress(TimeoutError):
@@ -56,9 +57,9 @@ class Hints:
 async def watching(*paths, debounce=0.0, max_wait=2.0, poll=60.0, mode="auto"):
     """Watch; the safety poll is far away unless asked for, so that events alone must do."""
     async with Watcher(lambda: paths, debounce=debounce, max_wait=max_wait, poll=poll, mode=mode) as watcher:
-        hints = Hints(watcher)
-        task = asyncio.create_task(hints.collect())
-        yield hints
+        notices = Notices(watcher)
+        task = asyncio.create_task(notices.collect())
+        yield notices
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -132,54 +133,54 @@ WRITERS = [
 
 
 @pytest.mark.parametrize("write", WRITERS)
-async def test_every_way_of_writing_a_file_gives_a_hint(file, write):
-    async with watching(file) as hints:
-        assert hints.watcher.kind == "events"
+async def test_every_way_of_writing_a_file_gives_a_notice(file, write):
+    async with watching(file) as notices:
+        assert notices.watcher.kind == "events"
         write(file)
-        assert await hints.next() == {file}
+        assert await notices.next() == {file}
 
 
 @pytest.mark.parametrize("write", [write for write in WRITERS if write is not Path.touch])
 async def test_polling_finds_every_way_of_writing_too(file, write):
-    async with watching(file, poll=0.05, mode="poll") as hints:
-        assert (hints.watcher.kind, hints.watcher.reason) == ("polling", None)
+    async with watching(file, poll=0.05, mode="poll") as notices:
+        assert (notices.watcher.kind, notices.watcher.reason) == ("polling", None)
         write(file)
-        assert await hints.next() == {file}
+        assert await notices.next() == {file}
 
 
 async def test_each_of_many_writes_is_seen(file):
-    async with watching(file) as hints:
+    async with watching(file) as notices:
         for round_ in range(30):
             WRITERS[round_ % 7](file)
-            await hints.until(file)
+            await notices.until(file)
 
 
-async def test_a_neighbour_gives_no_hint(file):
+async def test_a_neighbour_gives_no_notice(file):
     neighbour = file.with_name("app.toml.swp")
-    async with watching(file) as hints:
+    async with watching(file) as notices:
         neighbour.write_text("x")
         neighbour.rename(file.with_name("other"))
         (file.parent / "folder").mkdir()
-        assert await hints.settle() == 0
+        assert await notices.drain() == 0
         replace(file)
-        assert await hints.next() == {file}
+        assert await notices.next() == {file}
 
 
 async def test_only_the_changed_file_is_named(file):
     second = file.with_name("second.toml")
     second.write_text("old")
-    async with watching(file, second) as hints:
+    async with watching(file, second) as notices:
         replace(second)
-        assert await hints.next() == {second}
+        assert await notices.next() == {second}
 
 
 async def test_a_relative_path_is_reported_as_it_was_given(file, monkeypatch):
     monkeypatch.chdir(file.parent.parent)
     path = Path("etc/../etc/app.toml")
-    async with watching(path) as hints:
+    async with watching(path) as notices:
         monkeypatch.chdir("/")
         replace(file)
-        assert await hints.next() == {path}
+        assert await notices.next() == {path}
 
 
 # Links and folders.
@@ -202,13 +203,13 @@ async def test_kubernetes_swaps_its_data_folder_five_times(tmp_path):
     publish(0)
     file = volume / "app.toml"
     file.symlink_to("..data/app.toml")
-    async with watching(file, volume) as hints:
+    async with watching(file, volume) as notices:
         for number in range(1, 6):
             publish(number)
-            await hints.until(file)
-            await hints.settle()
+            await notices.until(file)
+            await notices.drain()
         (volume / "..2024_5" / "app.toml").write_text("in place, in the newest folder")
-        assert await hints.next() == {file, volume}
+        assert await notices.next() == {file, volume}
 
 
 @pytest.fixture
@@ -229,16 +230,16 @@ def retarget(link, target):
 async def test_a_link_into_another_folder(tmp_path, elsewhere):
     link = tmp_path / "app.toml"
     link.symlink_to(elsewhere / "one")
-    async with watching(link) as hints:
+    async with watching(link) as notices:
         (elsewhere / "one").write_text("edited")
-        await hints.until(link)
+        await notices.until(link)
         retarget(link, elsewhere / "two")
-        await hints.until(link)
-        await hints.settle()
+        await notices.until(link)
+        await notices.drain()
         (elsewhere / "one").write_text("no longer meant")
-        assert await hints.settle() == 0
+        assert await notices.drain() == 0
         replace(elsewhere / "two")
-        await hints.until(link)
+        await notices.until(link)
 
 
 async def test_a_link_in_the_middle_of_the_way(tmp_path):
@@ -248,14 +249,14 @@ async def test_a_link_in_the_middle_of_the_way(tmp_path):
     current = tmp_path / "app" / "current"
     current.symlink_to("r1")
     file = current / "conf" / "app.toml"
-    async with watching(file) as hints:
+    async with watching(file) as notices:
         for release in ("r2", "r3"):
             retarget(current, release)
-            await hints.until(file)
-            await hints.settle()
+            await notices.until(file)
+            await notices.drain()
             (tmp_path / "app" / release / "conf" / "app.toml").write_text("edited")
-            await hints.until(file)
-            await hints.settle()
+            await notices.until(file)
+            await notices.drain()
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -265,87 +266,87 @@ async def test_a_parent_folder_swapped_by_rename(tmp_path, depth):
         (tmp_path / version).joinpath(*below).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / version).joinpath(*below).write_text(version)
     file = (tmp_path / "live").joinpath(*below)
-    async with watching(file) as hints:
+    async with watching(file) as notices:
         (tmp_path / "live").rename(tmp_path / "past")
         (tmp_path / "next").rename(tmp_path / "live")
-        await hints.until(file)
-        await hints.settle()
+        await notices.until(file)
+        await notices.drain()
         (tmp_path / "past").joinpath(*below).write_text("no longer meant")
-        assert await hints.settle() == 0
+        assert await notices.drain() == 0
         file.write_text("edited after the swap")
-        await hints.until(file)
+        await notices.until(file)
 
 
 async def test_a_folder_deleted_and_made_again_under_its_inode_number(file):
-    async with watching(file) as hints:
+    async with watching(file) as notices:
         for _ in range(5):
             shutil.rmtree(file.parent)
             file.parent.mkdir()  # ext4 hands out the same inode number again
-            await hints.until(file)
+            await notices.until(file)
             file.write_text("back")
-            await hints.until(file)
-            await hints.settle()
+            await notices.until(file)
+            await notices.drain()
             file.write_text("and edited")
-            await hints.until(file)
-            await hints.settle()
+            await notices.until(file)
+            await notices.drain()
 
 
 async def test_a_folder_that_appears_step_by_step(tmp_path):
     file = tmp_path / "a" / "b" / "c" / "app.toml"
-    async with watching(file) as hints:
+    async with watching(file) as notices:
         for folder in (*reversed(file.parents[:3]), None):
             folder.mkdir() if folder else file.write_text("here")
-            await hints.until(file)
-            await hints.settle()
+            await notices.until(file)
+            await notices.drain()
         file.write_text("edited")
-        assert await hints.next() == {file}
+        assert await notices.next() == {file}
 
 
 async def test_what_came_and_went_within_one_look_is_told(tmp_path):
     """Nothing differs afterwards, but a reader may have seen it."""
-    async with watching(tmp_path / "a" / "app.toml", debounce=0.1) as hints:
+    async with watching(tmp_path / "a" / "app.toml", debounce=0.1) as notices:
         (tmp_path / "a").mkdir()
         (tmp_path / "a").rmdir()
-        await hints.until(tmp_path / "a" / "app.toml")
+        await notices.until(tmp_path / "a" / "app.toml")
 
 
 async def test_a_folder_that_appears_all_at_once(tmp_path):
     file = tmp_path / "a" / "b" / "c" / "app.toml"
     (tmp_path / "draft" / "b" / "c").mkdir(parents=True)
     (tmp_path / "draft" / "b" / "c" / "app.toml").write_text("here")
-    async with watching(file) as hints:
+    async with watching(file) as notices:
         (tmp_path / "draft").rename(tmp_path / "a")
-        await hints.until(file)
+        await notices.until(file)
 
 
 async def test_a_broken_link_whose_target_appears(tmp_path):
     link = tmp_path / "app.toml"
     link.symlink_to("later/app.toml")
-    async with watching(link) as hints:
+    async with watching(link) as notices:
         (tmp_path / "later").mkdir()
         (tmp_path / "later" / "app.toml").write_text("here")
-        await hints.until(link)
+        await notices.until(link)
 
 
-async def test_links_in_a_circle_and_a_file_used_as_a_folder_harm_nobody(tmp_path):
+async def test_links_in_a_circle_and_a_file_used_as_a_folder_are_watched(tmp_path):
     circle, file = tmp_path / "circle", tmp_path / "file"
     circle.symlink_to("circle")
     file.write_text("x")
-    async with watching(circle, file / "app.toml") as hints:
+    async with watching(circle, file / "app.toml") as notices:
         circle.unlink()
         circle.write_text("a file at last")
-        await hints.until(circle)
+        await notices.until(circle)
         file.unlink()
         file.mkdir()
         (file / "app.toml").write_text("here")
-        await hints.until(file / "app.toml")
+        await notices.until(file / "app.toml")
 
 
 async def test_of_a_folder_any_direct_child_matters(tmp_path, elsewhere):
     folder = tmp_path / "conf.d"
     (folder / "sub").mkdir(parents=True)
     (folder / "linked.toml").symlink_to(elsewhere / "one")
-    async with watching(folder) as hints:
+    async with watching(folder) as notices:
         for change in (
             lambda: (folder / "10.toml").write_text("new"),
             lambda: (folder / "10.toml").write_text("changed"),
@@ -353,18 +354,18 @@ async def test_of_a_folder_any_direct_child_matters(tmp_path, elsewhere):
             lambda: (elsewhere / "one").write_text("behind a link"),
         ):
             change()
-            assert await hints.next() == {folder}
-            await hints.settle()
+            assert await notices.next() == {folder}
+            await notices.drain()
         (folder / "sub" / "deep.toml").write_text("too deep")
         (elsewhere / "two").write_text("not linked")
-        assert await hints.settle() == 0
+        assert await notices.drain() == 0
 
 
 @pytest.mark.parametrize("options", [{}, {"poll": 0.05, "mode": "poll"}])
 async def test_of_a_pattern_only_the_children_that_it_names_matter(tmp_path, elsewhere, options):
     folder = tmp_path / "conf.d"
     pattern = folder / "*.toml"
-    async with watching(pattern, **options) as hints:
+    async with watching(pattern, **options) as notices:
         for change in (
             folder.mkdir,
             lambda: (folder / "10.toml").write_text("new"),
@@ -375,21 +376,21 @@ async def test_of_a_pattern_only_the_children_that_it_names_matter(tmp_path, els
             (folder / "20.toml").unlink,
         ):
             change()
-            assert await hints.next() == {pattern}
-            await hints.settle()
+            assert await notices.next() == {pattern}
+            await notices.drain()
         for name in ("app.log", ".20.toml", "toml", "20.toml~"):
             (folder / name).write_text("of no concern")
-        assert await hints.settle() == 0
+        assert await notices.drain() == 0
         shutil.rmtree(folder)
-        assert await hints.next() == {pattern}
+        assert await notices.next() == {pattern}
 
 
 async def test_polling_finds_a_child_that_comes_and_goes(tmp_path):
     folder = tmp_path / "conf.d"
-    async with watching(folder, poll=0.05, mode="poll") as hints:
+    async with watching(folder, poll=0.05, mode="poll") as notices:
         for change in (folder.mkdir, (folder / "a").touch, (folder / "a").unlink, folder.rmdir):
             change()
-            assert await hints.next() == {folder}
+            assert await notices.next() == {folder}
 
 
 async def test_paths_are_asked_for_afresh(file):
@@ -406,40 +407,40 @@ async def test_paths_are_asked_for_afresh(file):
 
 async def test_a_change_right_after_arming_is_not_missed(file):
     for _ in range(10):
-        async with watching(file) as hints:
+        async with watching(file) as notices:
             file.write_text("first thing")
-            assert await hints.next() == {file}
+            assert await notices.next() == {file}
 
 
 # Time.
 
 
-async def test_files_that_change_together_give_one_hint(file):
+async def test_files_that_change_together_give_one_notice(file):
     second = file.with_name("second.toml")
-    async with watching(file, second, debounce=0.5, max_wait=10) as hints:
+    async with watching(file, second, debounce=0.5, max_wait=10) as notices:
         replace(file)
         await asyncio.sleep(0.05)
         replace(second)
-        assert await hints.next() == {file, second}
-        assert await hints.settle() == 0
+        assert await notices.next() == {file, second}
+        assert await notices.drain() == 0
 
 
 async def test_a_writer_that_never_rests_is_not_waited_for_beyond_max_wait(file):
-    async with watching(file, debounce=30.0, max_wait=0.3) as hints:
-        first = asyncio.create_task(hints.next())
+    async with watching(file, debounce=30.0, max_wait=0.3) as notices:
+        first = asyncio.create_task(notices.next())
         while not first.done():
             file.write_text("again")
             await asyncio.sleep(0.005)
         assert first.result() == {file}
 
 
-async def test_hints_that_nobody_took_become_one(file):
+async def test_notices_that_were_not_taken_become_one(file):
     second = file.with_name("second.toml")
     async with Watcher(lambda: [file, second], debounce=0.0, max_wait=1.0, poll=60.0) as watcher:
         for path in (file, second):
             replace(path)
             async with asyncio.timeout(SOON):
-                while path not in watcher._hinted:
+                while path not in watcher._changed:
                     await asyncio.sleep(0.005)
         changes = watcher.changes()
         assert await anext(changes) == {file, second}
@@ -450,28 +451,28 @@ async def test_hints_that_nobody_took_become_one(file):
 def deaf(monkeypatch):
     """Events are armed, and never told."""
 
-    def sleep(feed, step, until, stop):
+    def sleep(source, until, stop, step):
         stop.wait(max(0.0, until - monotonic()))
         return frozenset()
 
-    monkeypatch.setattr(events.Events, "_collect", sleep)
+    monkeypatch.setattr(events.NativeEvents, "wait", sleep)
 
 
 async def test_the_safety_poll_finds_what_events_did_not_tell(file, deaf):
-    async with watching(file, poll=0.05) as hints:
-        assert hints.watcher.kind == "events"
+    async with watching(file, poll=0.05) as notices:
+        assert notices.watcher.kind == "events"
         replace(file)
-        assert await hints.next() == {file}
+        assert await notices.next() == {file}
 
 
 async def test_no_event_is_lost_at_the_end_of_a_wait(tmp_path):
     """A stamp of the same size within one tick of the clock may be the same: the event itself must arrive."""
-    feed = events.Events([str(tmp_path.resolve())])
+    source = events.NativeEvents([str(tmp_path.resolve())])
     stop, told = threading.Event(), set()
 
     def collect():
         while not stop.is_set():
-            told.update(Path(event).name for event in feed.wait(monotonic() + 0.03, stop, 0.01))
+            told.update(Path(event).name for event in source.wait(monotonic() + 0.03, stop, 0.01))
 
     thread = threading.Thread(target=collect)
     thread.start()
@@ -482,13 +483,26 @@ async def test_no_event_is_lost_at_the_end_of_a_wait(tmp_path):
     await asyncio.sleep(QUIET)
     stop.set()
     thread.join()
-    feed.close()
+    source.close()
     assert told == names
 
 
 def test_a_wait_ends_even_when_the_wall_clock_is_set_back():
-    assert events._Rhythm(threading.Event(), 0.0, monotonic() - 1).is_set()
-    assert not events._Rhythm(threading.Event(), 0.0, monotonic() + 60).is_set()
+    assert events._Pauses(threading.Event(), 0.0, monotonic() - 1).is_set()
+    assert not events._Pauses(threading.Event(), 0.0, monotonic() + 60).is_set()
+
+
+def test_the_private_backend_of_watchfiles_takes_and_returns_what_it_did(tmp_path):
+    """`watchfiles._rust_notify.RustNotify` is private to watchfiles, which is bounded above for it."""
+    options = {"debug": False, "force_polling": False, "poll_delay_ms": 300, "recursive": False}
+    notify = RustNotify([str(tmp_path)], **options, ignore_permission_denied=False)
+    (tmp_path / "file").touch()
+    assert (1, str(tmp_path / "file")) in notify.watch(10, 0, 1000, None)
+    stopped = threading.Event()
+    stopped.set()
+    assert notify.watch(10, 0, 1000, stopped) == "stop"
+    assert notify.watch(10, 0, 1, None) == "timeout"
+    notify.close()
 
 
 # Without events.
@@ -502,6 +516,9 @@ REFUSALS = [
 ]
 
 
+NOTIFY = "watchfiles._rust_notify.RustNotify"
+
+
 def refusing(error):
     def refuse(*_, **__):
         raise error
@@ -509,33 +526,40 @@ def refusing(error):
     return refuse
 
 
+def recorded(monkeypatch):
+    """The folders of every watch that is set from now on."""
+    opened = []
+    monkeypatch.setattr(NOTIFY, lambda folders, **options: opened.append(folders) or RustNotify(folders, **options))
+    return opened
+
+
 @pytest.mark.parametrize("refusal", REFUSALS)
 async def test_without_inotify_it_polls_and_says_so_once(file, monkeypatch, caplog, refusal):
-    monkeypatch.setattr(events, "_open_notify", refusing(refusal))
+    monkeypatch.setattr(NOTIFY, refusing(refusal))
     with caplog.at_level(logging.WARNING, "hotconf"):
-        async with watching(file, poll=0.05) as hints:
-            assert hints.watcher.kind == "polling"
-            assert hints.watcher.reason.endswith(str(refusal))
-            assert await hints.settle() == 0
+        async with watching(file, poll=0.05) as notices:
+            assert notices.watcher.kind == "polling"
+            assert notices.watcher.reason.endswith(str(refusal))
+            assert await notices.drain() == 0
             for _ in range(3):
                 delete_and_recreate(file)
-                assert await hints.next() == {file}
+                assert await notices.next() == {file}
     (record,) = caplog.records
     assert "fs.inotify.max_user_watches" in record.message
     assert str(refusal) in record.message
 
 
 async def test_watches_that_run_out_later_are_survived(file, monkeypatch, caplog):
-    async with watching(file, poll=0.05) as hints:
-        assert hints.watcher.kind == "events"
-        monkeypatch.setattr(events, "_open_notify", refusing(OSError("limit reached")))
+    async with watching(file, poll=0.05) as notices:
+        assert notices.watcher.kind == "events"
+        monkeypatch.setattr(NOTIFY, refusing(OSError("limit reached")))
         shutil.rmtree(file.parent)
         file.parent.mkdir()
-        await hints.until(file)
-        await hints.settle()
-        assert hints.watcher.kind == "polling"
+        await notices.until(file)
+        await notices.drain()
+        assert notices.watcher.kind == "polling"
         file.write_text("found by looking")
-        await hints.until(file)
+        await notices.until(file)
     assert len(caplog.records) == 1
 
 
@@ -543,11 +567,11 @@ async def test_watches_that_run_out_later_are_survived(file, monkeypatch, caplog
 async def test_a_file_system_without_events_is_polled(file, monkeypatch, caplog, kind):
     table = mounts.Mounts({file.stat().st_dev: kind}, frozenset())
     monkeypatch.setattr(mounts.Mounts, "read", lambda: table)
-    async with watching(file, poll=0.05) as hints:
-        assert hints.watcher.kind == "polling"
-        assert kind in hints.watcher.reason
+    async with watching(file, poll=0.05) as notices:
+        assert notices.watcher.kind == "polling"
+        assert kind in notices.watcher.reason
         replace(file)
-        assert await hints.next() == {file}
+        assert await notices.next() == {file}
 
 
 def test_a_mount_of_an_odd_name_is_one_line_of_the_mount_table(monkeypatch):
@@ -574,55 +598,49 @@ def test_a_machine_without_a_mount_table_knows_of_no_remote_file_system(monkeypa
 
 async def test_a_single_mounted_file_is_watched_itself(file, monkeypatch):
     """Its events are told in the folder it comes from, which may lie outside of what the process can see."""
-    opened = []
-    real = events._open_notify
-    monkeypatch.setattr(events, "_open_notify", lambda folders: opened.append(folders) or real(folders))
+    opened = recorded(monkeypatch)
     monkeypatch.setattr(mounts.Mounts, "read", lambda: mounts.Mounts({}, frozenset({str(file.resolve())})))
-    async with watching(file) as hints:
+    async with watching(file) as notices:
         assert str(file.resolve()) in opened[-1]
         write_in_place(file)
-        assert await hints.next() == {file}
+        assert await notices.next() == {file}
 
 
 async def test_a_parent_that_cannot_be_read_is_left_out(file, monkeypatch):
-    opened = []
-    real = events._open_notify
-    monkeypatch.setattr(events, "_open_notify", lambda folders: opened.append(folders) or real(folders))
-    monkeypatch.setattr(observer, "_readable", lambda folder: False)
-    async with watching(file) as hints:
+    opened = recorded(monkeypatch)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    async with watching(file) as notices:
         assert opened == [[str(file.parent.resolve())]]
-        assert hints.watcher.kind == "events"
+        assert notices.watcher.kind == "events"
 
 
-async def test_a_folder_that_vanishes_while_being_armed_is_surveyed_again(file, monkeypatch):
-    real = events._open_notify
-
-    def vanish(folders):
-        monkeypatch.setattr(events, "_open_notify", real)
+async def test_a_folder_that_vanishes_while_its_watch_is_set_is_looked_at_again(file, monkeypatch):
+    def vanish(folders, **options):
+        monkeypatch.setattr(NOTIFY, RustNotify)
         shutil.rmtree(file.parent)
-        return real(folders)
+        return RustNotify(folders, **options)
 
-    monkeypatch.setattr(events, "_open_notify", vanish)
-    async with watching(file) as hints:
-        assert hints.watcher.kind == "events"
+    monkeypatch.setattr(NOTIFY, vanish)
+    async with watching(file) as notices:
+        assert notices.watcher.kind == "events"
         file.parent.mkdir()
         file.write_text("back")
-        await hints.until(file)
+        await notices.until(file)
 
 
-async def test_a_name_that_is_not_utf8_costs_a_rearming_and_a_habit_of_it_the_events(file):
+async def test_a_name_that_is_not_utf8_sets_the_watches_again_and_many_of_them_end_the_events(file):
     strange = Path(os.fsdecode(os.fsencode(file.parent) + b"/\xff\xfe"))
-    async with watching(file, poll=30.0) as hints:
+    async with watching(file, poll=30.0) as notices:
         os.mkdir(strange)
-        await hints.until(file)  # whatever else was told along with it is lost
-        await hints.settle()
-        assert hints.watcher.kind == "events"
+        await notices.until(file)  # whatever else was told along with it is lost
+        await notices.drain()
+        assert notices.watcher.kind == "events"
         replace(file)
-        await hints.until(file)
-        while hints.watcher.kind == "events":
+        await notices.until(file)
+        while notices.watcher.kind == "events":
             strange.rmdir()
             strange.mkdir()
-            await hints.until(file)
+            await notices.until(file)
 
 
 class Panicking:
@@ -633,17 +651,18 @@ class Panicking:
 
 
 async def test_a_panic_in_watchfiles_while_waiting_is_survived_by_polling(file, monkeypatch, caplog):
-    async with watching(file, poll=0.5) as hints:
-        assert hints.watcher.kind == "events"
-        notify = hints.watcher._observer._feed._notify
-        monkeypatch.setattr(hints.watcher._observer._feed, "_notify", Panicking())
-        monkeypatch.setattr(events, "_open_notify", lambda _folders: Panicking())
-        await hints.until(file)  # the events told along with it are lost
-        await hints.settle()
-        assert hints.watcher.kind == "polling"
-        assert hints.watcher.reason == "watchfiles broke: Panic: at lib.rs"
+    async with watching(file, poll=0.5) as notices:
+        assert notices.watcher.kind == "events"
+        source = notices.watcher._watch._source
+        notify = source._notify
+        monkeypatch.setattr(source, "_notify", Panicking())
+        monkeypatch.setattr(NOTIFY, lambda *_, **__: Panicking())
+        await notices.until(file)  # the events told along with it are lost
+        await notices.drain()
+        assert notices.watcher.kind == "polling"
+        assert notices.watcher.reason == "watchfiles broke: Panic: at lib.rs"
         replace(file)
-        await hints.until(file)
+        await notices.until(file)
         notify.close()
     assert len(caplog.records) == 1
 
@@ -657,38 +676,38 @@ async def test_a_panic_in_what_is_to_be_watched_is_told(file):
                 pass
 
 
-async def test_a_fifo_in_place_of_the_file_blocks_nobody(file):
+async def test_a_fifo_in_place_of_the_file_does_not_block(file):
     for mode in ("auto", "poll"):
-        async with watching(file, poll=0.05, mode=mode) as hints:
+        async with watching(file, poll=0.05, mode=mode) as notices:
             file.unlink()
             os.mkfifo(file)
-            await hints.until(file)
-            await hints.settle()
+            await notices.until(file)
+            await notices.drain()
             delete_and_recreate(file)
-            await hints.until(file)
+            await notices.until(file)
     os.mkfifo(file.with_name("fifo"))
-    assert survey._digest(str(file.with_name("fifo"))) == b""
+    assert states._digest(str(file.with_name("fifo"))) == b""
 
 
 def test_content_is_compared_up_to_the_limit(file, monkeypatch):
-    monkeypatch.setattr(survey, "DIGEST_LIMIT", 3)
+    monkeypatch.setattr(states, "DIGEST_LIMIT", 3)
     file.write_text("abc")
-    short = survey._digest(str(file))
+    short = states._digest(str(file))
     file.write_text("abd")
     assert short
-    assert survey._digest(str(file)) not in (short, b"")
+    assert states._digest(str(file)) not in (short, b"")
     file.write_text("abcd")
-    assert survey._digest(str(file)) == b""
-    assert survey._digest(str(file.with_name("missing"))) == b""
+    assert states._digest(str(file)) == b""
+    assert states._digest(str(file.with_name("missing"))) == b""
 
 
 def test_content_tells_where_no_time_does(file):
     """As on a network file system: same size, times and inode."""
     status = file.stat()
-    lookup = survey.Lookup(hashing=True)
-    before = lookup._stamp(str(file), status)
+    resolver = states.PathResolver(digests=True)
+    before = resolver._stamp(str(file), status)
     file.write_text("new")
-    assert lookup._stamp(str(file), status) != before
+    assert resolver._stamp(str(file), status) != before
 
 
 # The end.
@@ -700,7 +719,7 @@ def held():
 
 
 async def until_released(before):
-    """An earlier test's threads may still have been ending when `before` was taken: no more than that is all we ask."""
+    """Threads of an earlier test may still have been ending when `before` was taken, so fewer are accepted."""
     async with asyncio.timeout(SOON):
         while any(now > then for now, then in zip(held(), before, strict=True)):
             await asyncio.sleep(0.01)
@@ -710,22 +729,22 @@ async def until_released(before):
 async def test_leaving_leaves_no_thread_and_no_descriptor_behind(file, mode):
     before = held()
     for _ in range(5):
-        async with watching(file, mode=mode) as hints:
+        async with watching(file, mode=mode) as notices:
             replace(file)
             if mode == "auto":
-                await hints.next()
+                await notices.next()
     await until_released(before)
 
 
 async def test_rearming_leaves_nothing_behind(file):
-    async with watching(file) as hints:
+    async with watching(file) as notices:
         before = held()
         for _ in range(10):
             shutil.rmtree(file.parent)
             file.parent.mkdir()
             file.write_text("back")
-            await hints.until(file)
-            await hints.settle()
+            await notices.until(file)
+            await notices.drain()
         await until_released(before)
 
 
@@ -733,8 +752,8 @@ async def test_it_can_be_cancelled_at_any_point(file):
     before = held()
 
     async def use():
-        async with watching(file) as hints:
-            await hints.next()
+        async with watching(file) as notices:
+            await notices.next()
 
     for delay in (0, 0, 0.001, 0.005, 0.02, 0.05):
         task = asyncio.create_task(use())
@@ -746,7 +765,7 @@ async def test_it_can_be_cancelled_at_any_point(file):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_cancelled_wait_loses_no_hint(file):
+async def test_a_cancelled_wait_loses_no_notice(file):
     async with Watcher(lambda: [file], debounce=0.0, max_wait=1.0, poll=60.0) as watcher:
         waiting = asyncio.create_task(anext(watcher.changes()))
         await asyncio.sleep(0)
@@ -758,7 +777,7 @@ async def test_a_cancelled_wait_loses_no_hint(file):
 
 async def test_leaving_ends_the_iteration(file):
     async with Watcher(lambda: [file], debounce=0.0, max_wait=1.0, poll=60.0) as watcher:
-        collecting = asyncio.create_task(Hints(watcher).collect())
+        collecting = asyncio.create_task(Notices(watcher).collect())
         await asyncio.sleep(0)
     await asyncio.wait_for(collecting, SOON)
 
@@ -786,7 +805,7 @@ async def test_an_error_of_paths_is_raised_by_the_iteration(file):
 
 async def test_a_thread_stuck_in_a_dead_mount_is_left_behind(file, monkeypatch):
     stuck, release = threading.Event(), threading.Event()
-    monkeypatch.setattr("hotconf.watch.watcher.EXIT_PATIENCE", 0.05)
+    monkeypatch.setattr("hotconf.watch.watcher.EXIT_TIMEOUT", 0.05)
     paths = [file]
 
     def ask():
@@ -804,7 +823,7 @@ async def test_a_thread_stuck_in_a_dead_mount_is_left_behind(file, monkeypatch):
     release.set()
 
 
-def test_a_closed_loop_ends_the_thread_in_peace(file):
+def test_a_closed_loop_ends_the_thread(file):
     async def abandon():
         await Watcher(lambda: [file], debounce=0.0, max_wait=1.0, poll=0.02, mode="poll").__aenter__()
 
@@ -832,8 +851,8 @@ def test_a_program_that_exits_without_leaving_exits_cleanly(file):
 def test_a_forked_child_does_not_wait_at_its_exit_for_a_thread_that_it_has_not(file):
     code = """if True:
         import asyncio, os, pathlib, sys
-        from hotconf.watch import Watcher, observer
-        observer.EXIT_PATIENCE = 600.0
+        from hotconf.watch import Watcher, watcher as module
+        module.EXIT_TIMEOUT = 600.0
         watcher = Watcher(lambda: [pathlib.Path(sys.argv[1])], debounce=0.0, max_wait=1.0, poll=1.0)
         asyncio.run(watcher.__aenter__())
         child = os.fork()
@@ -848,9 +867,9 @@ def test_it_works_under_uvloop(file):
     uvloop = pytest.importorskip("uvloop")
 
     async def main():
-        async with watching(file) as hints:
+        async with watching(file) as notices:
             replace(file)
-            return await hints.next()
+            return await notices.next()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(main()) == {file}
