@@ -15,7 +15,6 @@ UNFINISHED = (
     "docs/command.md",
     "docs/design.md",
     "docs/http-api.md",
-    "docs/operating.md",
     "examples/",
     "hotconf/cli/",
     "hotconf/demo/",
