@@ -12,9 +12,7 @@ WHO = re.compile(r"\bWho\b[^.?!|]*(.?)", re.DOTALL)
 
 UNFINISHED = (
     "CHANGELOG.md",
-    "docs/command.md",
     "docs/design.md",
-    "docs/http-api.md",
     "examples/",
     "hotconf/cli/",
     "hotconf/demo/",
