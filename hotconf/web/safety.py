@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import functools
 import hmac
+import ipaddress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from aiohttp import web
 from yarl import URL
 
 from hotconf.web.problem import Problem, refusal
-from hotconf.web.server.reach import is_loopback, reach_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable
 
     from aiohttp.typedefs import Handler, Middleware
+
+Reach: TypeAlias = Literal["file", "machine", "network"]
+"""Where the clients of an address can be: behind a socket file, on this machine, or on other machines too."""
 
 _FREE = ("/healthz", "/readyz")  # under any prefix
 _FREE_WITH_METRICS = (*_FREE, "/metrics")
@@ -170,3 +174,22 @@ def _place(url: str) -> tuple[str, int | None] | None:
         return (parsed.host.lower(), parsed.port) if parsed.host else None
     except ValueError:
         return None
+
+
+def reach_of(transport: asyncio.BaseTransport | None) -> Reach:
+    """Return the reach of the address to which a client connected. An unknown address counts as `network`."""
+    name = transport.get_extra_info("sockname") if transport is not None else None
+    if isinstance(name, (str, bytes)):
+        return "file"
+    return "machine" if name and is_loopback(str(name[0])) else "network"
+
+
+@functools.lru_cache(maxsize=256)
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address reaches only this machine."""
+    if host.lower() in ("localhost", "127.0.0.1", "::1"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -14,8 +14,7 @@ from hypothesis import given, strategies as st
 from hotconf import HotConf, Options, Section
 from hotconf.web import Server, config_app, config_routes
 from hotconf.web.problem import problems
-from hotconf.web.safety import Safety, _host_name
-from hotconf.web.server.reach import is_loopback, reach_of
+from hotconf.web.safety import Safety, _host_name, is_loopback, reach_of
 
 TOKEN = "open sesame"
 
