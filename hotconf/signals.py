@@ -91,6 +91,11 @@ class SignalRouter:
         self._next_look = 0.0
 
     @property
+    def installed(self) -> bool:
+        """Whether the handlers are in: after `install`, and before `restore`."""
+        return self._pipe is not None
+
+    @property
     def drain_signal(self) -> int | None:
         """The signal that began the drain, None before. It stays after `restore`."""
         return self._drain_signal

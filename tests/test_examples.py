@@ -16,8 +16,7 @@ import yaml
 
 from hotconf.cli.demo import demo as demo_command
 from hotconf.demo.service import Demo as DemoSettings, demo_conf
-from hotconf.process.drain import CLOSING
-from hotconf.process.service import EXIT_CONFIGURATION, Service
+from hotconf.process.service import CLOSING, EXIT_CONFIGURATION, Service
 from hotconf.web.server.server import Server
 from tests.support import ROOT, Demo, require_tool, wait_until
 

@@ -1,4 +1,4 @@
-"""Jobs: work that recurs. A running one finishes when the process drains; none starts then. And tasks, which last."""
+"""Jobs, which recur, and tasks, which last. In a drain a run in flight finishes, and no further run starts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ log = logging.getLogger("hotconf")
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A function that runs every `interval` seconds, first after one interval, never twice at once.
+    """A function that runs every `interval` seconds, for the first time after one interval, and never twice at once.
 
-    Turns go by the event loop's clock. A run that takes longer than the interval makes the job skip the turns it
-    missed. A sync function runs in a thread of its own, so that it may block for as long as it takes. What a run raises
-    is logged and ends only that run; `sys.exit()` ends the job.
-    `jitter` puts each run off by up to so many seconds. `runs` counts those that ended, whatever came of them;
-    `started` (monotonic) is when the one under way began, None between two.
+    The schedule goes by the event loop's clock. A run that is longer than the interval skips the turns that it misses.
+    What a run raises is logged and ends that run alone; `sys.exit()` ends the job.
+
+    Attributes:
+        hold: Returns a context manager that is entered for the time of each run.
+        jitter: Seconds by which each run is delayed at most, at random.
+        runs: How many runs have ended, in whatever way.
+        started: When the run in flight began, on the monotonic clock; None between two runs.
     """
 
     function: Callable[[], Any]
@@ -43,9 +46,9 @@ class Job:
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stop(self) -> None:
-        """Start no further run. One that is under way goes on."""
+        """Start no further run. A run in flight goes on."""
         if self.started is not None:
-            log.info("job %s: its run of %.1f s so far goes on to its end", self.name, time.monotonic() - self.started)
+            log.info("job %s: waiting for a run of %.1f s so far", self.name, time.monotonic() - self.started)
         self._stopping.set()
 
     async def run(self) -> None:
@@ -84,7 +87,7 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """What runs as a task of a service: a long-running one, or the turns of a job."""
+    """A task of a service: a long-running function, or the loop of a job."""
 
     function: Callable[[], Coroutine[Any, Any, Any]]
     name: str
@@ -92,18 +95,19 @@ class Work:
     task: asyncio.Task[Any] | None = None
     started: float = 0.0
 
-    def start(self) -> None:
-        """Start it, in the running loop."""
+    def start(self) -> asyncio.Task[Any]:
+        """Start it in the running loop, and return its task."""
         self.started = time.monotonic()
-        self.task = asyncio.create_task(self._live(), name=self.name)
+        self.task = asyncio.create_task(self._run(), name=self.name)
+        return self.task
 
-    async def _live(self) -> None:
+    async def _run(self) -> None:
         with system_exit_as_error():
             await self.function()
 
     @property
-    def under_way(self) -> bool:
-        """Whether anything would be lost by ending it now: a job between two runs loses nothing."""
+    def in_flight(self) -> bool:
+        """Whether ending it now would lose work. A job between two runs has none to lose."""
         if self.task is None or self.task.done():
             return False
         return self.job is None or self.job.started is not None
@@ -117,15 +121,11 @@ async def _call(function: Callable[[], Any]) -> None:
     if inspect.iscoroutinefunction(function):
         await function()
         return
-    result = await _in_thread(function)
-    if inspect.isawaitable(result):  # a callable object may hide that it is async
-        await result
-
-
-async def _in_thread(function: Callable[[], Any]) -> Any:
-    # Not in one of the loop's own threads: those are few, and reloads read in them.
+    # In a thread of its own: the loop's default threads are few, reloads read in them, and this one may block.
     thread = ThreadPoolExecutor(1, thread_name_prefix="hotconf-job")
     try:
-        return await asyncio.get_running_loop().run_in_executor(thread, contextvars.copy_context().run, function)
+        result = await asyncio.get_running_loop().run_in_executor(thread, contextvars.copy_context().run, function)
     finally:
         thread.shutdown(wait=False)
+    if inspect.isawaitable(result):  # a callable object can hide that it is async
+        await result

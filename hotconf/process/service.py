@@ -1,4 +1,7 @@
-"""Service: a whole process. Configuration, signals, servers, jobs and tasks start together and end in order."""
+"""Service: one process that starts a configuration, servers, jobs and tasks together, and ends them in order.
+
+The methods stand in the order of a service's life: assembly, `run` and `serve`, the start, supervision, the drain.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from hotconf.engine.engine import CLOSING
 from hotconf.errors import ConfigError, HotconfError
-from hotconf.process.drain import CLOSING, CUT, Budget, DrainFlag, bounded, drained, step, until
 from hotconf.process.jobs import Job, Work
 from hotconf.process.systemd import Notifier
 from hotconf.reload.subscribers import being_cancelled
@@ -23,8 +26,7 @@ from hotconf.signals import SignalRouter
 from hotconf.values.times import check_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
-    from contextlib import AbstractContextManager
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
     from hotconf.abc import Server
     from hotconf.conf import HotConf
@@ -38,21 +40,43 @@ EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 EXIT_DEADLINE = 124
 
-_NOTHING_LEFT = (
-    "the shutdown delay, %g s, is a part of the grace period, %g s, and leaves none of it for work in flight"
-)
+CUT = 1.0
+"""Seconds that cancelled work has to end. The last such second of the closing period is left to the interpreter."""
+
+_LEASE_POLL = 0.02
+"""Seconds between two looks at the leases that a drain waits for."""
+
+
+class DrainFlag(asyncio.Event):
+    """Set when the drain begins. It is true in a condition from then on: `while not service.draining`."""
+
+    def __bool__(self) -> bool:
+        return self.is_set()
 
 
 class Service:
     """Runs a configuration, servers, jobs and tasks as one process, and drains them at SIGINT or SIGTERM.
 
-    `grace_period`, in seconds from the first signal, is what work in flight has; `shutdown_delay`, a part of it, is
-    how long servers go on accepting while balancers notice; `closing_period`, at least 3 s, comes after it: a second
-    for what was cut to end, then all but the last one for servers and resources to close. Together they bound the
-    whole. Exit codes: 0 drained; 1 could not start, or something died unasked; 2 the configuration was refused; 124
-    the deadline cut something; 128+N a second signal.
+    Assemble it first, then call `run` (or `serve`) once. Exit codes: 0 drained; 1 the start or a task failed; 2 the
+    configuration was refused; 124 the deadline cut something off; 128+N a second signal ended the process.
 
-    It is put together first and runs once.
+    Args:
+        conf: The configuration. It becomes live before anything else starts, and ends last.
+        grace_period: Seconds from the first signal in which work in flight can finish.
+        shutdown_delay: Seconds of the grace period in which servers go on accepting, until load balancers have
+            noticed.
+        closing_period: Seconds after the grace period, at least 3: one for cancelled work to end, the last one for the
+            interpreter to exit, and between them servers and resources close.
+        router: The signals of the process, where they are installed already. A router that is not installed is
+            installed by `run` alone: with one for no signals, `SignalRouter(())`, `serve` handles none.
+        notifier: The connection to systemd, by default as the environment describes it.
+
+    Attributes:
+        state: `new`, `starting`, `ready`, `draining` or `stopped`.
+        draining: Set when the drain begins. Tasks wait for it, and can use it as a condition.
+
+    Raises:
+        ValueError: A period is negative or not finite, or `closing_period` is too short.
     """
 
     def __init__(
@@ -66,12 +90,13 @@ class Service:
         notifier: Notifier | None = None,
     ) -> None:
         self.conf = conf
-        self._notifier = notifier or Notifier.from_environ()
         self.grace_period = check_seconds("grace_period", grace_period)
         self.shutdown_delay = check_seconds("shutdown_delay", shutdown_delay)
         self.closing_period = check_seconds("closing_period", closing_period, least=CLOSING)
         self.state: ServiceState = "new"
+        self.draining = DrainFlag()
         self._router = router
+        self._notifier = notifier or Notifier.from_environ()
         self._servers: list[Server] = []
         self._work: list[Work] = []
         self._on_startup: list[Callable[[], Any]] = []
@@ -80,54 +105,59 @@ class Service:
         self._undo = contextlib.AsyncExitStack()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._stop_came_early = False
-        self._reload_waits = False
+        self._stop_requested = False
+        self._reload_requested = False
         self._drain_began: float | None = None
-        self._wanted = asyncio.Event()
-        self._cause: BaseException | None = None
-
-    @property
-    def draining(self) -> DrainFlag:
-        """Whether the drain has begun: true or false, with a `wait()` for tasks."""
-        return DrainFlag(self._wanted)
+        self._failure: BaseException | None = None
 
     def add(self, server: Server) -> None:
-        """Add a server. Servers start in this order and stop in reverse."""
+        """Add a server. Servers start in the order in which they were added, and stop in reverse.
+
+        Raises:
+            RuntimeError: The service runs already, or has run. The other methods of assembly raise it too.
+        """
         self._require_new()
         self._servers.append(server)
 
     def every(
         self, interval: float, function: Callable[[], Any], *, name: str | None = None, jitter: float = 0.0
     ) -> None:
-        """Run a function every `interval` seconds while the service runs.
+        """Run a function at an interval while the service runs. A run keeps the snapshot in force at its begin open.
 
-        Each run is put off by up to `jitter` seconds at random, so that many processes do not act in step. The snapshot
-        in force when a run begins stays open until it ends.
+        Args:
+            interval: Seconds between the beginnings of two runs.
+            function: Sync or async. A sync one runs in a thread of its own.
+            name: The name in the log, by default that of the function.
+            jitter: Seconds by which a run is delayed at most, at random, so that many processes do not act in step.
+
+        Raises:
+            ValueError: The interval or the jitter is not a usable number of seconds.
         """
         self._require_new()
         if not 0 < interval < math.inf:
             raise ValueError("a job needs a finite interval above zero seconds")
-        job = Job(function, interval, name or _named(function), self._hold, check_seconds("jitter", jitter))
+        pin = self.conf.pin if self.conf is not None else contextlib.nullcontext
+        job = Job(function, interval, name or _name_of(function), pin, check_seconds("jitter", jitter))
         self._work.append(Work(job.run, f"job {job.name}", job))
 
     def task(self, function: Callable[[], Coroutine[Any, Any, Any]], *, name: str | None = None) -> None:
-        """Run a coroutine function as long as the service. It should end when `draining` is set.
+        """Run a coroutine function while the service runs. It should return when `draining` is set.
 
-        At the deadline it is cancelled. If it raises before the drain, also by `sys.exit()`, or is cancelled by anyone
-        else, the service drains and exits with 1; if it returns, the service goes on without it.
+        At the deadline it is cancelled. If it raises before the drain, by `sys.exit()` too, or is cancelled by other
+        code, the service drains and exits with 1. If it returns, the service goes on.
         """
         self._require_new()
-        self._work.append(Work(function, name or _named(function)))
+        self._work.append(Work(function, name or _name_of(function)))
 
     def on_startup(self, function: Callable[[], Any]) -> None:
-        """Call a function, sync or async, after the first load and before any server. If it raises, nothing starts."""
+        """Call a function, sync or async, after the first load and before any server. If it raises, the start fails."""
         self._require_new()
         self._on_startup.append(function)
 
     def on_shutdown(self, function: Callable[[], Any]) -> None:
         """Call a function, sync or async, after the servers have stopped; the last one added first.
 
-        It shares the closing period with all the others. Also called when the start fails later.
+        All of them share the closing period. They are called after a failed start too.
         """
         self._require_new()
         self._on_shutdown.append(function)
@@ -138,166 +168,188 @@ class Service:
         self._on_ready.append(function)
 
     def stop(self) -> None:
-        """Drain as SIGTERM does. Safe from any thread, also before the service runs: then it ends as soon as it does.
+        """Drain as SIGTERM does. Only the first stop or signal counts; a later one moves no deadline.
 
-        Only the first stop or signal counts; a later one moves no deadline.
+        Safe from any thread. Before the service runs it is remembered: the service then ends as soon as it runs.
         """
-        self._stop_came_early = True  # before the loop is looked at: `serve` does the two the other way round
+        self._stop_requested = True  # first: `serve` sets the loop, then reads this
         if self._loop is not None:
-            self._want_drain()
+            self._request_drain()
 
     def run(self) -> int:
         """Run until a signal, drain, and return the exit code: `raise SystemExit(service.run())`.
 
-        Must be called in the main thread, outside of any event loop. Faults are printed to stderr, without traceback.
-        A router that was installed already is left installed. SIGHUP stays ignored once ours is restored. Where
-        threads are left that the interpreter's exit waits for, the deadline stays armed for them.
+        A start that fails prints its reason to stderr, without a traceback. A router that was installed before stays
+        installed. Otherwise the handlers are restored at the end, but for SIGHUP, which stays ignored, so that it
+        cannot kill a process that is about to exit. While the interpreter's exit waits for threads, the deadline stays
+        armed.
+
+        Raises:
+            SignalsUnavailable: Called outside of the main thread.
         """
         router = self._router = self._router or SignalRouter()
-        is_ours = _install(router)
+        is_ours = not router.installed
+        if is_ours:
+            router.install()
         try:
             return asyncio.run(self.serve())
         finally:
-            self._let_go(router, restore=is_ours)
+            main = threading.main_thread()
+            joined_at_exit = [thread for thread in threading.enumerate() if thread is not main and not thread.daemon]
+            for thread in joined_at_exit:
+                log.info("thread %s is still running; at the deadline the process ends without it", thread.name)
+            if not joined_at_exit and is_ours:
+                router.restore(ignore_hup=True)
+            elif not joined_at_exit:
+                router.disarm()
+            else:  # until these threads are joined, a second signal and the deadline must still end the process
+                if self._drain_began is None:
+                    router.arm(time.monotonic() + self.closing_period, EXIT_FAILED)
+                if is_ours:
+                    atexit.register(router.restore, ignore_hup=True)
 
     async def serve(self) -> int:
-        """Do what `run` does inside an event loop that is running already; signals only if a router was given.
+        """Do what `run` does inside an event loop that runs already. Cancelling it ends everything without a drain.
 
-        Cancelling it ends everything at once, without a drain.
+        In the main thread it handles SIGHUP, SIGINT and SIGTERM like `run`, unless the service was given a router, and
+        restores the handlers at its end. In another thread it logs that signals are not handled.
         """
         self._require_new()
         self.state = "starting"
         self._loop = asyncio.get_running_loop()
         try:
-            return await self._live()
+            code = await self._start()
+            if code is not None:
+                return code
+            await self.draining.wait()
+            return await self._drain()
         except BaseException:
-            await self._give_up()
+            await self._abort()
             raise
         finally:
             self._notifier.close()
 
     def _require_new(self) -> None:
         if self.state != "new":
-            raise RuntimeError("a service is put together before it runs, and runs once")
+            raise RuntimeError("a service is assembled before it runs, and runs once")
 
-    async def _live(self) -> int:
-        failure = await self._come_up()
-        if failure is not None:
-            self._arm(time.monotonic() + self.closing_period + CUT, failure or EXIT_DEADLINE)
-            await self._give_up()
-            return failure
-        await self._until_wanted()
-        return await self._drain()
+    # The start
 
-    # Starting
-
-    async def _come_up(self) -> int | None:
-        """Start everything. Return None, or the exit code where that failed or was stopped."""
+    async def _start(self) -> int | None:
+        """Start everything. Return None, or the exit code if that failed or was stopped."""
         if 0 < self.shutdown_delay >= self.grace_period:
-            log.warning(_NOTHING_LEFT, self.shutdown_delay, self.grace_period)
-        self._starting = asyncio.create_task(self._start(), name="hotconf-start")
+            log.warning(
+                "the shutdown delay, %g s, is part of the grace period, %g s, and leaves no time for work in flight",
+                self.shutdown_delay,
+                self.grace_period,
+            )
+        self._starting = asyncio.create_task(self._start_parts(), name="hotconf-start")
         if self._router is not None:
-            self._router.route(on_reload=self._want_reload, on_drain=self._want_drain)
-        if self._stop_came_early:
-            self._want_drain()
+            self._router.route(on_reload=lambda: self._call_in_loop(self._reload), on_drain=self._request_drain)
+        if self._stop_requested:
+            self._request_drain()
         try:
             await self._starting
         except (Exception, asyncio.CancelledError) as error:
             if being_cancelled():
                 raise
-            return self._not_started(error)
-        if not self._wanted.is_set():
+            code = self._report_failed_start(error)
+            self._arm(time.monotonic() + self.closing_period + CUT, code or EXIT_DEADLINE)
+            await self._abort()
+            return code
+        if not self.draining:
             self._become_ready()
         return None
 
-    def _not_started(self, error: BaseException) -> int:
-        """Say why, and return the exit code."""
-        if isinstance(error, asyncio.CancelledError) and self._wanted.is_set():
-            log.info("stopped while starting")
-            return EXIT_DRAINED
-        log.debug("start failed", exc_info=error)
-        if isinstance(error, ConfigError):
-            _complain(str(error))
-            return EXIT_CONFIGURATION
-        _complain(f"could not start: {_reason(error)}")
-        return EXIT_FAILED
-
-    async def _start(self) -> None:
+    async def _start_parts(self) -> None:
+        """Start the parts in order, each one pushing what undoes it. A drain that comes meanwhile cancels this task."""
         if self.conf is not None:
             running = self.conf.running(signals=())
             running.closing_period = self.closing_period
             await self._undo.enter_async_context(running)
         for function in self._on_shutdown:
-            self._undo.push_async_callback(_awaited, function)
+            self._undo.push_async_callback(_call, function)
         for function in self._on_startup:
-            await _awaited(function)
+            await _call(function)
         for server in self._servers:
             self._undo.push_async_callback(server.stop)
             await server.start()
 
+    def _report_failed_start(self, error: BaseException) -> int:
+        """Print why the start did not complete, and return the exit code."""
+        if isinstance(error, asyncio.CancelledError) and self.draining:
+            log.info("stopped while starting")
+            return EXIT_DRAINED
+        log.debug("start failed", exc_info=error)
+        refused = isinstance(error, ConfigError)
+        with contextlib.suppress(OSError):  # the exit code must not depend on a stderr that can be written
+            print(f"hotconf: {error if refused else f'could not start: {_reason(error)}'}", file=sys.stderr)  # noqa: T201
+        return EXIT_CONFIGURATION if refused else EXIT_FAILED
+
     def _become_ready(self) -> None:
         self.state = "ready"
         for work in self._work:
-            work.start()
-        self._notify_ready()
-        if self._reload_waits:
-            self._reload()
-        for function in self._on_ready:
-            try:
-                function()
-            except Exception as error:  # noqa: BLE001 - a user's function: named and logged below
-                self._fail(f"on_ready {_named(function)}", error)
-
-    def _notify_ready(self) -> None:
+            work.start().add_done_callback(self._on_work_done)
         self._notifier.ready("" if self.conf is None else f"generation {self.conf.snapshot.generation}")
         if self.conf is not None:
             self.conf.observe(self._notifier)
         if self._notifier.watchdog:
-            alive = asyncio.create_task(self._notifier.keep_alive(), name="hotconf-watchdog")
-            self._undo.callback(alive.cancel)
+            watchdog = asyncio.create_task(self._notifier.keep_alive(), name="hotconf-watchdog")
+            self._undo.callback(watchdog.cancel)
+        if self._reload_requested:
+            self._reload()
+        for function in self._on_ready:
+            try:
+                function()
+            except Exception as error:  # noqa: BLE001 - user code; it is logged and becomes the exit code
+                self._fail(f"on_ready {_name_of(function)} raised", error)
 
-    async def _give_up(self) -> None:
-        """End everything at once."""
+    async def _abort(self) -> None:
+        """End everything at once, without a drain."""
         self.state = "stopped"
-        self._wanted.set()
-        tasks = [work.task for work in self._work if work.task is not None]
-        tasks += [self._starting] if self._starting is not None else []
+        self.draining.set()
+        tasks = [task for task in (self._starting, *(work.task for work in self._work)) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=CUT)
-        await bounded(self._undo.aclose(), asyncio.get_running_loop().time() + self.closing_period, "undoing the start")
+        deadline = asyncio.get_running_loop().time() + self.closing_period
+        await bounded(self._undo.aclose(), deadline, "undoing the start")
 
-    # Running
-
-    def _want_reload(self) -> None:
-        self._call_in_loop(self._reload)
+    # Supervision
 
     def _reload(self) -> None:
         if self.state != "ready":
-            self._reload_waits = self.state in ("new", "starting")
+            self._reload_requested = self.state in ("new", "starting")
         elif self.conf is not None:
             try:
                 self.conf.request_reload("SIGHUP")
             except HotconfError as refusal:
                 log.info("SIGHUP refused: %s", refusal)
 
-    def _want_drain(self, signum: int | None = None) -> None:
-        """Arm the deadline and begin the drain, once. Called in the router's thread: the loop may be blocked."""
+    def _on_work_done(self, task: asyncio.Task[Any]) -> None:
+        error = asyncio.CancelledError("cancelled by other code") if task.cancelled() else task.exception()
+        if error is None:
+            return
+        if not self.draining:
+            self._fail(f"task {task.get_name()} exited unexpectedly", error)
+        elif not task.cancelled():
+            log.error("task %s failed while draining", task.get_name(), exc_info=error)
+
+    def _fail(self, what: str, error: BaseException) -> None:
+        self._failure = self._failure or error
+        log.error("%s; shutting down", what, exc_info=error)
+        self._request_drain()
+
+    def _request_drain(self, signum: int | None = None) -> None:
+        """Arm the deadline and begin the drain, once.
+
+        The router calls this in its own thread: the deadline counts from the signal, even while the loop is blocked.
+        """
         if self._drain_began is None:
             self._drain_began = time.monotonic()
             self._arm(self._drain_began + self.grace_period + self.closing_period, EXIT_DEADLINE)
             self._call_in_loop(self._begin_drain, signum)
-
-    def _begin_drain(self, signum: int | None) -> None:
-        self._wanted.set()
-        why = signal.Signals(signum).name if signum else "a stop was asked for" if self._cause is None else "a failure"
-        log.info("draining: %s; grace period %s s", why, self.grace_period)
-        self._notifier.stopping(why)
-        if self.state == "ready":
-            self._announce()
-        elif self._starting is not None:
-            self._starting.cancel()
 
     def _arm(self, deadline: float, code: int) -> None:
         if self._router is not None:
@@ -305,59 +357,23 @@ class Service:
 
     def _call_in_loop(self, function: Callable[..., object], *args: Any) -> None:
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has closed: there is nothing left to reload or to drain
+            with contextlib.suppress(RuntimeError):  # the loop has closed: there is nothing left to reload or drain
                 self._loop.call_soon_threadsafe(function, *args)
 
-    async def _until_wanted(self) -> None:
-        """Return when the drain is wanted, or when a task has died unasked."""
-        waiting = asyncio.create_task(self._wanted.wait())
-        try:
-            tasks = {work.task for work in self._work if work.task is not None}
-            while not waiting.done():
-                done, tasks = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-                tasks -= {waiting}
-                for task in done - {waiting}:
-                    self._ended(task)
-        finally:
-            waiting.cancel()
+    # The drain
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        error = asyncio.CancelledError("somebody cancelled it") if task.cancelled() else task.exception()
-        if error is None:
-            return
-        if self._wanted.is_set():
-            log.error("task %s failed while draining", task.get_name(), exc_info=error)
-        else:
-            self._fail(f"task {task.get_name()}", error)
+    def _begin_drain(self, signum: int | None) -> None:
+        self.draining.set()
+        why = signal.Signals(signum).name if signum else "stop() was called" if self._failure is None else "a failure"
+        log.info("draining: %s; grace period %s s", why, self.grace_period)
+        self._notifier.stopping(why)
+        if self.state == "ready":
+            self._announce_drain()
+        elif self._starting is not None:
+            self._starting.cancel()
 
-    def _fail(self, what: str, error: BaseException) -> None:
-        self._cause = self._cause or error
-        log.error("%s died unasked; the service ends", what, exc_info=error)
-        self._want_drain()
-
-    # Draining
-
-    async def _drain(self) -> int:
-        loop = asyncio.get_running_loop()
-        late = time.monotonic() - (self._drain_began or time.monotonic())
-        budget = Budget(loop.time() - late, self.shutdown_delay, self.grace_period, self.closing_period)
-        if self.state != "draining":  # the signal came between the end of the start and ready
-            self._announce()
-        if budget.delay:
-            with step("shutdown delay"):
-                await asyncio.sleep(max(0.0, budget.serves_until - loop.time()))
-        cut = await self._finish(budget)
-        for name in cut:
-            log.warning("drain: cut %s", name)
-        with step("closing"):
-            limit = budget.closed_by(loop.time())
-            closed = await bounded(self._undo.aclose(), limit, "closing servers and configuration")
-        self.state = "stopped"
-        if self._cause is not None:
-            return EXIT_FAILED
-        return EXIT_DEADLINE if cut or not closed else EXIT_DRAINED
-
-    def _announce(self) -> None:
+    def _announce_drain(self) -> None:
+        """Refuse reloads, have servers tell their clients to go, and start no further run of a job."""
         self.state = "draining"
         if self.conf is not None:
             self.conf.begin_drain()
@@ -365,93 +381,104 @@ class Service:
             try:
                 server.begin_drain()
             except Exception:
-                log.exception("drain: %s could not begin it", server.name)
+                log.exception("drain: begin_drain of %s raised", server.name)
         for work in self._work:
             if work.job is not None:
                 work.job.stop()
 
-    async def _finish(self, budget: Budget) -> list[str]:
-        """Wait for everything in flight. Return the names of what was cut at the deadline."""
-        drains = [drained(server, budget) for server in self._servers]
-        results = await asyncio.gather(*drains, self._finish_work(budget))
-        # Leases last: most belong to a request or a job, which has returned its own by now, finished or cut.
-        results.append(await self._finish_leases(budget))
-        return [name for names in results for name in names]
+    async def _drain(self) -> int:
+        """Wait for work in flight until the deadline, cut what is left, close everything, and return the exit code."""
+        now = asyncio.get_running_loop().time
+        began = now() - (time.monotonic() - (self._drain_began or time.monotonic()))
+        deadline = began + self.grace_period
+        if self.state != "draining":  # the drain was requested after the start had completed, and before ready
+            self._announce_drain()
+        if self.shutdown_delay:
+            with step("shutdown delay"):
+                await asyncio.sleep(max(0.0, min(began + self.shutdown_delay, deadline) - now()))
+        drains = [_drain_server(server, deadline) for server in self._servers]
+        cut = [name for names in await asyncio.gather(*drains, self._finish_work(deadline)) for name in names]
+        if self.conf is not None:
+            # Leases last: most belong to a request or a job, which has returned its own by now, finished or cut.
+            with step("leases"):
+                while self.conf.leased and now() < deadline:  # noqa: ASYNC110 - a lease ends in any thread, with no event
+                    await asyncio.sleep(_LEASE_POLL)
+            cut += [f"{count} lease(s) of generation {number}" for number, count in self.conf.leased.items()]
+        for name in cut:
+            log.warning("drain: cut %s", name)
+        with step("closing"):
+            limit = min(now(), deadline - CUT) + self.closing_period
+            closed = await bounded(self._undo.aclose(), limit, "closing servers and configuration")
+        self.state = "stopped"
+        if self._failure is not None:
+            return EXIT_FAILED
+        return EXIT_DRAINED if closed and not cut else EXIT_DEADLINE
 
-    async def _finish_work(self, budget: Budget) -> Iterable[str]:
+    async def _finish_work(self, deadline: float) -> Iterable[str]:
+        """Wait for jobs and tasks, and cancel those that go on at the deadline. Return the names of what that cut."""
         tasks = [work.task for work in self._work if work.task is not None and not work.task.done()]
         if not tasks:
             return ()
-        left = max(0.0, budget.deadline - asyncio.get_running_loop().time())
         with step("jobs and tasks"):
-            ended, late = await asyncio.wait(tasks, timeout=left)
-        for task in ended:
-            if not task.cancelled():
-                self._ended(task)
-        cut = [str(work) for work in self._work if work.under_way]
+            _, late = await asyncio.wait(tasks, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+        cut = [str(work) for work in self._work if work.in_flight]
         for task in late:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=CUT)
         return cut
 
-    async def _finish_leases(self, budget: Budget) -> Iterable[str]:
-        conf = self.conf
-        if conf is None:
-            return ()
-        with step("leases"):
-            await until(lambda: not conf.leased, budget.deadline)
-        return [f"{count} lease(s) of generation {generation}" for generation, count in conf.leased.items()]
 
-    def _hold(self) -> AbstractContextManager[Any]:
-        return self.conf.pin() if self.conf is not None else contextlib.nullcontext()
-
-    # Leaving
-
-    def _let_go(self, router: SignalRouter, *, restore: bool) -> None:
-        """Give the signals back and disarm; not before the interpreter has joined the threads that are left."""
-        if _threads_left():
-            if self._drain_began is None:
-                router.arm(time.monotonic() + self.closing_period, EXIT_FAILED)
-            if restore:
-                atexit.register(router.restore, ignore_hup=True)
-        elif restore:
-            router.restore(ignore_hup=True)
-        else:
-            router.disarm()
-
-
-def _install(router: SignalRouter) -> bool:
-    """Install a router. Return False where somebody has done so: the command, with its first statement."""
+async def _drain_server(server: Server, deadline: float) -> Iterable[str]:
+    """Drain a server and return what it cut. If it raises, or goes on after the deadline, it counts as cut itself."""
+    limit = asyncio.timeout_at(deadline + 1.5 * CUT)
     try:
-        router.install()
-    except RuntimeError:
-        return False
+        with step(server.name):
+            async with limit:
+                return await server.drain(deadline=deadline)
+    except (Exception, asyncio.CancelledError):
+        if being_cancelled():
+            raise
+        log.exception("drain: %s %s", server.name, "did not finish in time" if limit.expired() else "raised")
+        return (server.name,)
+
+
+@contextlib.contextmanager
+def step(name: str) -> Iterator[None]:
+    """Log one step of the drain with the time it took."""
+    started = time.monotonic()
+    yield
+    log.info("drain: %s took %.2f s", name, time.monotonic() - started)
+
+
+async def bounded(work: Awaitable[object], deadline: float, what: str) -> bool:
+    """Await a last step. At the deadline, or if the step raises, log that and go on: the exit must not depend on it.
+
+    Return False if the deadline cut it off. A CancelledError counts as raised by the step, unless this task is the one
+    that is being cancelled.
+    """
+    limit = asyncio.timeout_at(deadline)
+    try:
+        async with limit:
+            await work
+    except (Exception, asyncio.CancelledError):
+        if being_cancelled():
+            raise
+        if limit.expired():
+            log.error("drain: %s did not finish in time", what)  # noqa: TRY400 - the traceback would show this line alone
+            return False
+        log.exception("drain: %s raised", what)
     return True
 
 
-def _threads_left() -> bool:
-    """Whether there are threads that the interpreter's exit waits for."""
-    left = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
-    for thread in left:
-        log.info("thread %s is still running; at the deadline the process ends without it", thread.name)
-    return bool(left)
-
-
-async def _awaited(function: Callable[[], Any]) -> None:
+async def _call(function: Callable[[], Any]) -> None:
     result = function()
     if inspect.isawaitable(result):
         await result
 
 
-def _named(function: Callable[..., Any]) -> str:
+def _name_of(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__qualname__", type(function).__name__))
-
-
-def _complain(text: str) -> None:
-    """Print the one message of a start that failed. Nobody may read it: the exit code must not depend on that."""
-    with contextlib.suppress(OSError):
-        print(f"hotconf: {text}", file=sys.stderr)  # noqa: T201
 
 
 def _reason(error: BaseException) -> str:

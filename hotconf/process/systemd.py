@@ -1,7 +1,7 @@
-"""systemd's notification protocol, `Type=notify-reload`: who is ready, who reloads, who stops, who is still alive.
+"""systemd's notification protocol, `Type=notify-reload`: READY, RELOADING, STOPPING and WATCHDOG.
 
-Without NOTIFY_SOCKET nothing is sent. Sending never blocks and never fails the caller: a supervisor that does not
-listen is no reason to stop.
+Without NOTIFY_SOCKET nothing is sent. Sending never blocks and never raises: a supervisor that does not listen is no
+reason to stop.
 """
 
 from __future__ import annotations
@@ -22,70 +22,73 @@ log = logging.getLogger("hotconf")
 
 
 class Notifier:
-    """Tells systemd. `watchdog`, in seconds, is how often it wants to hear that we are alive; None: never.
+    """Sends the state of a service to systemd.
 
-    Its socket stays open from the first message to `close`: who has run out of descriptors is still alive.
+    The socket stays open from the first message to `close`, so that a process without free descriptors can still say
+    that it is alive.
+
+    Args:
+        address: The socket, as NOTIFY_SOCKET names it; None sends nothing.
+        watchdog: Seconds within which systemd expects a sign of life; None: it expects none.
     """
 
     def __init__(self, address: str | None, watchdog: float | None = None) -> None:
         self._address = address
         self.watchdog = watchdog
-        self._link: socket.socket | None = None
+        self._socket: socket.socket | None = None
         self._phase: Literal["ready", "reloading", "stopping"] = "ready"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Notifier:
-        """Build one from NOTIFY_SOCKET and WATCHDOG_USEC, as systemd sets them for the main process."""
-        found = os.environ if environ is None else environ
-        address = found.get("NOTIFY_SOCKET") or None
-        meant_for = found.get("WATCHDOG_PID")
-        microseconds = found.get("WATCHDOG_USEC", "")
-        alive = microseconds.isdecimal() and int(microseconds) > 0 and meant_for in (None, "", str(os.getpid()))
-        return cls(address, int(microseconds) / 1_000_000 if alive and address else None)
+        """Return one as NOTIFY_SOCKET and WATCHDOG_USEC describe it; systemd sets them for the main process."""
+        environ = os.environ if environ is None else environ
+        address = environ.get("NOTIFY_SOCKET") or None
+        microseconds = environ.get("WATCHDOG_USEC", "")
+        is_ours = environ.get("WATCHDOG_PID") in (None, "", str(os.getpid()))
+        if not address or not is_ours or not microseconds.isdecimal() or int(microseconds) == 0:
+            return cls(address)
+        return cls(address, int(microseconds) / 1_000_000)
 
     def ready(self, status: str) -> None:
-        """Say that the service is ready, or ready again after a reload, with the verdict as status.
-
-        While it drains, only the verdict is said.
-        """
+        """Report that the service is ready, at first or after a reload. During a drain only the status is sent."""
         ready = "" if self._phase == "stopping" else "READY=1\n"
         self._phase = self._phase if self._phase == "stopping" else "ready"
         self._send(f"{ready}STATUS={_one_line(status)}")
 
     def reloading(self) -> None:
-        """Say that a reload has begun. Always followed by `ready`, also when it is refused."""
+        """Report that a reload has begun. `ready` must follow, also when the reload is rejected."""
         if self._phase == "stopping":
             return
         self._phase = "reloading"
-        # The time stamp tells systemd which of its reload requests this answers; both belong in one datagram.
+        # The time tells systemd which of its reload requests this answers; both belong in one datagram.
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, status: str) -> None:
-        """Say that the service drains. A reload under way is told to be over first: no verdict may come of it."""
+        """Report that the service drains. A reload in flight is reported as over first: its end may never come."""
         if self._phase == "reloading":
             self.ready(f"{status} came in the middle of a reload")
         self._phase = "stopping"
         self._send(f"STOPPING=1\nSTATUS={_one_line(status)}")
 
     def reload_began(self, _triggers: Sequence[str]) -> None:
-        """Pass on, as an observer, that a reload has begun."""
+        """Report the begin of a reload. Part of the Observer protocol."""
         self.reloading()
 
     def reload_ended(self, report: Report) -> None:
-        """Pass on, as an observer, what came of it."""
+        """Report the outcome of a reload. Part of the Observer protocol."""
         self.ready(str(report))
 
     async def keep_alive(self) -> None:
-        """Tell the watchdog that the event loop turns, twice as often as it asks. Returns at once without one."""
+        """Send a sign of life from the event loop, twice as often as the watchdog expects it."""
         while self.watchdog:
             self._send("WATCHDOG=1")
             await asyncio.sleep(self.watchdog / 2)
 
     def close(self) -> None:
-        """Close the socket. A later message opens another."""
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        """Close the socket. A later message opens another one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _send(self, message: str) -> None:
         if self._address is None:
@@ -93,11 +96,11 @@ class Notifier:
         # An abstract address begins with a NUL, which the environment writes as @.
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
-            self._link = self._link or socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._socket = self._socket or socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             # Not connected: that would bind it to the very socket that a supervisor may replace.
-            self._link.sendto(message.encode("utf-8"), address)
+            self._socket.sendto(message.encode("utf-8"), address)
         except OSError as error:
-            log.debug("systemd was not told: %s", error)
+            log.debug("systemd was not notified: %s", error)
 
 
 def _one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The drain's parts: the budget, and steps that cannot hold up the exit."""
+"""The drain: the time that it may take, and steps that cannot delay the exit."""
 
 from __future__ import annotations
 
@@ -6,55 +6,85 @@ import asyncio
 import logging
 
 import pytest
-from hypothesis import given, strategies as st
 
-from hotconf.process.drain import CLOSING, Budget, DrainFlag, bounded, drained, step, until
-
-seconds = st.floats(0, 1e6)
-
-
-@given(began=seconds, delay=seconds, grace=seconds)
-def test_one_budget_bounds_the_whole(began, delay, grace):
-    budget = Budget(began, delay, grace)
-    assert began <= budget.serves_until <= budget.deadline <= budget.end
-    assert budget.end == pytest.approx(began + grace + CLOSING)
+from hotconf import Service
+from hotconf.process.service import CLOSING, DrainFlag, _drain_server, bounded, step
+from hotconf.testing import ManualClock
 
 
-def test_the_delay_counts_towards_the_grace_period():
-    assert Budget(100, delay=5, grace=25).serves_until == 105
-    assert Budget(100, delay=5, grace=25).deadline == 125
+class Server:
+    """A server whose drain is given, and whose stop takes a while."""
+
+    name = "http nowhere"
+
+    def __init__(self, drain=None, closing=0.0):
+        self._drain = drain
+        self._closing = closing
+
+    async def start(self):
+        pass
+
+    def begin_drain(self):
+        pass
+
+    async def drain(self, *, deadline):
+        return await self._drain(deadline) if self._drain else ()
+
+    async def stop(self):
+        await asyncio.sleep(self._closing)
 
 
-def test_closing_has_its_period_and_never_the_last_second():
-    budget = Budget(began=100.0, delay=0.0, grace=25.0, closing=5.0)
-    assert budget.closed_by(101.0) == 106.0
-    assert budget.closed_by(126.0) == 129.0
+def drain_by_the_clock(service, server):
+    """The exit code of a service that is stopped as soon as it is ready, and the seconds that its drain takes."""
+    clock = ManualClock()
+
+    async def main():
+        service.add(server)
+        service.on_ready(service.stop)
+        ended = []
+        task = asyncio.create_task(service.serve())
+        task.add_done_callback(lambda _: ended.append(clock.time()))
+        await clock.advance(3600)
+        return await task, pytest.approx(ended[0], abs=0.5)
+
+    return clock.run(main())
+
+
+@pytest.mark.parametrize(("delay", "served_for"), [(0, 0), (5, 5), (40, 25)])
+def test_the_delay_counts_towards_the_grace_period(delay, served_for):
+    seen = []
+
+    async def drain(deadline):
+        now = asyncio.get_running_loop().time()
+        seen.append((now, deadline))
+        return ()
+
+    code, _ = drain_by_the_clock(Service(shutdown_delay=delay, grace_period=25), Server(drain))
+    assert code == 0
+    assert seen == [(pytest.approx(served_for, abs=0.5), pytest.approx(25, abs=0.5))]
+
+
+async def until_the_deadline(deadline):
+    await asyncio.sleep(deadline - asyncio.get_running_loop().time())
+    return ()
+
+
+@pytest.mark.parametrize(
+    ("drain", "end"), [(None, 5), (until_the_deadline, 29)], ids=["after a short drain", "after the whole grace period"]
+)
+def test_closing_has_its_period_and_never_the_last_second(drain, end):
+    service = Service(grace_period=25, closing_period=5)
+    assert drain_by_the_clock(service, Server(drain, closing=1000)) == (124, end)
 
 
 async def test_the_flag_is_false_then_true_and_can_be_waited_for():
-    event = asyncio.Event()
-    flag = DrainFlag(event)
+    flag = DrainFlag()
     assert not flag
     assert not flag.is_set()
-    event.set()
+    flag.set()
     assert flag
     assert flag.is_set()
     await asyncio.wait_for(flag.wait(), 1)
-
-
-async def test_until_returns_as_soon_as_the_condition_holds():
-    now = asyncio.get_running_loop().time
-    answers = iter([False, False, True])
-    assert await until(lambda: next(answers), now() + 60, interval=0.001)
-
-
-async def test_until_says_false_at_the_deadline():
-    now = asyncio.get_running_loop().time
-    assert not await until(lambda: False, now() + 0.05)
-
-
-async def test_until_looks_once_even_when_the_deadline_has_passed():
-    assert await until(lambda: True, 0)
 
 
 def soon(delay=0.05):
@@ -101,33 +131,19 @@ def test_a_step_tells_how_long_it_took(caplog):
     assert "drain: closing took 0.0" in caplog.text
 
 
-class Server:
-    name = "http nowhere"
-
-    def __init__(self, drain):
-        self._drain = drain
-
-    async def drain(self, *, deadline):
-        return await self._drain(deadline)
-
-
-def budget():
-    return Budget(asyncio.get_running_loop().time(), 0, 0)
-
-
 async def test_a_server_says_what_it_cut():
     async def drain(deadline):
         return (f"GET / ({deadline - began:.1f} s)",)
 
     began = asyncio.get_running_loop().time()
-    assert await drained(Server(drain), Budget(began, 0, 7)) == ("GET / (7.0 s)",)
+    assert await _drain_server(Server(drain), began + 7) == ("GET / (7.0 s)",)
 
 
 async def test_a_server_that_breaks_counts_as_cut(caplog):
     async def drain(deadline):
         raise OSError("the socket is gone")
 
-    assert await drained(Server(drain), budget()) == ("http nowhere",)
+    assert await _drain_server(Server(drain), soon(0)) == ("http nowhere",)
     assert "http nowhere raised" in caplog.text
 
 
@@ -135,7 +151,7 @@ async def test_a_server_that_never_ends_is_cut_within_the_budget(caplog):
     async def drain(deadline):
         await asyncio.sleep(3600)
 
-    limits = budget()
-    assert await drained(Server(drain), limits) == ("http nowhere",)
-    assert asyncio.get_running_loop().time() < limits.end + 1
+    deadline = soon(0)
+    assert await _drain_server(Server(drain), deadline) == ("http nowhere",)
+    assert asyncio.get_running_loop().time() < deadline + CLOSING + 1
     assert "did not finish in time" in caplog.text

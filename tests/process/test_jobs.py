@@ -127,7 +127,7 @@ async def test_whatever_hides_that_it_is_async_is_awaited(wrap):
         await asyncio.wait_for(seen.wait(), 5)
 
 
-async def test_no_run_begins_while_one_is_under_way():
+async def test_no_run_begins_while_one_is_in_flight():
     runs = Runs()
     async with running(runs, 0.001) as (job, task):
         await runs.began.wait()
@@ -271,15 +271,15 @@ async def test_a_job_between_two_runs_has_nothing_to_lose():
     runs = Runs()
     job = Job(runs, 0.01, "tick", contextlib.nullcontext)
     work = Work(job.run, "job tick", job)
-    assert not work.under_way
+    assert not work.in_flight
     work.start()
-    assert not work.under_way
+    assert not work.in_flight
     await runs.began.wait()
-    assert work.under_way
+    assert work.in_flight
     job.stop()
     runs.release.set()
     await work.task
-    assert not work.under_way
+    assert not work.in_flight
 
 
 async def test_the_age_of_a_job_is_that_of_its_run_and_not_of_the_process():
@@ -300,7 +300,7 @@ async def test_the_age_of_a_task_is_since_its_start():
     work.start()
     work.started -= 12.3
     assert str(work) == "consume (12.3 s)"
-    assert work.under_way
+    assert work.in_flight
     work.task.cancel()
     await asyncio.wait([work.task])
-    assert not work.under_way
+    assert not work.in_flight

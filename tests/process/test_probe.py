@@ -581,6 +581,6 @@ def test_job_that_runs_finishes_and_one_that_is_due_does_not_start():
         process.send(signal.SIGTERM)
         assert process.end() == 0
         assert process.stdout.text == "go\nlong ends\n"
-    assert re.search(r"job long: its run of \d\.\d s so far goes on to its end", process.stderr.text)
+    assert re.search(r"job long: waiting for a run of \d\.\d s so far", process.stderr.text)
     assert "job long: no further run, 1 finished" in process.stderr.text
     assert "job due: no further run, 0 finished" in process.stderr.text

@@ -347,13 +347,13 @@ async def cancelled():
 
 
 @pytest.mark.parametrize("function", [boom, cancelled])
-async def test_a_task_that_dies_unasked_drains_the_rest_and_is_1(function, caplog):
+async def test_a_task_that_exits_unexpectedly_drains_the_rest_and_is_1(function, caplog):
     journal = Journal()
     service = Service()
     service.add(FakeServer(journal))
     service.task(function, name="consumer")
     assert await asyncio.wait_for(service.serve(), 10) == 1
-    assert "task consumer died unasked" in caplog.text
+    assert "task consumer exited unexpectedly; shutting down" in caplog.text
     assert "draining: a failure" in caplog.text
     assert journal == ["fake start", "fake begin_drain", "fake drain", "fake stop"]
 
@@ -472,7 +472,7 @@ async def test_a_shutdown_delay_that_leaves_no_time_for_work_in_flight_is_said(c
     service = Service(shutdown_delay=delay, grace_period=grace)
     service.on_startup(service.stop)
     assert await service.serve() == 0
-    assert ("leaves none of it for work in flight" in caplog.text) is said
+    assert ("leaves no time for work in flight" in caplog.text) is said
 
 
 def test_closing_needs_a_second_each_for_what_was_cut_for_resources_and_for_the_exit():
@@ -675,7 +675,7 @@ async def test_a_server_that_cannot_begin_its_drain_does_not_keep_the_others_fro
     service.every(60, print)
     assert await asyncio.wait_for(code_of(service), 10) == 0
     assert "two begin_drain" in journal
-    assert "one could not begin it" in caplog.text
+    assert "begin_drain of one raised" in caplog.text
 
 
 async def test_a_stop_that_hangs_is_bounded_and_makes_124():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 from aiohttp import web
 from aiohttp.log import access_logger
 
-from hotconf.process.drain import step
+from hotconf.process.service import step
 from hotconf.values.times import check_seconds
 from hotconf.web.server.acceptor import Arrivals
 from hotconf.web.server.active import InFlight
