@@ -10,6 +10,7 @@ import re
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Final
 
+# Not documented, and without a public way: dotenv_values() passes over faulty lines and gives no positions.
 from dotenv.parser import Binding, parse_stream
 
 from hotconf.errors import FormatError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_LINES: Final = 20_000  # about half a second's work for python-dotenv
 
-# It strips comments in time that grows with the square of a run of blanks.
+# python-dotenv strips comments in time that grows with the square of a run of blanks: this is about a second's work.
 _BLANKS: Final = re.compile(r"(?<![^\S\r\n])[^\S\r\n]{16,}+")
 _MAX_BLANKS_SQUARED: Final = 10**8
 _BEFORE_KEY: Final = re.compile(r"\s*+(?:export[^\S\r\n]++)?")
@@ -32,7 +33,11 @@ def parse(text: str) -> dict[str, Any]:
     """Return the values by name. Raises FormatError for a line that is no assignment."""
     if max(text.count("\n"), text.count("\r")) > MAX_LINES:
         raise FormatError(f"more than {MAX_LINES} lines")
-    _refuse_blanks(text)
+    cost = 0
+    for run in _BLANKS.finditer(text):
+        cost += len(run[0]) ** 2
+        if cost > _MAX_BLANKS_SQUARED:
+            raise error_at(text, run.start(), "too many blanks in a row")
     values = {}
     for offset, binding in _bindings(text):
         if binding.error:
@@ -50,7 +55,7 @@ def places(text: str) -> Iterator[tuple[KeyPath, int]]:
 
 
 def dump(values: Mapping[str, Any]) -> str:
-    """Raise FormatError: a dotenv file belongs to its author."""
+    """Raise FormatError: hotconf only reads dotenv files."""
     del values
     raise FormatError("dotenv files are only read, never written")
 
@@ -62,12 +67,3 @@ def _bindings(text: str) -> Iterator[tuple[int, Binding]]:
         before = _BEFORE_KEY.match(binding.original.string)
         yield start + (before.end() if before else 0), binding
         start += len(binding.original.string)
-
-
-def _refuse_blanks(text: str) -> None:
-    """Raise FormatError for blanks that would keep the parser busy for more than about a second."""
-    cost = 0
-    for run in _BLANKS.finditer(text):
-        cost += len(run[0]) ** 2
-        if cost > _MAX_BLANKS_SQUARED:
-            raise error_at(text, run.start(), "too many blanks in a row")

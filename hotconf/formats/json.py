@@ -1,7 +1,7 @@
-"""JSON, read and written by the standard library, with what its reader lets pass refused.
+"""JSON, read and written by the standard library, and stricter than its reader.
 
 Refused are duplicate keys, NaN and Infinity, numbers that Python cannot hold, and half of a surrogate pair. The checks
-cost a good document no Python code per key, floats apart; where a fault lies is found by a second look.
+cost a valid document no Python code per key, except for floats. A second look finds the place of a fault.
 """
 
 from __future__ import annotations
@@ -33,14 +33,26 @@ _NUMBER: Final = re.compile(
 _LONE_SURROGATE: Final = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<lone>\\u[dD][89a-fA-F])|\\.", re.DOTALL)
 
 
-class _DuplicateKey(Exception):  # noqa: N818 - caught in this module
+class _DuplicateKeyError(Exception):
     """Raised out of the decoder by the object that holds the key."""
 
 
 def parse(text: str) -> dict[str, Any]:
     """Return the document's mapping. Raises FormatError."""
-    values = _load(text)
-    _refuse_lone_surrogates(text)
+    try:
+        values = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        reason = error.msg.removesuffix(" at").removesuffix(" starting")  # the words that introduce the place
+        raise error_at(text, error.pos, reason[0].lower() + reason[1:]) from None
+    except _DuplicateKeyError:
+        raise error_at(text, _duplicate_key(text), "duplicate key") from None
+    except ValueError:
+        raise error_at(text, _unreadable_number(text), "a number that is not finite, or too long") from None
+    except RecursionError:
+        raise FormatError("nested too deeply") from None
+    for match in _LONE_SURROGATE.finditer(text) if "\\u" in text else ():
+        if match["lone"]:  # no encoding can write such a string
+            raise error_at(text, match.start(), "half of a surrogate pair is not a character")
     if not isinstance(values, dict):
         raise not_a_mapping(text, len(text) - len(text.lstrip()), values)
     return values
@@ -49,7 +61,7 @@ def parse(text: str) -> dict[str, Any]:
 def places(text: str) -> Iterator[tuple[KeyPath, int]]:
     """Yield the path and offset of every key and array item of a valid document, in the order of the text.
 
-    As far as a document is valid, its keys are yielded even if what follows is not.
+    Of a document that is not valid, the keys before the fault are yielded.
     """
     containers: list[_Container] = []
     path: KeyPath | None = ()  # of the value to come; None where a key, an item or the end of a container is due
@@ -85,29 +97,10 @@ def _plain(value: object) -> object:
     raise TypeError
 
 
-def _load(text: str) -> object:
-    try:
-        return _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        raise error_at(text, error.pos, _reason(error.msg)) from None
-    except _DuplicateKey:
-        raise error_at(text, _duplicate_key(text), "duplicate key") from None
-    except ValueError:
-        raise error_at(text, _unreadable_number(text), "a number that is not finite, or too long") from None
-    except RecursionError:
-        raise FormatError("nested too deeply") from None
-
-
-def _reason(message: str) -> str:
-    """Return the decoder's message without the words that introduce its place."""
-    bare = message.removesuffix(" at").removesuffix(" starting")
-    return bare[0].lower() + bare[1:]
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        raise _DuplicateKey
+        raise _DuplicateKeyError
     return values
 
 
@@ -136,28 +129,12 @@ def _duplicate_key(text: str) -> int:
 
 def _unreadable_number(text: str) -> int:
     for match in _NUMBER.finditer(text):
-        if match[1] and not _is_readable(match[1]):
-            return match.start()
+        if match[1] and not math.isfinite(float(match[1])):
+            try:
+                int(match[1])
+            except ValueError:  # not an integer, or one with more digits than Python converts
+                return match.start()
     return 0
-
-
-def _is_readable(literal: str) -> bool:
-    if math.isfinite(float(literal)):
-        return True
-    try:
-        int(literal)
-    except ValueError:  # not an integer, or one with more digits than Python converts
-        return False
-    return True
-
-
-def _refuse_lone_surrogates(text: str) -> None:
-    """Raise FormatError for an escape that makes a string which no encoding can write."""
-    if "\\u" not in text:
-        return
-    for match in _LONE_SURROGATE.finditer(text):
-        if match["lone"]:
-            raise error_at(text, match.start(), "half of a surrogate pair is not a character")
 
 
 def _unquote(token: str) -> str:

@@ -1,7 +1,7 @@
 """TOML 1.1, read by rtoml and written by tomli_w.
 
-rtoml gives no positions for values, so a walk over the text finds them. It runs only on text that rtoml accepted, which
-is why it can skip what it need not understand: a comma is blank to it, a number is anything up to the next delimiter.
+rtoml gives no positions for values, so a pass over the text finds them. It runs only on text that rtoml accepted. So it
+need not understand all of it: a comma counts as blank, and a number is anything up to the next delimiter.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def parse(text: str) -> dict[str, Any]:
 
 def places(text: str) -> Iterable[tuple[KeyPath, int]]:
     """Return the path and offset of every key, table and array item of a valid document."""
-    return _Walk(text).found().items()
+    return _Locator(text).found().items()
 
 
 def dump(values: Mapping[str, Any]) -> str:
@@ -73,22 +73,19 @@ def dump(values: Mapping[str, Any]) -> str:
 
 
 def _syntax_error(message: str) -> FormatError:
+    """Return the error of rtoml in the words of hotconf. All its messages but one name a place."""
     match = _MESSAGE.fullmatch(message)
-    if match is None:  # the only message without a place
-        return FormatError("nested too deeply" if "recursion" in message else "not valid TOML")
-    return FormatError(_reason(match[1]), int(match[2]), int(match[3]))
-
-
-def _reason(message: str) -> str:
+    reason, line, column = (match[1], int(match[2]), int(match[3])) if match else ("not valid TOML", None, None)
     if "recursion" in message:
-        return "nested too deeply"
-    if "Error:" in message:  # Python's own refusal of a date, which may name the number that it refuses
-        return "a date or time out of range"
-    # rtoml takes any word that begins with n or i for a number.
-    return "strings must be quoted" if message in _WORDS else message
+        reason = "nested too deeply"
+    elif "Error:" in reason:  # Python's own refusal of a date, which may quote the number that it refuses
+        reason = "a date or time out of range"
+    elif reason in _WORDS:  # rtoml takes any word that begins with n or i for a number
+        reason = "strings must be quoted"
+    return FormatError(reason, line, column)
 
 
-class _Walk:
+class _Locator:
     """One pass over a valid document. It keeps its own stack, so that nesting costs no recursion."""
 
     def __init__(self, text: str) -> None:
@@ -101,28 +98,29 @@ class _Walk:
     def found(self) -> dict[KeyPath, int]:
         self._skip(_BLANK)
         while self._offset < len(self._text):
-            self._step(self._text[self._offset])
+            mark = self._text[self._offset]
+            if mark in "]}":
+                self._open.pop()
+                self._offset += 1
+            elif mark == "[" and len(self._open) == 1:
+                self._open[0] = (self._header(), None)
+            else:
+                path = self._entry()
+                mark = self._text[self._offset]
+                if mark in "[{":
+                    self._open.append((path, count() if mark == "[" else None))
+                    self._offset += 1
+                else:
+                    self._skip(_SCALAR)
             self._skip(_BLANK)
         return self._found
 
-    def _step(self, mark: str) -> None:
-        if mark in "]}":
-            self._open.pop()
-            self._offset += 1
-        elif mark == "[" and len(self._open) == 1:
-            self._open[0] = (self._header(), None)
-        else:
-            self._value(self._entry())
-
     def _header(self) -> KeyPath:
+        """Pass a header, and return the path that it names: through an array of tables, that of the last element."""
         is_array = self._skip(_HEADER).startswith("[[")
         start = self._offset
         keys = self._dotted_key()
         self._skip(_HEADER_END)
-        return self._table(keys, start=start, is_array=is_array)
-
-    def _table(self, keys: list[str], *, start: int, is_array: bool) -> KeyPath:
-        """Return the path that a header's keys name: through an array of tables, that of its last element."""
         path: KeyPath = ()
         for depth, key in enumerate(keys, 1):
             path = self._note((*path, key), start)
@@ -142,17 +140,6 @@ class _Walk:
             path = self._note((*path, key), start)
         self._skip(_EQUALS)
         return path
-
-    def _value(self, path: KeyPath) -> None:
-        mark = self._text[self._offset]
-        if mark == "[":
-            self._open.append((path, count()))
-        elif mark == "{":
-            self._open.append((path, None))
-        else:
-            self._skip(_SCALAR)
-            return
-        self._offset += 1
 
     def _dotted_key(self) -> list[str]:
         keys = [_unquote(self._skip(_KEY))]

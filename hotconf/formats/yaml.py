@@ -1,9 +1,9 @@
 """YAML 1.1, read and written by PyYAML's safe half; by libyaml where PyYAML was built with it.
 
-What both parsers read, they read alike; libyaml also takes a few oddities, such as a tab between two tokens.
-Refused beyond what PyYAML refuses: keys that are no strings or are given twice, tags other than those of plain values,
-and, before anything is built, documents nested deeper than MAX_DEPTH or with more than MAX_NODES nodes, each alias
-counted as all that it stands for. That bounds the time of a reload, and what a reader of the values can meet.
+What both parsers accept, they read alike; libyaml also accepts a few oddities, such as a tab between two tokens.
+hotconf refuses more than PyYAML: keys that are no strings or are given twice, tags other than those of plain values,
+and, before anything is built, documents nested deeper than MAX_DEPTH or with more than MAX_NODES nodes, where an alias
+counts as all that it repeats. That bounds the time of a reload, and the depth and size of the values.
 """
 
 from __future__ import annotations
@@ -13,15 +13,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import yaml
-from yaml.composer import Composer, ComposerError
+from yaml import AliasEvent, MappingNode, MarkedYAMLError, Node, SafeLoader, ScalarNode, SequenceNode, YAMLError
+from yaml.composer import Composer
 from yaml.constructor import ConstructorError, SafeConstructor
-from yaml.error import MarkedYAMLError, YAMLError
-from yaml.events import AliasEvent
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from yaml.parser import Parser
 from yaml.reader import Reader
-from yaml.resolver import Resolver
-from yaml.scanner import Scanner
 
 from hotconf.errors import FormatError
 from hotconf.formats import MAX_DEPTH, error_at, not_a_mapping
@@ -31,8 +26,10 @@ if TYPE_CHECKING:
 
     from hotconf.values.keypath import KeyPath
 
-MAX_NODES: Final = 100_000  # about a second's work, and ten times the largest configurations that people write
+MAX_NODES: Final = 100_000  # about a second's work, and ten times the largest configurations in use
 MAX_NUMBER: Final = 3570  # characters: what Python writes of an integer, 4300 digits, in base 16; base 60 takes fewer
+
+_TOO_DEEP: Final = "nested too deeply"
 
 _CORE: Final = "tag:yaml.org,2002:"
 _MERGE: Final = _CORE + "merge"
@@ -46,11 +43,11 @@ _TAGS: Final = {
 }
 _UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ConstructorError)
 
-# What PyYAML quotes is either a token of the grammar, such as ',' or '<scalar>', or the document's own text.
+# PyYAML quotes either a token of the grammar, such as ',' or '<scalar>', which may stay, or the text of the document.
 _QUOTATION: Final = re.compile(r"( ?['\"](?:[\[\]{},:?! -]|<[a-z ]+>)['\"])| ?b?(['\"]).*\2")
 
 
-class _Nodes(Composer, SafeConstructor, Resolver):
+class _BoundedComposer(Composer):
     """Composes and constructs within the bounds. A loader adds the parser that delivers the events.
 
     `item_offsets` holds where each item of a sequence begins, by the id of its node: the node of an alias knows only
@@ -63,8 +60,6 @@ class _Nodes(Composer, SafeConstructor, Resolver):
 
     def __init__(self) -> None:
         Composer.__init__(self)
-        SafeConstructor.__init__(self)
-        Resolver.__init__(self)
         self.item_offsets: dict[int, list[int]] = {}
         self._depth = 0
         self._count = 0
@@ -75,37 +70,32 @@ class _Nodes(Composer, SafeConstructor, Resolver):
         if isinstance(parent, SequenceNode):
             self.item_offsets.setdefault(id(parent), []).append(event.start_mark.index)
         if isinstance(event, AliasEvent):
-            self._count_alias(event)
+            if event.anchor in self._sizes:
+                self._count_nodes(self._sizes[event.anchor], event)
+            elif event.anchor in self.anchors:
+                raise _flaw("an alias stands inside of what it names", event.start_mark)
             return super().compose_node(parent, index)
         if event.anchor in self.anchors:
             raise _flaw("duplicate anchor", event.start_mark)
-        return self._compose_own_node(event, parent, index)
-
-    def _compose_own_node(self, event: Any, parent: Node | None, index: Any) -> Node | None:
         before = self._count
         self._count_nodes(1, event)
         self._depth += 1
         if self._depth > MAX_DEPTH + 1:  # the scalars within the deepest mapping are one more
-            raise _flaw("nested too deeply", event.start_mark)
+            raise _flaw(_TOO_DEEP, event.start_mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if event.anchor is not None:
             self._sizes[event.anchor] = self._count - before
-        _check(node)
+        if node is not None:
+            _check(node)
         return node
-
-    def _count_alias(self, event: Any) -> None:
-        if event.anchor in self._sizes:
-            self._count_nodes(self._sizes[event.anchor], event)
-        elif event.anchor in self.anchors:
-            raise _flaw("an alias stands inside of what it names", event.start_mark)
 
     def _count_nodes(self, number: int, event: Any) -> None:
         self._count += number
         if self._count > MAX_NODES:
             raise _flaw(f"more than {MAX_NODES} values, counting what aliases repeat", event.start_mark)
 
-    def _construct_typed(self, node: ScalarNode) -> Any:
+    def _construct_typed(self: Any, node: ScalarNode) -> Any:
         """Construct a scalar whose text may not be what its tag says."""
         try:
             return SafeConstructor.yaml_constructors[node.tag](self, node)
@@ -119,26 +109,23 @@ class _Nodes(Composer, SafeConstructor, Resolver):
     }
 
 
-class PurePythonLoader(_Nodes, Reader, Scanner, Parser):
+class PurePythonLoader(_BoundedComposer, SafeLoader):
     """Reads without libyaml, some ten times slower."""
 
     def __init__(self, text: str) -> None:
-        Reader.__init__(self, text)
-        Scanner.__init__(self)
-        Parser.__init__(self)
-        _Nodes.__init__(self)
+        SafeLoader.__init__(self, text)
+        _BoundedComposer.__init__(self)
 
 
-if TYPE_CHECKING or yaml.__with_libyaml__:
-    from yaml import CSafeDumper as SafeDumper
-    from yaml._yaml import CParser
+if TYPE_CHECKING or hasattr(yaml, "CSafeLoader"):
+    from yaml import CSafeDumper as SafeDumper, CSafeLoader
 
-    class Loader(_Nodes, CParser):
+    class Loader(_BoundedComposer, CSafeLoader):
         """Reads with libyaml."""
 
         def __init__(self, text: str) -> None:
-            CParser.__init__(self, text)
-            _Nodes.__init__(self)
+            CSafeLoader.__init__(self, text)
+            _BoundedComposer.__init__(self)
 
 else:
     from yaml import SafeDumper
@@ -147,7 +134,7 @@ else:
 
 
 class _Dumper(SafeDumper):
-    """Writes a value that occurs twice in full both times: anchors are for people to write."""
+    """Writes a value that occurs twice in full both times, without anchors."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the name is PyYAML's
         return True
@@ -158,15 +145,24 @@ class _Dumper(SafeDumper):
 
 def parse(text: str) -> dict[str, Any]:
     """Return the document's mapping, merge keys resolved; the empty document and null are empty. Raises FormatError."""
-    _refuse_unprintable(text)
+    control = Reader.NON_PRINTABLE.search(text)
+    if control is not None:  # both parsers refuse it, but only one tells where it is
+        raise error_at(text, control.start(), "a control character: write it as an escape in double quotes")
     try:
-        return _values(text, Loader(text))
+        loader = Loader(text)
+        root = loader.get_single_node()
+        values: Any = loader.construct_document(root) if root is not None else None
     except MarkedYAMLError as error:
         raise _syntax_error(text, error) from None
     except YAMLError:
         raise FormatError("not valid YAML") from None
     except RecursionError:
-        raise FormatError("nested too deeply") from None
+        raise FormatError(_TOO_DEEP) from None
+    if root is None or values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise not_a_mapping(text, _offset(root), values)
+    return values
 
 
 def places(text: str) -> Iterator[tuple[KeyPath, int]]:
@@ -191,18 +187,6 @@ def dump(values: Mapping[str, Any]) -> str:
         raise FormatError("YAML cannot hold these values: it has no other types than its own") from None
 
 
-def _values(text: str, loader: Loader) -> dict[str, Any]:
-    root = loader.get_single_node()
-    if root is None:
-        return {}
-    values: Any = loader.construct_document(root)
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise not_a_mapping(text, _offset(root), values)
-    return values
-
-
 def _children(loader: Loader, node: Node | None) -> dict[str | int, tuple[int, Node]]:
     """Return the offset and node of each child, by its key or index."""
     if isinstance(node, MappingNode):
@@ -217,33 +201,28 @@ def _offset(node: Node) -> int:
     return int(node.start_mark.index)
 
 
-def _check(node: Node | None) -> None:
+def _check(node: Node) -> None:
     """Raise for a tag, a number or a key that is refused."""
-    if node is None:
-        return
     if node.tag not in _TAGS[type(node)]:
         raise _flaw("this tag is not supported", node.start_mark)
-    if isinstance(node, MappingNode):
-        _check_keys(node)
-    elif node.tag == _CORE + "int" and len(node.value) > MAX_NUMBER:
+    if node.tag == _CORE + "int" and len(node.value) > MAX_NUMBER:
         raise _flaw("a number that is too long", node.start_mark)
+    if isinstance(node, MappingNode):
+        seen = set()
+        for key, _ in node.value:
+            if key.tag not in {_STR, _MERGE}:
+                raise _flaw("a key must be a string: quote it", key.start_mark)
+            if (key.tag, key.value) in seen:
+                raise _flaw("duplicate key", key.start_mark)
+            seen.add((key.tag, key.value))
 
 
-def _check_keys(node: MappingNode) -> None:
-    seen = set()
-    for key, _ in node.value:
-        if key.tag not in {_STR, _MERGE}:
-            raise _flaw("a key must be a string: quote it", key.start_mark)
-        if (key.tag, key.value) in seen:
-            raise _flaw("duplicate key", key.start_mark)
-        seen.add((key.tag, key.value))
-
-
-def _flaw(reason: str, mark: Any) -> ComposerError:
-    return ComposerError(None, None, reason, mark)
+def _flaw(reason: str, mark: Any) -> MarkedYAMLError:
+    return MarkedYAMLError(None, None, reason, mark)
 
 
 def _syntax_error(text: str, error: MarkedYAMLError) -> FormatError:
+    """Return the error of PyYAML in the words of hotconf where it has some, and without quotations from the text."""
     mark = error.problem_mark or error.context_mark
     problem = error.problem or "not valid YAML"
     if mark is None:
@@ -252,11 +231,6 @@ def _syntax_error(text: str, error: MarkedYAMLError) -> FormatError:
         problem = "a tab cannot indent or separate here: use spaces"
     elif "another document" in problem:
         problem = "a second document begins here: a configuration is one"
+    elif "nesting" in problem:  # libyaml reads ahead of the composer and has a bound of its own
+        problem = _TOO_DEEP
     return error_at(text, mark.index, _QUOTATION.sub(r"\1", problem))
-
-
-def _refuse_unprintable(text: str) -> None:
-    """Raise FormatError for a character that YAML excludes. The parsers find it too, but only one tells where."""
-    match = Reader.NON_PRINTABLE.search(text)
-    if match is not None:
-        raise error_at(text, match.start(), "a control character: write it as an escape in double quotes")

@@ -6,6 +6,7 @@ from io import StringIO
 
 import pytest
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from hypothesis import given, settings, strategies as st
 
 from hotconf.errors import FormatError
@@ -63,6 +64,12 @@ def test_names_stand_where_they_begin():
         ("D",): (8, 1),
         ("A",): (9, 1),
     }
+
+
+def test_the_undocumented_parser_of_python_dotenv_yields_what_it_did():
+    (binding,) = parse_stream(StringIO("export A=1 # c\n"))
+    assert (binding.key, binding.value, binding.error) == ("A", "1", False)
+    assert binding.original.string == "export A=1 # c\n"
 
 
 @given(
