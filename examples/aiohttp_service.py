@@ -5,7 +5,7 @@ python examples/aiohttp_service.py
 curl localhost:8080/price/100
 sed -i 's/0.19/0.21/' examples/aiohttp_service.toml
 curl localhost:8080/price/100
-curl localhost:8080/admin/config          # what is in force; POST /admin/reload reloads
+curl localhost:8080/admin/config          # the running configuration; POST /admin/reload reloads
 """
 
 import logging
@@ -31,7 +31,7 @@ conf = HotConf(Shop, files=[Path(__file__).with_suffix(".toml")])
 
 
 async def price(request):
-    shop = request_snapshot(request).settings  # the same object wherever this request looks
+    shop = request_snapshot(request).settings  # the same object in the whole request
     gross = int(request.match_info["net"]) * (1 + shop.tax)
     return web.Response(text=f"{gross:.2f} {shop.currency}")
 
@@ -45,7 +45,7 @@ def web_app():
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    server = Server(web_app(), port=lambda: conf.current.port)  # asked once it is loaded; another port needs a restart
+    server = Server(web_app(), port=lambda: conf.current.port)  # called after the load; another port needs a restart
     service = Service(conf, grace_period=10)
     service.add(server)
     service.on_ready(lambda: print("serving on", server.url, flush=True))

@@ -1,4 +1,4 @@
-"""A source of one's own: settings in a table of SQLite, dotted keys and JSON values, noticed when they change.
+"""A source of your own: settings in a table of SQLite, with dotted keys and JSON values, that notices changes.
 
     python examples/custom_source.py
 
@@ -18,7 +18,7 @@ from hotconf.errors import SourceError
 
 
 class Table:
-    """Reads `settings(key, value)` of a database. What goes wrong is raised, and never read as empty."""
+    """Reads `settings(key, value)` of a database. Every failure is raised; none reads as empty."""
 
     kind = "sqlite"
 
@@ -30,7 +30,7 @@ class Table:
         self._last = None
 
     async def read(self):
-        # In a thread: a database may be slow, and the event loop has other work.
+        # In a thread: a database may be slow, and must not block the event loop.
         self._last = rows = await asyncio.to_thread(self._rows)
         values, origins = {}, {}
         for key, text in rows:
@@ -46,7 +46,7 @@ class Table:
         return Layer(self.name, values, origins, revision=str(hash(tuple(rows))))
 
     async def changes(self):
-        """Hint while the table is not what was read last: comparing two looks would miss a change and its undoing."""
+        """Yield while the table differs from the last read: two looks could miss a change and its reversal."""
         while True:
             if await asyncio.to_thread(self._rows) != self._last:
                 yield

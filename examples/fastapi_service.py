@@ -31,7 +31,7 @@ async def lifespan(_app):
 
 
 async def pinned():
-    """One configuration for one request, however many reloads come meanwhile."""
+    """Return one configuration for the whole request, even if reloads happen meanwhile."""
     with conf.pin() as snapshot:
         yield snapshot.settings
 

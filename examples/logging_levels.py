@@ -2,7 +2,7 @@
 
     python examples/logging_levels.py
 
-Add `"shop.orders" = "DEBUG"` under [levels] in examples/logging_levels.toml while it runs; take it out again.
+Add `"shop.orders" = "DEBUG"` under [levels] in examples/logging_levels.toml while it runs; remove it again.
 """
 
 import logging
@@ -29,7 +29,7 @@ def follow(change):
 
 
 def apply_levels(settings, before=None):
-    """Set every level that is named; a logger that is named no more listens to its parent again."""
+    """Set every level in the settings; a logger that is no longer in them gets its parent's level again."""
     logging.getLogger().setLevel(settings.level)
     for name in before.levels if before else ():
         logging.getLogger(name).setLevel(logging.NOTSET)

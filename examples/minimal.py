@@ -1,8 +1,8 @@
-"""The smallest service: it greets, and greets again whenever its message changes.
+"""The smallest service: it prints its message, and prints it again whenever it changes.
 
     python examples/minimal.py
 
-Edit examples/minimal.toml while it runs, or break it and see what it says. `kill -HUP` reloads too; Ctrl-C ends it.
+Edit examples/minimal.toml while it runs, or break it and read the log. `kill -HUP` reloads too; Ctrl-C ends it.
 """
 
 import logging
@@ -12,7 +12,7 @@ from hotconf import HotConf, Service, Settings
 
 
 class App(Settings):
-    model_config = {"env_prefix": "APP_"}  # APP_MESSAGE stands above the file
+    model_config = {"env_prefix": "APP_"}  # APP_MESSAGE overrides the file
 
     message: str = "Hello"
 
@@ -28,5 +28,5 @@ def greet(_change=None):
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     service = Service(conf)
-    service.on_startup(greet)  # on_change tells of what changes, not of the first configuration
+    service.on_startup(greet)  # on_change is not called for the first configuration
     raise SystemExit(service.run())

@@ -1,8 +1,8 @@
-"""A program of threads without an event loop: workers take jobs from a queue, and their number follows the file.
+"""A threaded program without an event loop: workers take jobs from a queue, and their number follows the file.
 
     python examples/threaded_worker.py
 
-Edit examples/threaded_worker.toml while it works. SIGTERM or Ctrl-C lets the jobs in hand finish.
+Edit examples/threaded_worker.toml while it runs. On SIGTERM or Ctrl-C the running jobs finish.
 """
 
 import itertools
@@ -27,27 +27,27 @@ class Works(Settings):
 conf = HotConf(Works, files=[Path(__file__).with_suffix(".toml")])
 log = logging.getLogger("works")
 jobs = queue.SimpleQueue()
-dismissed = object()
+end_of_work = object()
 crew = []
-hiring = threading.Lock()
+resizing = threading.Lock()
 
 
 @conf.on_change("workers")
 def resize(_change=None):
-    """Hire, or let go whoever is free next. Called in hotconf's thread, and once in the main one."""
-    with hiring:
+    """Start workers, or end the ones that are free next. Called in hotconf's thread, and once in the main thread."""
+    with resizing:
         wanted = conf.current.workers
         while len(crew) < wanted:
             crew.append(threading.Thread(target=work))
             crew[-1].start()
         while len(crew) > wanted:
             crew.pop()
-            jobs.put(dismissed)
+            jobs.put(end_of_work)
         log.info("%d workers", wanted)
 
 
 def work():
-    while (job := jobs.get()) is not dismissed:
+    while (job := jobs.get()) is not end_of_work:
         with conf.pin() as snapshot:  # one configuration for one job
             log.info("%s %d", snapshot.settings.label, job)
 
@@ -68,4 +68,4 @@ if __name__ == "__main__":
         resize()
         produce(stop)
     for _ in crew:
-        jobs.put(dismissed)
+        jobs.put(end_of_work)

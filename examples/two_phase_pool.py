@@ -1,9 +1,9 @@
-"""A connection pool that is rebuilt under load: settings and pool change as one, and not one request fails.
+"""A connection pool that is rebuilt under load: settings and pool change together, and no request fails.
 
     python examples/two_phase_pool.py
 
-Fifty clients ask without a pause while the configuration moves to and fro between two databases, and now and then names
-one that is not there. Each request pins one snapshot, whose pool stays open until the last of them is done.
+Fifty clients send requests all the time while the configuration alternates between two databases, and sometimes names
+one that does not exist. Each request pins one snapshot, whose pool stays open until the last request on it is done.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class App(Settings):
     database: Database
 
 
-source = Memory()  # a file would do as well, and be watched
+source = Memory()  # a file works too, and is watched
 conf = HotConf(App, sources=[source])
 seen = Counter()
 
@@ -31,7 +31,7 @@ seen = Counter()
 @conf.resource("database")
 @asynccontextmanager
 async def pool(candidate):
-    """Opened before anybody runs these settings. What it raises rejects the reload, and the old pool stays."""
+    """Open a pool before the settings are in force. An exception rejects the reload, and the old pool stays."""
     database, free = candidate.settings.database, asyncio.Queue()
     async with AsyncExitStack() as connections:
         for _ in range(database.connections):
@@ -68,7 +68,7 @@ async def main():
         for _ in range(50):
             clients.create_task(client(done))
         for turn in range(30):
-            port = 1 if turn % 5 == 4 else ports[turn % 2]  # nobody listens on port 1
+            port = 1 if turn % 5 == 4 else ports[turn % 2]  # no server listens on port 1
             source.set({"database": {"port": port, "connections": 1 + turn % 4}})
             seen[(await conf.reload()).outcome] += 1
         done.set()

@@ -12,7 +12,6 @@ WHO = re.compile(r"\bWho\b[^.?!|]*(.?)", re.DOTALL)
 
 UNFINISHED = (
     "CHANGELOG.md",
-    "examples/",
     "hotconf/cli/",
     "hotconf/demo/",
     "hotconf/engine/",
