@@ -1,7 +1,7 @@
-"""Staging: a small file is replaced as a whole, in two steps, and survives a crash or a power cut at every point.
+"""Atomic writes: a small file is replaced as a whole, in two steps, and survives a crash or a power cut at every point.
 
-The first step does all that can well fail: it writes the new content beside the file and waits until the disk has it.
-The second is a rename. Everything here blocks, on a slow disk for long: call it from a thread.
+`stage` does all that is likely to fail: it writes the new content beside the file and waits until the disk has it.
+`publish` renames. Both block, on a slow disk for long: call them from a thread.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _SUFFIX = ".staged"
 
 _ABANDONED = 3600.0
-"""Seconds after which a staged file is what a crash has left: nobody prepares a reload for so long."""
+"""Seconds after which a staged file is a remnant of a crash: no reload takes that long."""
 
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
-"""What file systems answer that have no such thing as the sync of a folder."""
+"""Errors of file systems on which folders cannot be synchronised."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,10 +35,11 @@ class Staged:
     temporary: Path
 
     def publish(self) -> None:
-        """Put the content in the place of the file. Whoever opens it sees all of the old or all of the new.
+        """Put the content in the place of the file. A reader sees all of the old content or all of the new.
 
-        Raises OSError, which names the file. Then the old content is in place, except where the disk failed to confirm
-        the rename: that one may or may not outlive a power cut.
+        Raises:
+            OSError: Names the file. The old content is in place, except where the disk failed to confirm the rename:
+                then a power cut may bring it back or not.
         """
         with _naming(self.path):
             try:
@@ -46,7 +47,14 @@ class Staged:
             except OSError:
                 self.discard()
                 raise
-            _sync_folder(self.path.parent)
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            except OSError as error:
+                if error.errno not in _NO_FOLDER_SYNC:
+                    raise
+            finally:
+                os.close(folder)
 
     def discard(self) -> None:
         """Remove what was staged. May be called at any time, also twice and after `publish`; raises nothing."""
@@ -55,39 +63,43 @@ class Staged:
 
 
 def stage(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600) -> Staged:
-    """Write the next content of a file beside it, with these permissions, and wait until the disk has it.
+    """Write the next content of a file beside it and wait until the disk has it.
 
-    What a link points to is replaced, not the link. Raises OSError, which names the file, and leaves nothing behind; so
-    it does where a device or the like is in the place of the file.
+    Args:
+        path: The file. Where it is a link, the file behind it is replaced.
+        data: The next content.
+        mode: Its permissions, whatever the umask.
+
+    Raises:
+        OSError: Names the file; nothing is left behind. Also where a device or the like is in the place of the file: a
+            rename would remove /dev/null for the whole machine.
     """
     target = Path(os.path.realpath(path))
     staged = Staged(target, target.with_name(f".{target.name}.{secrets.token_hex(4)}{_SUFFIX}"))
     with _naming(target):
-        _refuse_special(target)
+        with suppress(FileNotFoundError):
+            present = target.stat().st_mode
+            if not (stat.S_ISREG(present) or stat.S_ISDIR(present)):  # over a folder the rename fails by itself
+                raise OSError(errno.EINVAL, "is not a regular file")
         try:
             written = _write(staged.temporary, data, mode)
         except BaseException:
             staged.discard()
             raise
-    _sweep(target, before=written - _ABANDONED)
+    # Remove what earlier crashes have left of this file. After a failure the next call tries again.
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            is_staged = entry.name.startswith(f".{target.name}.") and entry.name.endswith(_SUFFIX)
+            if is_staged and entry.stat(follow_symlinks=False).st_mtime < written - _ABANDONED:
+                Path(entry.path).unlink()
     return staged
 
 
-def _refuse_special(target: Path) -> None:
-    """Raise OSError for what is there and no file: a rename would do away with /dev/null for the whole machine."""
-    try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder refuses by itself
-        raise OSError(errno.EINVAL, "is not a regular file")
-
-
 def _write(path: Path, data: bytes, mode: int) -> float:
-    """Write a new file, and return the time of that as the file system's own clock has it."""
+    """Write a new file, and return the time of that by the file system's own clock."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.fchmod(descriptor, mode)  # not by opening it: the umask would have a say
+        os.fchmod(descriptor, mode)  # not in os.open(), where the umask takes bits away
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
@@ -97,29 +109,9 @@ def _write(path: Path, data: bytes, mode: int) -> float:
         os.close(descriptor)
 
 
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _sweep(target: Path, *, before: float) -> None:
-    """Remove what earlier crashes have left of this file. A failure harms nobody: the next one tries again."""
-    with suppress(OSError), os.scandir(target.parent) as entries:
-        for entry in entries:
-            is_ours = entry.name.startswith(f".{target.name}.") and entry.name.endswith(_SUFFIX)
-            if is_ours and entry.stat(follow_symlinks=False).st_mtime < before:
-                Path(entry.path).unlink()
-
-
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Have every OSError name the file that was to be replaced, and not what stood in for it."""
+    """Have every OSError name the file that was to be replaced, and not the staged one."""
     try:
         yield
     except OSError as error:

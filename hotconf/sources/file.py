@@ -1,8 +1,9 @@
-"""Files: one in the format that its name tells, or a folder of them."""
+"""Files: one in the format that its name tells, or a folder of them, `conf.d`."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +29,23 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 
+_LISTINGS = 100
+"""How often one read lists a folder from which files are being removed."""
+
 
 class File:
-    """A TOML, YAML, JSON or dotenv file.
+    """A TOML, YAML, JSON or dotenv file. Unchanged bytes are not parsed again.
 
-    `required=False` lets the file be absent; one that is there and cannot be read or understood rejects a reload either
-    way. A file over `size_limit` bytes is refused. Where nothing tells whether somebody still writes it, the file must
-    stand still for `settle` seconds; one that is written for longer than `max_wait` seconds is refused until its writer
-    is done. Unchanged bytes are not parsed again.
+    A file that is still being written is not read. Where the system cannot tell whether it is, the file must be stable
+    for `settle` seconds.
+
+    Args:
+        path: The file. A relative path starts where the process stands now.
+        required: False lets the file be absent. A file that is there and cannot be read or understood rejects a reload
+            in both cases.
+        size_limit: Bytes. A larger file is refused.
+        settle: Seconds.
+        max_wait: Seconds to wait for the writer of a file. After that the file is refused until its writer is done.
     """
 
     kind = "file"
@@ -59,7 +69,7 @@ class File:
 
     @property
     def is_dotenv(self) -> bool:
-        """Whether its name says that it holds variables, and not keys."""
+        """Whether its name tells that it holds variables, and not keys."""
         try:
             return formats.format_of(self.path.name) == "dotenv"
         except FormatError:
@@ -75,29 +85,35 @@ class File:
         return (self.path,)
 
     async def read(self) -> Layer:
-        """Return what the file holds now. Raises SourceError with the place where it cannot be understood."""
+        """Return what the file holds now.
+
+        Raises:
+            SourceError: It cannot be read or understood; the fault has the place.
+        """
         try:
             return await self._reader.layer()
         except FileNotFoundError:
-            return self._absent()
+            place = Origin("file", self.name)
+            if self.required:
+                raise SourceError([Fault("", "does not exist", place)]) from None
+            return Layer(self.name, {}, {(): place}, "absent")
 
     async def until_quiet(self) -> None:
         """Return when a file that was refused as still being written may be read again."""
         await self._reader.until_quiet()
 
-    def _absent(self) -> Layer:
-        place = Origin("file", self.name)
-        dangling = self.path.is_symlink()
-        if self.required or dangling:
-            raise SourceError([Fault("", "is a link to nothing" if dangling else "does not exist", place)])
-        return Layer(self.name, {}, {(): place}, "absent")
-
 
 class Dir:
-    """Merges the `*.toml`, `*.yaml`, `*.yml` and `*.json` files of a folder; a later name stands above an earlier one.
+    """A folder whose `*.toml`, `*.yaml`, `*.yml` and `*.json` files are merged in the order of their names.
 
-    Hidden files, other files and sub-folders are passed over. `required=False` lets the folder be absent. Options are
-    those of File.
+    A later name stands above an earlier one. Hidden files, other files and sub-folders are ignored.
+
+    Args:
+        path: The folder. A relative path starts where the process stands now.
+        required: False lets the folder be absent.
+        size_limit: As in File, for each file.
+        settle: As in File.
+        max_wait: As in File.
     """
 
     kind = "folder"
@@ -114,7 +130,7 @@ class Dir:
         self.name = os.fspath(path)
         self.required = required
         self.path = Path(path).absolute()
-        self._patience = ReadLimits(size_limit, settle, max_wait)
+        self._limits = ReadLimits(size_limit, settle, max_wait)
         self._readers: dict[str, FileReader] = {}
 
     def __repr__(self) -> str:
@@ -131,47 +147,35 @@ class Dir:
         return [*patterns, *(reader.path for reader in list(self._readers.values()))]
 
     async def read(self) -> Sequence[Layer]:
-        """Return a layer for each file. Raises SourceError with the faults of all of them."""
-        readers = await asyncio.to_thread(self._find)
-        self._readers = {reader.path.name: reader for reader in readers}
-        try:
-            return await every(map(_read, readers))
-        except FileNotFoundError:
-            return await self.read()  # one went away after we saw its name
+        """Return a layer for each file, the weakest first.
+
+        Raises:
+            SourceError: The faults of all files that cannot be read or understood.
+        """
+        for _ in range(_LISTINGS):
+            names = await asyncio.to_thread(self._names)
+            self._readers = {name: self._readers.get(name) or self._reader(name) for name in names}
+            with contextlib.suppress(FileNotFoundError):  # a file was removed after the folder was listed
+                return await every(reader.layer() for reader in self._readers.values())
+        raise SourceBusy([Fault("", "its files are removed as soon as they are listed", Origin("file", self.name))])
 
     async def until_quiet(self) -> None:
-        """Return when the files that were busy may be read again. The folder itself may be tried again soon."""
+        """Return when the files that were busy may be read again. The folder itself may be listed again soon."""
         await asyncio.gather(asyncio.sleep(BUSY_RETRY), *(reader.until_quiet() for reader in self._readers.values()))
 
-    def _find(self) -> list[FileReader]:
+    def _names(self) -> list[str]:
+        """Return the names of the files to read, in their order."""
         try:
-            names = sorted(entry.name for entry in os.scandir(self.path) if _counts(entry.name))
-            files = [name for name in names if not (self.path / name).is_dir()]
+            with os.scandir(self.path) as entries:
+                names = sorted(entry.name for entry in entries if entry.name.endswith(SUFFIXES))
         except FileNotFoundError:
             if self.required or self.path.is_symlink():
-                raise _error(self.name, "does not exist") from None
+                raise SourceError([Fault("", "does not exist", Origin("file", self.name))]) from None
             return []
         except OSError as error:
             kind = SourceBusy if error.errno in SCARCE else SourceError
-            raise _error(self.name, f"cannot be listed: {error.strerror}", kind) from None
-        return [self._readers.get(name) or self._reader(name) for name in files]
+            raise kind([Fault("", f"cannot be listed: {error.strerror}", Origin("file", self.name))]) from None
+        return [name for name in names if not name.startswith(".") and not (self.path / name).is_dir()]
 
     def _reader(self, name: str) -> FileReader:
-        return FileReader(self.path / name, os.path.join(self.name, name), self._patience)  # noqa: PTH118 - as given
-
-
-async def _read(reader: FileReader) -> Layer:
-    try:
-        return await reader.layer()
-    except FileNotFoundError:
-        if reader.path.is_symlink():
-            raise _error(reader.name, "is a link to nothing") from None
-        raise
-
-
-def _error(name: str, message: str, kind: type[SourceError] = SourceError) -> SourceError:
-    return kind([Fault("", message, Origin("file", name))])
-
-
-def _counts(name: str) -> bool:
-    return name.endswith(SUFFIXES) and not name.startswith(".")
+        return FileReader(self.path / name, os.path.join(self.name, name), self._limits)  # noqa: PTH118 - as given

@@ -1,4 +1,4 @@
-"""Values that a program holds: for tests, for defaults from elsewhere, for what the embedding program decides."""
+"""Values that a program holds: for tests, and for defaults and decisions that come from the program itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 class Memory:
-    """A source whose values are set by the program. The next reload sees them; setting them asks for none."""
+    """A source whose values the program sets. `set` does not ask for a reload; the next reload reads the values.
+
+    Args:
+        values: The first values.
+        name: What reports and `explain` call the source.
+    """
 
     kind = "memory"
     required = True
@@ -24,7 +29,7 @@ class Memory:
         self.set(values or {})
 
     def set(self, values: Mapping[str, Any]) -> None:
-        """Replace all values. They are copied: what happens to the mapping later changes nothing."""
+        """Replace all values. They are copied: a later change of the mapping changes nothing here."""
         self._layer = program_layer(self.name, values, kind="source", revision=next(self._revisions))
 
     async def read(self) -> Layer:
@@ -33,12 +38,12 @@ class Memory:
 
 
 def program_layer(name: str, values: Mapping[str, Any], *, kind: OriginKind, revision: int = 1) -> Layer:
-    """Return a layer whose every value is blamed on the program, under one name. Its containers are copied."""
+    """Return a layer whose every value has the program as its origin, under one name. Its containers are copied."""
     return Layer(name, _copied(values), {(): Origin(kind, name)}, str(revision))
 
 
 def _copied(value: Any) -> Any:
-    # Not deepcopy: a program may hand over objects of its own, which are not ours to copy.
+    # Not deepcopy: the values may be objects of the program, which hotconf must not copy.
     if isinstance(value, Mapping):
         return {key: _copied(item) for key, item in value.items()}
     return [_copied(item) for item in value] if type(value) is list else value

@@ -1,4 +1,7 @@
-"""The mount table: which file systems tell the truth about files that another machine may change."""
+"""The mount table: which file systems may change without an event, a lease or a new time.
+
+A file of its own, because the reader and the watcher both need it and the watcher needs nothing else of the reader.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,17 @@ class Mounts:
 
     @classmethod
     def read(cls) -> Mounts:
-        """Read the table of this process. Where there is none, nothing is known."""
+        """Read the table of this process. A system without one has no known mounts."""
         try:
             table = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
         except OSError:
             table = ""
-        # Not splitlines(): of all that ends a line somewhere the kernel escapes nothing but the line feed.
+        # Not splitlines(): of all characters that end a line the kernel escapes only the line feed.
         mounts = [parse_mount(line) for line in table.split("\n") if line]
         return cls({device: kind for device, _, kind in mounts}, frozenset(point for _, point, _ in mounts))
 
     def remote(self, devices: Iterable[int]) -> str | None:
-        """Return the first file system among `devices` that others change unseen."""
+        """Return the first file system among `devices` that another machine may change; None where there is none."""
         kinds = (self.types.get(device, "") for device in devices)
         return next((kind for kind in kinds if kind in _REMOTE or kind.startswith("fuse.")), None)
 

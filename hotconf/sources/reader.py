@@ -1,8 +1,8 @@
-"""Reading one file, and only when nobody is still writing it.
+"""Reading one file, and only when no process is still writing it.
 
-A half-written file may well be valid. On Linux a read lease tells whether anybody has the file open for writing,
-however slow they are; where a lease is refused (another owner, some file systems) the file must stand still instead.
-Content that was accepted before needs neither: it is running already.
+A half-written file may be valid. On Linux a read lease tells whether a process has the file open for writing, however
+slow it is. Where the kernel refuses a lease (a file of another user, some file systems) the file must not change for a
+while instead. Content that was accepted before needs neither: it is in force already.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hotconf.values.report import Fault
 
 try:
     import fcntl
-except ImportError:  # no leases here: files must stand still
+except ImportError:  # no leases here: files must be stable
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ SIZE_LIMIT = 4 * 1024 * 1024
 SETTLE = 0.05
 MAX_WAIT = 2.0
 
-_RETRY = 0.02  # seconds between two looks at a file that somebody is writing
-BUSY_RETRY = 0.2  # and after we gave up waiting for it
+_RETRY = 0.02  # seconds between two looks at a file that is being written
+BUSY_RETRY = 0.2  # the same after the read was given up
 
 SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors that say nothing about a file. They pass, and no event tells when."""
+"""Errors of the process and not of a file. They pass, and no event tells when."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -58,41 +58,47 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """How large a file may be, in bytes, how long it must stand still, and how long to wait for it, in seconds."""
+    """How large a file may be, in bytes; how long it must be stable, and how long to wait for that, in seconds."""
 
     size_limit: int = SIZE_LIMIT
-    settle: float = SETTLE
+    stable_for: float = SETTLE
     max_wait: float = MAX_WAIT
 
 
 class FileReader:
-    """Reads one file again and again. Unchanged bytes return the very layer of last time.
+    """Reads one file again and again, one read at a time. Unchanged bytes return the layer of the last read.
 
-    `protection` says what guards against a half-written file: a "lease", or that the file must "settle"; None before
-    the first read. One read at a time.
+    `protection` says what guards against a half-written file: a "lease", or that the file must be stable ("settle");
+    None before the first read.
     """
 
-    def __init__(self, path: Path, name: str, patience: ReadLimits, *, kind: OriginKind = "file") -> None:
+    def __init__(self, path: Path, name: str, limits: ReadLimits, *, kind: OriginKind = "file") -> None:
         self.path = path
         self.name = name
-        self._kind: OriginKind = kind
         self.protection: Protection | None = None
-        self._patience = patience
+        self._kind: OriginKind = kind
+        self._limits = limits
         self._accepted: tuple[bytes, Layer] | None = None
-        self._stamp: object = None  # of the last look: a file that was written again in between has not stood still
+        self._stamp: object = None  # of the last look: a file that was written again since was not stable
 
     async def layer(self) -> Layer:
-        """Return what the file holds. Raises SourceError, SourceBusy while it is being written, FileNotFoundError."""
-        return await self._settled(self._layer)
+        """Return what the file holds.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            SourceBusy: It is still being written, or the process is out of descriptors or memory.
+            SourceError: It cannot be read or understood.
+        """
+        return await self._read(self._as_layer)
 
     async def contents(self) -> bytes:
-        """Return the bytes, for a file that somebody else parses. Raises as `layer` does."""
-        return await self._settled(self._contents)
+        """Return the bytes, for a file that is parsed elsewhere. Raises as `layer` does."""
+        return await self._read(self._as_bytes)
 
     async def until_quiet(self) -> None:
         """Return when a file that was busy may be read again, or is gone."""
         while True:
-            await asyncio.sleep(max(BUSY_RETRY, self._patience.settle))
+            await asyncio.sleep(max(BUSY_RETRY, self._limits.stable_for))
             try:
                 if await asyncio.to_thread(self._attempt) is not None or self.protection == "settle":
                     return
@@ -101,75 +107,65 @@ class FileReader:
             except (OSError, SourceError):
                 return
 
-    async def _settled(self, use: Callable[[bytes], T]) -> T:
-        """Return what `use` makes of the content, in the thread that read it: another one is dear to reach."""
-        deadline = time.monotonic() + self._patience.max_wait
+    async def _read(self, use: Callable[[bytes], T]) -> T:
+        """Return what `use` makes of the content, in the thread that read it: a second thread would cost as much."""
+        deadline = time.monotonic() + self._limits.max_wait
         seen: object = None
         while True:
             seen, used = await asyncio.to_thread(self._look, use, seen)
             if used is not None:
                 return used
             if time.monotonic() >= deadline:
-                self._give_up()
-            await asyncio.sleep(_RETRY if self.protection == "lease" else self._patience.settle)
+                message = f"is still being written after {self._limits.max_wait:g} s"
+                self._refuse(f"{message}; it is read as soon as its writer is done", kind=SourceBusy)
+            await asyncio.sleep(_RETRY if self.protection == "lease" else self._limits.stable_for)
 
     def _look(self, use: Callable[[bytes], T], seen: object) -> tuple[object, T | None]:
-        """Return what the file looks like and, unless it may be a half, what `use` makes of it."""
+        """Return what was seen and, unless it may be half a file, what `use` makes of it."""
         data = self._attempt()
         look = data, self._stamp
         if data is not None and (self.protection == "lease" or look == seen or self._is_accepted(data)):
             return look, use(data)
         return look, None
 
-    def _layer(self, data: bytes) -> Layer:
-        accepted = self._accepted
-        if accepted is None or accepted[0] != data:
-            self._accepted = accepted = (data, self._parse(data))
-        return accepted[1]
-
-    def _contents(self, data: bytes) -> bytes:
-        self._accepted = (data, Layer(self.name, {}))
-        return data
-
-    def _is_accepted(self, data: bytes) -> bool:
-        return self._accepted is not None and self._accepted[0] == data
-
     def _attempt(self) -> bytes | None:
-        """Return the content, None where somebody has the file open for writing. Without a lease it may be a half."""
+        """Return the content, None while a process has the file open for writing. Without a lease it may be a half."""
         try:
-            # Without O_NONBLOCK, opening a FIFO that nobody writes to would hang.
+            # Without O_NONBLOCK, opening a FIFO without a writer would block.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except FileNotFoundError:
+            if self.path.is_symlink():
+                self._refuse("is a link to nothing")
             raise
         except OSError as error:
             if error.errno == errno.ENXIO:
                 self._refuse("is a socket, not a file")
             self._fail("opened", error)
         try:
-            return self._read(descriptor)
+            return self._read_descriptor(descriptor)
         except OSError as error:
             self._fail("read", error)
         finally:
             os.close(descriptor)
 
-    def _read(self, descriptor: int) -> bytes | None:
+    def _read_descriptor(self, descriptor: int) -> bytes | None:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             self._refuse(f"is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}, not a file")
-        quiet = nobody_writes(descriptor)
-        self.protection = "settle" if quiet is None else "lease"
+        unwritten = has_no_writer(descriptor)
+        self.protection = "settle" if unwritten is None else "lease"
         data = self._bytes(descriptor)
-        if quiet is False:
-            return data if self._is_accepted(data) else None  # somebody may hold a file open and write nothing
+        if unwritten is False:
+            return data if self._is_accepted(data) else None  # a process may hold a file open and write nothing
         status = os.fstat(descriptor)
         self._stamp = status.st_ino, status.st_size, status.st_mtime_ns
-        # A writer may have come and gone during the read. If it is gone, a second read has what it left.
-        if quiet and not (nobody_writes(descriptor) and self._bytes(descriptor) == data):
+        # A writer may have come and gone during the read. Then a second read has what it left.
+        if unwritten and not (has_no_writer(descriptor) and self._bytes(descriptor) == data):
             return None
         return data
 
     def _bytes(self, descriptor: int) -> bytes:
-        limit = self._patience.size_limit
+        limit = self._limits.size_limit
         size = os.fstat(descriptor).st_size
         data = os.pread(descriptor, min(size, limit) + 1, 0)
         while len(data) <= limit and (more := os.pread(descriptor, limit + 1 - len(data), len(data))):
@@ -178,36 +174,48 @@ class FileReader:
             self._refuse(f"is larger than {limit} bytes")
         return data
 
-    def _parse(self, data: bytes) -> Layer:
+    def _is_accepted(self, data: bytes) -> bool:
+        return self._accepted is not None and self._accepted[0] == data
+
+    def _as_bytes(self, data: bytes) -> bytes:
+        self._accepted = (data, Layer(self.name, {}))
+        return data
+
+    def _as_layer(self, data: bytes) -> Layer:
+        if self._accepted is not None and self._accepted[0] == data:
+            return self._accepted[1]
         try:
             kind = formats.format_of(self.path.name)
             values = formats.parse(kind, data)
         except FormatError as error:
             self._refuse(error.reason, error.line, error.column)
-        return Layer(self.name, values, Located(self.name, kind, data, kind=self._kind), revision=str(hash(data)))
-
-    def _refuse(self, message: str, line: int | None = None, column: int | None = None) -> NoReturn:
-        raise SourceError([Fault("", message, Origin(self._kind, self.name, line, column))]) from None
+        layer = Layer(self.name, values, Located(self.name, kind, data, kind=self._kind), revision=str(hash(data)))
+        self._accepted = (data, layer)
+        return layer
 
     def _fail(self, done: str, error: OSError) -> NoReturn:
         message = f"cannot be {done}: {error.strerror}"
         if error.errno in SCARCE:
-            self._put_off(f"{message}; it is tried again as soon as that is over")
+            self._refuse(f"{message}; it is tried again as soon as that is over", kind=SourceBusy)
         self._refuse(message)
 
-    def _give_up(self) -> NoReturn:
-        self._put_off(
-            f"is still being written after {self._patience.max_wait:g} s; it is read as soon as its writer is done"
-        )
-
-    def _put_off(self, message: str) -> NoReturn:
-        raise SourceBusy([Fault("", message, Origin(self._kind, self.name))]) from None
+    def _refuse(
+        self,
+        message: str,
+        line: int | None = None,
+        column: int | None = None,
+        *,
+        kind: type[SourceError] = SourceError,
+    ) -> NoReturn:
+        raise kind([Fault("", message, Origin(self._kind, self.name, line, column))]) from None
 
 
 async def every(reads: Iterable[Awaitable[T]]) -> list[T]:
-    """Return the results of several reads at once. Raises one SourceError with the faults of all of them.
+    """Return the results of several reads at once.
 
-    It is a SourceBusy where any of them is: then another try is worth it.
+    Raises:
+        SourceError: The faults of all reads that failed; as a SourceBusy where any of them is one, for then another
+            attempt is worthwhile.
     """
     results = await asyncio.gather(*reads, return_exceptions=True)
     errors = [result for result in results if isinstance(result, SourceError)]
@@ -226,21 +234,21 @@ def weakest(readers: Iterable[FileReader]) -> Protection | None:
     return "settle" if "settle" in found else next(iter(found), None)
 
 
-def nobody_writes(descriptor: int) -> bool | None:
-    """Whether no process has the file open for writing; None where the system does not say.
+def has_no_writer(descriptor: int) -> bool | None:
+    """Whether no process has the file open for writing; None where the system does not tell.
 
-    The kernel grants a read lease only then. It is given back at once: while it is held, whoever opens the file for
-    writing has to wait for us.
+    The kernel grants a read lease only then. The lease is given back at once: while it is held, a process that opens
+    the file for writing has to wait.
     """
     if not hasattr(fcntl, "F_SETLEASE"):
         return None
     try:
-        # A lease that is broken sends SIGIO, which kills. SIGURG is ignored by default.
+        # A lease that is broken sends SIGIO, which kills by default. SIGURG is ignored by default.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
-        # EAGAIN: somebody writes it. Anything else: it is not ours to ask, or the file system has no leases. Network
-        # file systems say EAGAIN where the server has made no promise, whoever writes.
+        # EAGAIN: a process writes it. Other errors: another user's file, or a file system without leases. Network file
+        # systems say EAGAIN where the server has made no promise, whether a process writes the file or not.
         busy = error.errno == errno.EAGAIN and Mounts.read().remote([os.fstat(descriptor).st_dev]) is None
         return False if busy else None
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

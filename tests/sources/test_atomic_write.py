@@ -129,7 +129,7 @@ def test_a_failure_at_any_call_is_raised_and_leaves_the_file_whole(path, number)
         with failing(step, number) as failure:
             try:
                 replaced(path)
-                assert failure.call in (None, "scandir"), "nobody heard of it"
+                assert failure.call in (None, "scandir"), "the failure was not raised"
             except OSError as error:
                 assert error.errno == number
         if failure.call is None:

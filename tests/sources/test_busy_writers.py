@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from hotconf import HotConf, Options, Section
 from hotconf.sources import Dir, File
+from tests.heart import raising
 
 
 class App(Section):
@@ -54,7 +55,7 @@ async def test_I5_a_valid_half_is_never_served_and_the_whole_is_read_when_its_wr
             writer.write("count = 2\n")
             writer.flush()
             while (await next_report()).outcome != "rejected":
-                pytest.fail("a file was read while somebody had it open for writing")
+                pytest.fail("a file was read while it was open for writing")
         while (await next_report()).outcome != "applied":
             pass
         assert (conf.current.message, conf.current.count) == ("new", 2)
@@ -133,7 +134,7 @@ async def test_two_files_that_change_together_are_read_as_one(tmp_path):
     second.write_text("count = 1\n")
     async with live(File(first), File(second)) as (conf, next_report):
         first.write_text('message = "new"\n')
-        await asyncio.sleep(0.05)  # the operator's other hand
+        await asyncio.sleep(0.05)
         second.write_text("count = 2\n")
         report = await next_report()
         assert set(report.changed) == {"message", "count"}
@@ -160,9 +161,16 @@ async def test_I5_a_folder_with_a_busy_file_is_read_when_its_writer_closes(tmp_p
             writer.flush()
             report = await next_report()
             assert "is still being written" in str(report.faults[0])
-        while (await next_report()).outcome != "applied":  # closing tells no event: somebody must have waited
+        while (await next_report()).outcome != "applied":  # closing gives no event: until_quiet waited
             pass
         assert conf.current.message == "new"
+
+
+async def test_I5_a_folder_whose_files_are_removed_as_soon_as_they_are_listed_rejects(tmp_path, monkeypatch):
+    (tmp_path / "a.toml").touch()
+    monkeypatch.setattr("hotconf.sources.reader.FileReader.layer", raising(FileNotFoundError))
+    report = await HotConf(App, sources=[Dir(tmp_path)]).reload()
+    assert str(report.faults[0]) == f"{tmp_path}: its files are removed as soon as they are listed"
 
 
 @contextlib.contextmanager
@@ -182,7 +190,7 @@ async def test_I5_what_there_was_no_descriptor_for_is_read_when_there_is_one(pat
         with no_descriptors():
             conf.request_reload()
             assert "Too many open files" in str((await next_report()).faults[0])
-        while (await next_report()).outcome != "applied":  # no event tells of it: somebody must have waited
+        while (await next_report()).outcome != "applied":  # no event tells of it: until_quiet waited
             pass
         assert conf.current.message == "new"
 

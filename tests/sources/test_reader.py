@@ -14,7 +14,7 @@ import pytest
 from hotconf.errors import SourceBusy, SourceError
 from hotconf.sources import reader as reading
 from hotconf.sources.mounts import Mounts
-from hotconf.sources.reader import FileReader, ReadLimits, nobody_writes
+from hotconf.sources.reader import FileReader, ReadLimits, has_no_writer
 
 OLD = 'message = "old"\n'
 
@@ -26,8 +26,8 @@ def path(tmp_path):
     return found
 
 
-def reader(path, **patience):
-    return FileReader(path, path.name, ReadLimits(**patience))
+def reader(path, **limits):
+    return FileReader(path, path.name, ReadLimits(**limits))
 
 
 async def text_of(reader):
@@ -44,7 +44,7 @@ async def refusal(reader, kind=SourceError):
 @pytest.fixture
 def no_leases(monkeypatch):
     """A system, or an owner, that grants no leases."""
-    monkeypatch.setattr(reading, "nobody_writes", lambda _descriptor: None)
+    monkeypatch.setattr(reading, "has_no_writer", lambda _descriptor: None)
 
 
 async def test_a_quiet_file_is_read_under_a_lease(path):
@@ -72,7 +72,7 @@ async def test_half_a_file_is_not_read_however_long_its_writer_pauses(path):
 
 async def test_without_the_lease_the_half_would_be_read(path, monkeypatch):
     """The defence above switched off: what it defends against does happen."""
-    monkeypatch.setattr(reading, "nobody_writes", lambda _descriptor: True)
+    monkeypatch.setattr(reading, "has_no_writer", lambda _descriptor: True)
     with path.open("w") as writer:
         writer.write('message = "new"\n')
         writer.flush()
@@ -100,8 +100,8 @@ async def test_a_file_that_goes_away_is_no_longer_waited_for(path):
         await found.until_quiet()
 
 
-async def test_without_leases_a_file_must_stand_still(path, no_leases):
-    found = reader(path, settle=0.2)
+async def test_without_leases_a_file_must_be_stable(path, no_leases):
+    found = reader(path, stable_for=0.2)
     waiting = asyncio.create_task(text_of(found))
     await asyncio.sleep(0.05)
     path.write_text('message = "new"\n')
@@ -109,8 +109,8 @@ async def test_without_leases_a_file_must_stand_still(path, no_leases):
     assert found.protection == "settle"
 
 
-async def test_without_leases_a_file_that_never_stands_still_is_refused(path, no_leases):
-    found = reader(path, settle=0.05, max_wait=0.3)
+async def test_without_leases_a_file_that_is_never_stable_is_refused(path, no_leases):
+    found = reader(path, stable_for=0.05, max_wait=0.3)
     stop = asyncio.Event()
 
     async def write_for_ever():
@@ -128,13 +128,13 @@ async def test_without_leases_a_file_that_never_stands_still_is_refused(path, no
     assert "count" in await text_of(found)
 
 
-async def test_content_that_runs_already_need_not_stand_still(path, no_leases):
-    found = reader(path, settle=30)
+async def test_content_that_is_in_force_already_need_not_be_stable(path, no_leases):
+    found = reader(path, stable_for=30)
     found._accepted = (path.read_bytes(), "the layer")
     assert await found.layer() == "the layer"
 
 
-async def test_a_writer_that_holds_the_running_content_open_stops_nobody(path):
+async def test_a_writer_that_holds_the_running_content_open_delays_no_read(path):
     found = reader(path, max_wait=30)
     first = await found.layer()
     with path.open("a"):
@@ -176,19 +176,19 @@ async def test_a_write_during_the_read_is_noticed(path, monkeypatch):
 def test_the_lease_tells_writers_apart(path):
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        assert nobody_writes(descriptor) is True
+        assert has_no_writer(descriptor) is True
         with path.open("rb"):
-            assert nobody_writes(descriptor) is True
+            assert has_no_writer(descriptor) is True
         with path.open("r+"):
-            assert nobody_writes(descriptor) is False
-        assert nobody_writes(descriptor) is True
+            assert has_no_writer(descriptor) is False
+        assert has_no_writer(descriptor) is True
     finally:
         os.close(descriptor)
 
 
 def test_no_lease_is_left_behind(path):
     descriptor = os.open(path, os.O_RDONLY)
-    nobody_writes(descriptor)
+    has_no_writer(descriptor)
     assert fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK
     os.close(descriptor)
 
@@ -196,11 +196,11 @@ def test_no_lease_is_left_behind(path):
 def test_a_writer_that_comes_while_the_lease_is_held_neither_waits_nor_kills(path):
     """A process asks for the lease in a tight loop while another one opens the file for writing again and again."""
     script = (
-        "import os, sys, time; from hotconf.sources.reader import nobody_writes\n"
+        "import os, sys, time; from hotconf.sources.reader import has_no_writer\n"
         f"descriptor = os.open({os.fspath(path)!r}, os.O_RDONLY); print('asking', flush=True)\n"
         "count, end = 0, time.monotonic() + 30\n"
         "while not os.path.exists(sys.argv[1]) and time.monotonic() < end:\n"
-        "    nobody_writes(descriptor); count += 1\n"
+        "    has_no_writer(descriptor); count += 1\n"
         "print(count)"
     )
     stop = path.with_name("stop")
@@ -266,9 +266,9 @@ async def test_no_descriptor_is_left_open(path, tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-async def test_without_leases_a_file_that_is_written_again_has_not_stood_still(path, no_leases):
-    """Each half is the same text, as if nobody had been there."""
-    found = reader(path, settle=0.1)
+async def test_without_leases_a_file_that_is_written_again_was_not_stable(path, no_leases):
+    """Each half is the same text, as if no process had written."""
+    found = reader(path, stable_for=0.1)
     looks = []
     real = found._attempt
 
@@ -288,4 +288,4 @@ async def test_without_leases_a_file_that_is_written_again_has_not_stood_still(p
 async def test_a_network_file_system_that_grants_no_lease_says_nothing_of_writers(path, monkeypatch, kind, writer):
     monkeypatch.setattr(Mounts, "read", lambda: Mounts({path.stat().st_dev: kind}, frozenset()))
     with path.open("a"), path.open("rb") as file:  # here it is a writer that makes the kernel say EAGAIN
-        assert nobody_writes(file.fileno()) is writer
+        assert has_no_writer(file.fileno()) is writer
