@@ -1,11 +1,11 @@
-"""Signals: SIGHUP reloads, the first SIGINT or SIGTERM drains, the second one stops the process at once.
+"""Signals: SIGHUP reloads, the first SIGINT or SIGTERM drains, a second one ends the process at once.
 
-The only signal handlers of the package are here. They do nothing but write a byte to a pipe; a thread reads
-the pipe and turns bytes into calls, so a blocked event loop can hold up neither the second signal nor the
-deadline. The thread needs the interpreter lock for that: while a C call keeps the lock, only the
-`faulthandler` timer behind `arm` still works, and signals that arrive meanwhile count as having arrived together.
+All signal handlers of the package are here. A handler only writes a byte to a pipe. A thread reads the pipe and calls
+the callbacks, so a blocked event loop delays neither the second signal nor the deadline. The thread needs the
+interpreter lock: while a C call keeps it, only the `faulthandler` timer that `arm` sets still works, and the signals of
+that time count as one.
 
-This module is the first thing the command imports: keep it light.
+The command imports this module before anything else: keep it light.
 """
 
 from __future__ import annotations
@@ -35,39 +35,44 @@ REPEAT_WINDOW = 0.1
 """Seconds in which a SIGINT or SIGTERM repeats the one before: a terminal and a supervisor both send it."""
 
 RELOAD_PACE = 0.1
-"""Seconds after the reload of one SIGHUP in which any number of others makes one more, so that a storm stays cheap."""
+"""Seconds after a reload in which any number of SIGHUPs makes one more reload, so that a storm stays cheap."""
 
 TERMINAL_CHECK = 5.0
-"""Seconds between two looks at the controlling terminal. Who finds it closed twice got no SIGHUP for that."""
+"""Seconds between two checks of the controlling terminal. Closed at two of them, it closed without a SIGHUP."""
 
 _NAMES = ("HUP", "INT", "TERM")
 _SIGHUP: int | None = getattr(signal, "SIGHUP", None)
 _STDERR = 2
-_BYTES = [bytes((number,)) for number in range(256)]  # made beforehand: a handler should allocate nothing
+_BYTES = [bytes((number,)) for number in range(256)]  # made here, because a handler should allocate nothing
 _LONGEST_POLL = 86400.0  # seconds; poll() counts milliseconds in 32 bits
 _WAKE = 0  # a byte that is no signal's number
 _ECHO = 0x80  # marks the bytes of our Python handler; the interpreter's C handler writes the bare number
 _PIPE_CAPACITY = 65536
-_BELT_MARGIN = 1.0
+_PIPE_ATOMIC = 4096  # bytes that a pipe takes at once when poll() calls it writable
+_BELT_MARGIN = 1.0  # seconds after the deadline at which the faulthandler timer ends the process
 _JOIN_TIMEOUT = 1.0
 
 
 class SignalRouter:
-    """Owns SIGHUP, SIGINT and SIGTERM, or those of them it is given, and turns them into calls.
+    """Owns SIGHUP, SIGINT and SIGTERM, or some of them, and turns them into calls.
 
-    `signals` are names, with or without SIG; ValueError for any other. Between `install` and `route` the
-    process is starting: SIGINT or SIGTERM ends it at once with 128+N, a SIGHUP is remembered. From `route`
-    on, a SIGHUP asks for a reload, ten times a second at most, the first SIGINT or SIGTERM for a drain, and a
-    second one ends the process with 128+N. Nothing reloads once a drain began.
+    Between `install` and `route` the process is starting: SIGINT or SIGTERM ends it at once with 128+N, a SIGHUP is
+    remembered. After `route`, a SIGHUP asks for a reload, at most ten times a second; the first SIGINT or SIGTERM asks
+    for a drain, and a second one ends the process with 128+N. After the drain has begun, nothing reloads.
 
-    A SIGHUP sent because the controlling terminal closed drains, unless SIGHUP was ignored when we came
-    (nohup). Who was left running when it closed (disown, or a shell that tells nobody) was meant to stay:
+    A SIGHUP that comes because the controlling terminal closed drains, unless SIGHUP was ignored at `install` (nohup).
+    A process that keeps running when its terminal closes (disown, or a shell that sends no SIGHUP) is meant to stay:
     ten seconds later a SIGHUP is a reload again.
 
-    `install` and `restore` belong to the main thread; everything else may be called from any thread, but not
-    from a signal handler. Callbacks run in the router's thread, or in the thread that calls `route`, `reload`
-    or `drain`; they must return at once, since no signal is heard meanwhile. What they raise goes to
-    `sys.excepthook`.
+    `install` and `restore` belong to the main thread. All else can be called from any thread, but not from a signal
+    handler. Callbacks run in the router's thread, or in the thread that calls `route`, `reload` or `drain`. They must
+    return at once, because signals wait meanwhile. What they raise goes to `sys.excepthook`.
+
+    Args:
+        signals: Names of signals, with or without SIG.
+
+    Raises:
+        ValueError: A name is none of HUP, INT and TERM, or this platform does not have the signal.
     """
 
     def __init__(self, signals: Iterable[str] = _NAMES) -> None:
@@ -82,13 +87,13 @@ class SignalRouter:
         self._drain_signal: int | None = None
         self._stopped_at: float | None = None
         self._deadline: tuple[float, int] | None = None
-        self._untold: set[int] = set()
-        self._telling = False
+        self._unwritten: set[int] = set()
+        self._writing = False
         self._reload_due: float | None = None
         self._next_reload = 0.0
         self._watches_terminal = False
         self._terminal_closed = False
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     @property
     def installed(self) -> bool:
@@ -110,56 +115,68 @@ class SignalRouter:
         self.restore()
 
     def install(self) -> None:
-        """Put our handlers in, remembering what was there.
+        """Replace the handlers of the signals, and remember those that were there.
 
-        Raises SignalsUnavailable off the main thread of the main interpreter, RuntimeError if installed
-        already.
+        Raises:
+            SignalsUnavailable: Not called in the main thread of the main interpreter.
+            RuntimeError: The router is installed already.
         """
         if self._pipe is not None:
             raise RuntimeError("this router is installed already")
         wakeup_is_free = _wakeup_fd_is_free()
-        self._watches_terminal = self._sees_terminal()
+        if _SIGHUP is not None and _SIGHUP in self._signals:
+            self._watches_terminal = signal.getsignal(_SIGHUP) is not signal.SIG_IGN and not _has_no_terminal()
         self._pipe = pipe = _SelfPipe()
         _installed.append(self)
-        self._thread = threading.Thread(target=self._serve, args=(pipe,), name="hotconf-signals", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(pipe,), name="hotconf-signals", daemon=True)
         self._thread.start()
         for signum in self._signals:
-            self._take(signum)
+            previous = signal.signal(signum, self._on_signal)
+            if previous != self._on_signal:  # it is ours where other code put it back after a `restore`
+                self._previous[signum] = previous
         if wakeup_is_free:
-            # Python runs a handler only when the main thread executes bytecode. The C handler writes here at
-            # once, whatever the main thread is blocked in and whichever thread the kernel picked.
+            # Python runs a handler only when the main thread executes bytecode. The C handler writes here at once,
+            # whatever the main thread is blocked in and whichever thread the kernel picked.
             signal.set_wakeup_fd(pipe.writer, warn_on_full_buffer=False)
 
     def restore(self, *, ignore_hup: bool = False) -> None:
-        """Put back what `install` found, disarm, and end the thread. Without effect unless installed.
+        """Put the former handlers back, disarm, and end the thread. Without effect unless installed.
 
-        A handler that someone installed after us stays. One that was not installed from Python cannot be put
-        back: the default takes its place. With `ignore_hup` SIGHUP is left ignored, so that it cannot kill a
-        command that is ending, down to its last instruction. A signal that arrived before is still acted on.
-        Call it outside of an event loop that began after `install`: uvloop remembers our wakeup descriptor
-        until it ends. Raises SignalsUnavailable off the main thread.
+        A handler that was installed after ours stays. One that was not installed from Python cannot be put back: the
+        default takes its place. A signal that arrived before is still acted on. Call this outside of an event loop
+        that began after `install`: uvloop remembers our wakeup descriptor until it ends.
+
+        Args:
+            ignore_hup: Leave SIGHUP ignored, so that it cannot kill a command that is about to exit.
+
+        Raises:
+            SignalsUnavailable: Not called in the main thread.
         """
         if self._pipe is None:
             return
         if threading.current_thread() is not threading.main_thread():
             raise SignalsUnavailable
         if ignore_hup and _SIGHUP in self._signals:
-            self._give_back(_SIGHUP, signal.SIG_IGN)
+            self._put_back(_SIGHUP, signal.SIG_IGN)
         self._release(self._pipe)
         self.disarm()
-        with self._lock:  # else `_wake` in another thread might write to a number that was given out again
+        with self._lock:  # else `arm` in another thread might write to a descriptor that was given out again
             self._pipe.close_writer()
             self._pipe = None
-        _installed.remove(self)  # last: a child forked meanwhile must close its copy, or the thread sees no end
+        _installed.remove(self)  # last: a child forked before must close its copy, or the thread sees no end
         if self._thread is not None:
             self._thread.join(_JOIN_TIMEOUT)
 
     def route(self, *, on_reload: Callable[[], object], on_drain: Callable[[int], object] | None = None) -> None:
-        """Connect the callbacks, and deliver what came before: a drain, else one reload.
+        """Connect the callbacks, and deliver what came before: a drain, or else one reload.
 
-        `on_drain` gets the number of the signal. It may be left out by a router that has only SIGHUP: then a
-        closed terminal sends SIGTERM to this process, for whoever handles that. Otherwise leaving it out is a
-        ValueError.
+        Args:
+            on_reload: Called for SIGHUP.
+            on_drain: Called with the number of the signal. A router for SIGHUP alone can leave it out: a closed
+                terminal then sends SIGTERM to this process, for the program's own handler.
+
+        Raises:
+            ValueError: A router for SIGINT or SIGTERM has no `on_drain`.
         """
         if on_drain is None and any(signum != _SIGHUP for signum in self._signals):
             raise ValueError("a router of SIGINT or SIGTERM needs on_drain")
@@ -184,8 +201,8 @@ class SignalRouter:
     def drain(self, signum: int = signal.SIGTERM) -> None:
         """Begin the drain as a first signal does, once. Before `route` it is remembered.
 
-        It does not count as a signal: the first SIGINT or SIGTERM after it changes nothing, the second ends
-        the process.
+        It does not count as a signal: the first SIGINT or SIGTERM after it changes nothing, the second one ends the
+        process.
         """
         with self._lock:
             if self._drain_signal is not None:
@@ -195,18 +212,23 @@ class SignalRouter:
             _call(on_drain, signum)
 
     def arm(self, deadline: float, code: int) -> None:
-        """End the process with `code` when `time.monotonic()` reaches `deadline`, all stacks dumped.
+        """End the process at a deadline, with the stacks of all threads on stderr. Without effect unless installed.
 
-        One second later the `faulthandler` timer ends it with code 1, even if a C call keeps the interpreter
-        lock; it is the process's only one, and replaces the user's. Arming again moves the deadline. Without
-        effect unless installed.
+        One second after the deadline the `faulthandler` timer ends the process with code 1, even while a C call keeps
+        the interpreter lock. A process has one such timer: this replaces the user's. Arming again moves the deadline.
+
+        Args:
+            deadline: The moment, on the clock of `time.monotonic()`.
+            code: The exit code.
         """
         if self._pipe is None:
             return
         self._deadline = (deadline, code)
-        patience = max(deadline - time.monotonic(), 0) + _BELT_MARGIN
-        faulthandler.dump_traceback_later(patience, exit=True, file=_STDERR)
-        self._wake()
+        timeout = max(deadline - time.monotonic(), 0) + _BELT_MARGIN
+        faulthandler.dump_traceback_later(timeout, exit=True, file=_STDERR)
+        with self._lock:
+            if self._pipe is not None:
+                self._pipe.put(_WAKE)
 
     def disarm(self) -> None:
         """Take the deadline back."""
@@ -214,46 +236,33 @@ class SignalRouter:
             self._deadline = None
             faulthandler.cancel_dump_traceback_later()
 
-    # The main thread: handlers in and out
+    # In the main thread: the handlers
 
-    def _take(self, signum: int) -> None:
-        previous = signal.signal(signum, self._on_signal)
-        if previous != self._on_signal:  # else someone put us back after an earlier `restore`
-            self._previous[signum] = previous
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        # This can interrupt anything, itself included: no lock, no event, no log line here.
+        if self._pipe is None:  # other code put us back after `restore`: to swallow it would make SIGTERM useless
+            self._put_back(signum, self._previous[signum])
+            signal.raise_signal(signum)
+            return
+        # In a flood each signal interrupts the handler of the last one. The inner call leaves its number to the outer
+        # one and returns, or the stack would grow with every signal.
+        self._unwritten.add(signum)
+        while self._unwritten and not self._writing:
+            self._writing = True
+            while self._unwritten and self._pipe is not None:
+                self._pipe.put(self._unwritten.pop() | _ECHO)
+            self._writing = False
 
-    def _give_back(self, signum: int, handler: Handler) -> None:
+    def _put_back(self, signum: int, handler: Handler) -> None:
         if signal.getsignal(signum) == self._on_signal:
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
 
     def _release(self, pipe: _SelfPipe) -> None:
         for signum in self._signals:
-            self._give_back(signum, self._previous[signum])
+            self._put_back(signum, self._previous[signum])
         current = signal.set_wakeup_fd(-1)
         if current not in (-1, pipe.writer):
             signal.set_wakeup_fd(current)
-
-    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
-        # May interrupt anything, itself included: no lock, no event, no log line here.
-        if self._pipe is not None:
-            self._tell(signum)
-        else:  # someone put us back after `restore`: swallowing SIGTERM would make the process unstoppable
-            self._give_back(signum, self._previous[signum])
-            signal.raise_signal(signum)
-
-    def _tell(self, signum: int) -> None:
-        # A flood interrupts this again and again: whoever comes in between leaves its number and returns, or the
-        # stack would grow with every signal.
-        self._untold.add(signum)
-        while self._untold and not self._telling:
-            self._telling = True
-            while self._untold and self._pipe is not None:
-                self._pipe.put(self._untold.pop() | _ECHO)
-            self._telling = False
-
-    def _sees_terminal(self) -> bool:
-        if _SIGHUP not in self._signals or signal.getsignal(_SIGHUP) is signal.SIG_IGN:
-            return False
-        return not _has_no_terminal()
 
     def _leave_parent(self) -> None:
         """Undo `install` in a forked child, where the thread does not exist and the pipe is the parent's."""
@@ -265,74 +274,56 @@ class SignalRouter:
             pipe.close_reader()
             _installed.remove(self)
 
-    # The router's thread: bytes into calls
+    # In the router's thread: bytes into calls
 
-    def _serve(self, pipe: _SelfPipe) -> None:
+    def _run(self, pipe: _SelfPipe) -> None:
         echoes = _Echoes()
-        while (data := pipe.take(self._time_left())) != b"":
-            self._keep_deadline()
-            now = time.monotonic()
-            news = [byte & ~_ECHO for byte in data or b"" if self._concerns(byte) and echoes.is_news(byte)]
+        while (data := pipe.take(self._timeout())) != b"":
+            now, deadline = time.monotonic(), self._deadline
+            if deadline is not None and now >= deadline[0]:
+                _exit(deadline[1], "hotconf: the deadline has passed: stopping at once\n", stacks=True)
+            news = [byte & ~_ECHO for byte in data or b"" if self._is_ours(byte) and echoes.is_news(byte)]
             for signum in dict.fromkeys(news):  # a burst of one signal is one call
                 self._act(signum, now)
-            self._reload_if_due(time.monotonic())
-            self._look_at_terminal(time.monotonic())
+            self._reload_if_due(now)
+            if self._watches_terminal and now >= self._next_check:
+                closed_before, self._terminal_closed = self._terminal_closed, _has_no_terminal()
+                self._watches_terminal = not (closed_before and self._terminal_closed)
+                self._next_check = now + TERMINAL_CHECK
         self._reload_if_due(math.inf)
         pipe.close_reader()
 
-    def _concerns(self, byte: int) -> bool:
-        """Whether a byte tells of a signal that is ours: the wakeup descriptor tells of everybody's.
+    def _timeout(self) -> float | None:
+        """Return the seconds until something is due; None where nothing is."""
+        deadline, check = self._deadline, self._next_check if self._watches_terminal else None
+        due = [moment for moment in (deadline and deadline[0], self._reload_due, check) if moment is not None]
+        return max(min(due) - time.monotonic(), 0) if due else None
 
-        That goes for SIGHUP too, once someone who came later handles it.
+    def _is_ours(self, byte: int) -> bool:
+        """Whether a byte stands for a signal that is ours.
+
+        The wakeup descriptor reports all signals of the process, those that other code handles too.
         """
-        if byte & _ECHO:
-            return True
-        return byte in self._signals and signal.getsignal(byte) == self._on_signal
+        return bool(byte & _ECHO) or (byte in self._signals and signal.getsignal(byte) == self._on_signal)
 
     def _act(self, signum: int, now: float) -> None:
-        if signum != _SIGHUP:
-            self._stop(signum, now)
-        elif self._watches_terminal and _has_no_terminal():
-            self.drain(signum)
-        else:
-            self._reload_due = max(now, self._next_reload)
-
-    def _reload_if_due(self, now: float) -> None:
-        due = self._reload_due
-        if due is not None and now >= due:
-            self._reload_due, self._next_reload = None, time.monotonic() + RELOAD_PACE
-            self.reload()
-
-    def _look_at_terminal(self, now: float) -> None:
-        if self._watches_terminal and now >= self._next_look:
-            closed_before, self._terminal_closed = self._terminal_closed, _has_no_terminal()
-            self._watches_terminal = not (closed_before and self._terminal_closed)
-            self._next_look = now + TERMINAL_CHECK
-
-    def _stop(self, signum: int, now: float) -> None:
-        if self._on_drain is None:
+        if signum == _SIGHUP:
+            if self._watches_terminal and _has_no_terminal():
+                self.drain(signum)
+            else:
+                self._reload_due = max(now, self._next_reload)
+        elif self._on_drain is None:  # not routed yet: the process is still starting
             os._exit(128 + signum)
-        if self._stopped_at is None:
+        elif self._stopped_at is None:
             self._stopped_at = now
             self.drain(signum)
         elif now - self._stopped_at > REPEAT_WINDOW:
             _exit(128 + signum, f"hotconf: {signal.Signals(signum).name} again: stopping at once\n")
 
-    def _time_left(self) -> float | None:
-        look = self._next_look if self._watches_terminal else None
-        dues = (self._deadline and self._deadline[0], self._reload_due, look)
-        moments = [moment for moment in dues if moment is not None]
-        return max(min(moments) - time.monotonic(), 0) if moments else None
-
-    def _keep_deadline(self) -> None:
-        deadline = self._deadline
-        if deadline is not None and time.monotonic() >= deadline[0]:
-            _exit(deadline[1], "hotconf: the deadline has passed: stopping at once\n", stacks=True)
-
-    def _wake(self) -> None:
-        with self._lock:
-            if self._pipe is not None:
-                self._pipe.put(_WAKE)
+    def _reload_if_due(self, now: float) -> None:
+        if self._reload_due is not None and now >= self._reload_due:
+            self._reload_due, self._next_reload = None, time.monotonic() + RELOAD_PACE
+            self.reload()
 
 
 class _SelfPipe:
@@ -370,16 +361,15 @@ class _SelfPipe:
 class _Echoes:
     """Tells the two bytes of one signal from two signals.
 
-    With the wakeup descriptor ours, a signal gives a bare byte at once and an echo when the main thread gets
-    to it, one echo for any number of them. Once an event loop has taken the descriptor, there are only
-    echoes.
+    While the wakeup descriptor is ours, a signal writes a bare byte at once, and an echo when the main thread comes to
+    it: one echo for any number of them. Once an event loop has taken the descriptor, there are echoes only.
     """
 
     def __init__(self) -> None:
         self._expected: set[int] = set()
 
     def is_news(self, byte: int) -> bool:
-        """Whether this byte is the first to tell of its signal."""
+        """Whether this byte is the first one of its signal."""
         if not byte & _ECHO:
             self._expected.add(byte | _ECHO)
             return True
@@ -400,7 +390,11 @@ def _number(name: str) -> int:
 
 
 def _wakeup_fd_is_free() -> bool:
-    """Raise SignalsUnavailable off the main thread of the main interpreter: only there may one ask."""
+    """Whether no wakeup descriptor is set. Only the main thread of the main interpreter can ask.
+
+    Raises:
+        SignalsUnavailable: Called elsewhere.
+    """
     try:
         current = signal.set_wakeup_fd(-1)
     except ValueError:
@@ -426,38 +420,42 @@ def _terminate(_signum: int) -> None:
 def _call(callback: Callable[..., object], *args: int) -> None:
     try:
         callback(*args)
-    except BaseException:  # noqa: BLE001 - whatever it is, the thread must live to hear the next signal
+    except BaseException:  # noqa: BLE001 - the thread must live to hear the next signal
         with suppress(Exception):
             sys.excepthook(*sys.exc_info())
 
 
-def _exit(code: int, line: str, *, stacks: bool = False) -> NoReturn:
-    """End the process, telling stderr why. A stderr that nobody reads delays it by 0.1 s, with `stacks` 0.5 s."""
-    speaker = threading.Thread(target=_say, args=(line,), kwargs={"stacks": stacks}, daemon=True)
-    with suppress(RuntimeError):  # no thread to be had: then without words
-        speaker.start()
-        speaker.join(0.5 if stacks else 0.1)
+def _exit(code: int, reason: str, *, stacks: bool = False) -> NoReturn:
+    """End the process with the reason on stderr. A stderr that is not read delays it by 0.1 s, with `stacks` 0.5 s."""
+    writer = threading.Thread(target=_write_reason, args=(reason, stacks), daemon=True)
+    try:
+        writer.start()
+        writer.join(0.5 if stacks else 0.1)
+    except RuntimeError:  # no thread can be started: out of memory, or Python 3.12 while the interpreter exits
+        _write_reason(reason, stacks)
     os._exit(code)
 
 
-def _say(line: str, *, stacks: bool) -> None:
+def _write_reason(reason: str, stacks: bool) -> None:  # noqa: FBT001
+    """Write to stderr what it takes without blocking: the reason and, with `stacks`, the stacks of all threads."""
+    text = reason.encode()
+    if stacks:
+        with suppress(OSError):  # through a pipe: faulthandler keeps the interpreter lock while it writes
+            reader, writer = os.pipe()
+            os.set_blocking(writer, False)
+            faulthandler.dump_traceback(writer, all_threads=True)
+            text += os.read(reader, _PIPE_CAPACITY)
+    poll = select.poll()
+    poll.register(_STDERR, select.POLLOUT)
     with suppress(OSError):
-        os.write(_STDERR, line.encode())
-        if stacks:
-            os.write(_STDERR, _stacks())
+        for start in range(0, len(text), _PIPE_ATOMIC):
+            if not poll.poll(100):
+                return
+            os.write(_STDERR, text[start : start + _PIPE_ATOMIC])
 
 
-def _stacks() -> bytes:
-    """Return the stacks of all threads, as much of them as a pipe takes."""
-    # Not straight to stderr: faulthandler keeps the interpreter lock while it writes, and nobody may read there.
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    faulthandler.dump_traceback(writer, all_threads=True)
-    return os.read(reader, _PIPE_CAPACITY)
-
-
-# Fork. A child has our handlers and our pipe, but no thread: a signal sent to it would be acted on by the
-# parent. So the signals wait from before the fork until the child has let go of both.
+# Fork. A child has our handlers and our pipe, but no thread, so the parent would act on a signal that was sent to the
+# child. Signals are therefore blocked from before the fork until the child has given up handlers and pipe.
 
 _installed: list[SignalRouter] = []
 _fork = threading.local()
