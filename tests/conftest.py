@@ -1,11 +1,11 @@
-"""What holds for the whole suite."""
+"""Settings for the whole suite."""
 
 import signal
 
 import pytest
 from hypothesis import settings
 
-# Who was started by nohup ignores it, and every process that a test starts would inherit that.
+# Under nohup this process ignores SIGHUP, and every process that a test starts would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Nothing is timed here: on a busy machine any example may take longer than hypothesis allows by default.
@@ -16,7 +16,7 @@ SOAK_TIMEOUT = 900
 
 
 def pytest_collection_modifyitems(items):
-    """Give the long tests their time, however they are called."""
+    """Give the long tests a longer timeout, also when they are run by name."""
     for item in items:
         if item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.timeout(SOAK_TIMEOUT))

@@ -73,7 +73,7 @@ def failing(where, number, *, after=0):
 def killed_at_every_step(action, check):
     """Run an action in child processes, each killed before another of its calls, and one in the middle of each write.
 
-    `check(name)` is asked after each; the names of those calls are returned. The last child is let through.
+    `check(name)` is called after each. Returns the names of those calls. The last child is not killed.
     """
     names = []
     for step in itertools.count():
@@ -90,7 +90,7 @@ def killed_at_every_step(action, check):
 
 
 def _killed(action, step, *, half=False):
-    """Run an action in a child, and return the call at which it was killed, None where it came to its end."""
+    """Run an action in a child. Return the call at which it was killed, None if it ended normally."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking among threads; this child needs none of them

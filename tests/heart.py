@@ -52,7 +52,7 @@ class Gate:
 
 
 class Record:
-    """What happened, in order. A Prepared made by it adds its own two ends."""
+    """A list of events, in order. A Prepared made by it adds its commit or rollback."""
 
     def __init__(self):
         self.events = []
@@ -118,7 +118,7 @@ async def cancel(task):
 
 
 class Panic(BaseException):
-    """As an extension written in Rust raises when it panics: no Exception, and no wish to end anything."""
+    """The panic of an extension in Rust: neither an Exception nor a request to exit."""
 
 
 def raising(error):

@@ -1,4 +1,4 @@
-"""The contracts, taken at their word: what implements one, and no more than that, takes part."""
+"""The protocols of hotconf.abc: an object that implements one, and nothing more, takes part."""
 
 import asyncio
 import logging
@@ -56,7 +56,7 @@ class Text:
         self.path.write_text("quiet")
 
 
-async def test_what_a_source_names_is_watched_for_it_and_a_busy_one_says_when_to_look_again(tmp_path):
+async def test_the_files_of_a_source_are_watched_and_a_busy_source_says_when_to_read_again(tmp_path):
     text = Text(tmp_path / "text")
     text.path.write_text("one")
     assert isinstance(text, WatchedFiles)
@@ -71,7 +71,7 @@ async def test_what_a_source_names_is_watched_for_it_and_a_busy_one_says_when_to
         text.path.write_text("busy")
         assert (await quiet.reload()).outcome == "rejected"
         text.quiet.set()
-        await until(lambda: quiet.current.message == "quiet")  # without anybody asking
+        await until(lambda: quiet.current.message == "quiet")  # without a request
 
 
 class Witness:
@@ -116,7 +116,7 @@ async def test_I9_each_trigger_is_answered_by_one_report_from_which_all_else_is_
 
 
 @pytest.mark.parametrize("error", [ValueError(), Panic()])
-async def test_an_observer_that_raises_harms_nobody(caplog, error):
+async def test_an_observer_that_raises_fails_no_reload(caplog, error):
     class Broken:
         def reload_began(self, triggers):
             raise error
@@ -145,6 +145,6 @@ async def test_a_hint_is_enough_for_a_source_and_its_name_is_the_trigger():
         await until(lambda: conf.status.last_reload.triggers == ("once",))
 
 
-def test_what_is_refused_as_things_are_has_one_base():
+def test_refused_operations_have_one_base_class():
     assert issubclass(UnknownGeneration, OperationRefused)
     assert issubclass(OperationRefused, HotconfError)

@@ -1,4 +1,4 @@
-"""The alert rules of docs/operating.md, and the metrics they stand on, as Prometheus's own tool sees them."""
+"""The alert rules of docs/operating.md, and their metrics, checked by Prometheus's own tool."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ async def exposition():
         return metrics.exposition()
 
 
-async def test_prometheus_has_no_complaint_about_the_metrics():
+async def test_promtool_accepts_the_metrics():
     promtool("check", "metrics", input=await exposition())
 
 
-async def test_every_alert_stands_on_metrics_that_there_are(rules):
+async def test_every_alert_uses_metrics_that_exist(rules):
     promtool("check", "rules", str(rules))
     there = (await exposition()).decode()
     for rule in yaml.safe_load(RULES)["groups"][0]["rules"]:

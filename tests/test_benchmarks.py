@@ -1,4 +1,4 @@
-"""The measurements run, and give rows of one shape. How fast anything was is never tested."""
+"""The measurements run, and give rows of one shape. No test depends on the figures."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_was_not_measured_has_met_no_target():
     assert row.note == "skipped: not installed"
 
 
-def test_everybody_comes_first_in_turn():
+def test_each_contender_is_first_in_turn():
     calls = []
     work = {name: lambda name=name: calls.append(name) or 1.0 for name in "abc"}
     samples = in_turns(work, rounds=3)

@@ -1,6 +1,6 @@
-"""Whatever a user can name is documented and tested: names, options, verbs, endpoints, metrics, exit codes, invariants.
+"""Every public name is documented and tested: names, options, verbs, endpoints, metrics, exit codes, invariants.
 
-The lists are asked of the code. Something new fails here until the docs and a test speak of it.
+The lists come from the code. A new name fails here until the documents and a test have it.
 """
 
 import inspect
@@ -37,7 +37,7 @@ TESTS = "\n".join([*FILES, *PLAYED])
 
 
 def speaks_of(text, name):
-    """Whether a text has a name, not as a part of another one."""
+    """Whether a text has a name as a whole word."""
     return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) is not None
 
 
@@ -48,7 +48,7 @@ def own_classes(module):
 
 
 def methods(cls):
-    """The public methods and properties that a class has itself, and those of the class it is made of."""
+    """The public methods and properties of a class and of its bases in hotconf."""
     for owner in cls.__mro__:
         if owner.__module__.startswith("hotconf."):
             yield from (name for name, value in vars(owner).items() if not name.startswith("_") and not is_slot(value))
@@ -104,7 +104,7 @@ def verb_options():
 
 
 def section_of(verb):
-    """What docs/command.md says of a verb."""
+    """The section of docs/command.md about a verb."""
     found = re.search(rf"^## hotconf {verb}\n(.*?)(?=^## |\Z)", DOCS["command.md"], re.DOTALL | re.MULTILINE)
     return found[1] if found else ""
 
@@ -132,7 +132,7 @@ class Nothing(BaseModel):
 
 
 def endpoints():
-    """What can be asked for; the parts that a page loads are the page's own affair."""
+    """All endpoints, without the files that the dashboard loads."""
     routes = {(route.method, route.path) for route in hotconf.web.config_routes(HotConf(Nothing))}
     return sorted(route for route in routes if not route[1].startswith("/dashboard/"))
 
@@ -159,7 +159,7 @@ def test_a_metric_is_documented_and_tested(name):
 
 
 @pytest.mark.parametrize("document", DOCS)
-def test_a_document_names_no_metric_and_lists_no_option_that_there_is_not(document):
+def test_a_document_names_only_metrics_and_options_that_exist(document):
     named = {re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"\bhotconf_\w+", DOCS[document])}
     assert named <= set(metrics())
     if document == "library.md":
@@ -176,7 +176,7 @@ def test_an_exit_code_is_documented_and_tested(code):
 
 
 @pytest.mark.parametrize("number", range(1, 13))
-def test_an_invariant_names_files_of_which_each_has_a_test_that_bears_its_number(number):
+def test_an_invariant_names_files_that_each_have_a_test_with_its_number(number):
     stated = re.search(rf"^- \*\*I{number}\*\* .*?(?=^- |^$)", DOCS["design.md"], re.DOTALL | re.MULTILINE)
     assert stated, f"docs/design.md does not state I{number}"
     files = re.findall(r"`(tests/\S+\.py)`", stated[0])
@@ -192,7 +192,7 @@ def test_a_room_is_described(room):
     assert re.search(rf"^\| `{room}/?` \| .+ \|$", DOCS["design.md"], re.MULTILINE), f"docs/design.md lists no {room}"
 
 
-def test_a_name_that_is_new_is_found():
+def test_a_new_name_is_found():
     assert speaks_of("use `Fence` here", "Fence")
     assert not speaks_of("use `Fences` or sub-Fence here", "Fence")
     assert set(methods(HotConf)) > {"current", "pin", "reload", "snapshot"} - {"current"}

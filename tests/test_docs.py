@@ -1,4 +1,4 @@
-"""Every Python block of the docs runs, those of one document in order and in one program; test_readme has README."""
+"""Every Python block of docs/ runs, those of one document in one program. The README has test_readme."""
 
 import subprocess
 import sys
@@ -61,7 +61,7 @@ def test_the_transcripts_of_the_command_are_true(tmp_path):
         process.terminate()
 
 
-def test_a_transcript_that_is_not_true_is_found():
+def test_a_wrong_transcript_is_found():
     text = "```console\n$ echo one   # a comment\none\n$ echo two; \\\n  echo three\ntwo\n…\n```\n"
     assert list(steps(text)) == [("echo one", "one"), ("echo two; \\\n  echo three", "two\n…")]
     assert matches("two\n…", "two\nthree\n")

@@ -1,4 +1,4 @@
-"""The examples: each is a program that runs, here in a folder of its own, and short enough to be read in one go."""
+"""The examples: each is a short program, run here in a folder of its own."""
 
 import asyncio
 import contextlib

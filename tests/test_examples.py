@@ -1,4 +1,4 @@
-"""The examples say what is true of the program: options, places, periods, and what probes get for an answer."""
+"""The example unit and manifest fit the program: options, paths, periods, and the responses to probes."""
 
 import configparser
 import inspect
@@ -26,7 +26,7 @@ POD_IP = "10.1.2.3"
 
 
 def parsed(words):
-    """What the demo makes of a command line. Raises click's UsageError for what it does not know."""
+    """The parameters of the demo for a command line. Raises click's UsageError for an unknown option."""
     return demo_command.make_context("demo", list(words), resilient_parsing=False).params
 
 
@@ -62,7 +62,7 @@ def unit():
     return parser
 
 
-def test_unit_speaks_the_protocol_that_we_speak(unit):
+def test_unit_uses_the_protocol_of_the_service(unit):
     service = unit["Service"]
     assert service["Type"] == "notify-reload"
     assert "ExecReload" not in service, "the type has a reload of its own"
@@ -70,7 +70,7 @@ def test_unit_speaks_the_protocol_that_we_speak(unit):
     assert float(service["WatchdogSec"]) > 1
 
 
-def test_unit_starts_what_there_is(unit):
+def test_unit_starts_an_existing_command(unit):
     program, verb, *words = shlex.split(unit["Service"]["ExecStart"])
     assert PurePosixPath(program).is_absolute()
     assert (PurePosixPath(program).name, verb) == ("hotconf", demo_command.name)
@@ -89,7 +89,7 @@ def test_unit_has_no_key_that_systemd_does_not_know(tmp_path):
     assert "is not executable" not in said
 
 
-def test_unit_leaves_time_to_drain_and_the_signal_to_us(unit):
+def test_unit_leaves_time_to_drain_and_sends_the_signal_to_the_main_process(unit):
     service = unit["Service"]
     options = parsed(shlex.split(service["ExecStart"])[2:])
     assert float(service["TimeoutStopSec"]) >= longest_stop(options) + MARGIN

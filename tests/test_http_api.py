@@ -1,4 +1,4 @@
-"""docs/http-api.md, held to its word: its curl commands are run, in order, against its service."""
+"""The curl commands of docs/http-api.md are run, in order, against the service of that document."""
 
 import sys
 
@@ -34,7 +34,7 @@ def test_curl_alone_can_do_everything(port, tmp_path):
         assert matches(shown, output), f"{command}\n{output}"
 
 
-def test_the_first_word_is_about_secrets():
+def test_the_first_paragraph_is_about_secrets():
     heading, first, *_ = TEXT.split("\n\n")
     assert heading.startswith("# ")
     assert "ecrets are not served" in first.replace("\n", " ")

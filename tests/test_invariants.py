@@ -1,4 +1,4 @@
-"""The invariants of docs/design.md: each has tests that bear its number."""
+"""The invariants of docs/design.md: each has tests with its number."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every sample configuration is loaded: the valid ones are equal, each invalid one says what is wrong, and where."""
+"""Every sample configuration: the valid ones are equal, an invalid one is refused with its faults and their places."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,8 +1,8 @@
-"""Anything may happen in any order: a small model says what must be in force, who may be open and what is remembered.
+"""Random operations in random order: a small model says what is in force, which pools may be open, and what is kept.
 
-Hypothesis chooses; every rule runs the loop until nothing is left to do, so that the same choices are the same run.
+Hypothesis chooses the operations. Every rule runs the loop until it is idle, so the same choices give the same run.
 
-Held here together: I2, I8, I10 and the order of generations.
+Checked here together: I2, I8, I10 and the order of generations.
 """
 
 import asyncio
@@ -474,7 +474,7 @@ class Machine(RuleBasedStateMachine):
                 assert pool.closed == 0
             elif not self.conf.leased:
                 assert pool.closed == 1
-            else:  # it may be retired together with one that somebody holds
+            else:  # it may be retired together with a snapshot that has a lease
                 assert pool.closed in (0, 1)
 
     @invariant()

@@ -1,4 +1,4 @@
-"""The public interface is typed: what a user writes passes mypy --strict, and what is wrong does not."""
+"""The public interface is typed: correct use passes mypy --strict, and wrong use does not."""
 
 from pathlib import Path
 

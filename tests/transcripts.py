@@ -52,7 +52,7 @@ def matches(shown, output):
 
 
 def run(command, folder):
-    """Run a command as a shell does, and return what it prints; what it says beside that goes to our stderr."""
+    """Run a command in a shell and return its stdout. Its stderr goes to the stderr of the tests."""
     shim = folder / "bin/hotconf"
     if not shim.exists():
         shim.parent.mkdir()

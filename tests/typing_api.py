@@ -1,4 +1,4 @@
-"""How a user writes it, for the type checker alone: `test_typing.py` runs mypy --strict over this. It is never run."""
+"""Programs of a user, for the type checker alone: `test_typing.py` runs mypy --strict over this. It is never run."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
