@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hotconf.errors import FormatError
 from hotconf.formats import error_at, not_a_mapping
@@ -73,7 +73,10 @@ def places(text: str) -> Iterator[tuple[KeyPath, int]]:
             continue
         if path is None:
             parent, indices = containers[-1]
-            path = (*parent, next(indices) if indices is not None else _unquote(mark))
+            if indices is not None:
+                path = (*parent, next(indices))
+            else:
+                path = (*parent, json.loads(mark) if "\\" in mark else mark[1:-1])
             yield path, token.start()
             if indices is None:
                 continue
@@ -111,11 +114,8 @@ def _finite(literal: str) -> float:
     raise ValueError
 
 
-def _no_constant(_literal: str) -> NoReturn:
-    raise ValueError
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+# The constants are NaN and the infinities.
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
 
 
 def _duplicate_key(text: str) -> int:
@@ -135,7 +135,3 @@ def _unreadable_number(text: str) -> int:
             except ValueError:  # not an integer, or one with more digits than Python converts
                 return match.start()
     return 0
-
-
-def _unquote(token: str) -> str:
-    return str(json.loads(token)) if "\\" in token else token[1:-1]

@@ -174,7 +174,13 @@ def places(text: str) -> Iterator[tuple[KeyPath, int]]:
     waiting: list[tuple[KeyPath, Node | None]] = [((), loader.get_single_node())]
     while waiting:
         parent, node = waiting.pop()
-        for key, (offset, child) in _children(loader, node).items():
+        children: dict[str | int, tuple[int, Node]] = {}
+        if isinstance(node, MappingNode):
+            loader.flatten_mapping(node)  # merged pairs come first, so the mapping's own replace them
+            children.update((key.value, (_offset(key), value)) for key, value in node.value)
+        elif isinstance(node, SequenceNode):
+            children.update(enumerate(zip(loader.item_offsets.get(id(node), ()), node.value, strict=True)))
+        for key, (offset, child) in children.items():
             yield (*parent, key), offset
             waiting.append(((*parent, key), child))
 
@@ -185,16 +191,6 @@ def dump(values: Mapping[str, Any]) -> str:
         return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
     except (YAMLError, RecursionError):
         raise FormatError("YAML cannot hold these values: it has no other types than its own") from None
-
-
-def _children(loader: Loader, node: Node | None) -> dict[str | int, tuple[int, Node]]:
-    """Return the offset and node of each child, by its key or index."""
-    if isinstance(node, MappingNode):
-        loader.flatten_mapping(node)  # merged pairs first, so that the mapping's own replace them
-        return {key.value: (_offset(key), value) for key, value in node.value}
-    if isinstance(node, SequenceNode):
-        return dict(enumerate(zip(loader.item_offsets.get(id(node), ()), node.value, strict=True)))
-    return {}
 
 
 def _offset(node: Node) -> int:
