@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hotconf.engine.engine import CLOSING
-from hotconf.errors import ConfigError, HotconfError
+from hotconf.errors import ConfigError, HotconfError, SignalsUnavailable
 from hotconf.process.jobs import Job, Work
 from hotconf.process.systemd import Notifier
 from hotconf.reload.subscribers import being_cancelled
@@ -212,22 +212,27 @@ class Service:
         """Do what `run` does inside an event loop that runs already. Cancelling it ends everything without a drain.
 
         In the main thread it handles SIGHUP, SIGINT and SIGTERM like `run`, unless the service was given a router, and
-        restores the handlers at its end. In another thread it logs that signals are not handled.
+        restores the former handlers at its end. In another thread it logs that signals are not handled.
         """
         self._require_new()
         self.state = "starting"
         self._loop = asyncio.get_running_loop()
-        try:
-            code = await self._start()
-            if code is not None:
-                return code
-            await self.draining.wait()
-            return await self._drain()
-        except BaseException:
-            await self._abort()
-            raise
-        finally:
-            self._notifier.close()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._notifier.close)
+            if self._router is None:
+                try:
+                    self._router = stack.enter_context(SignalRouter())
+                except SignalsUnavailable:
+                    log.warning("serve() does not run in the main thread: signals are not handled; stop() drains")
+            try:
+                code = await self._start()
+                if code is not None:
+                    return code
+                await self.draining.wait()
+                return await self._drain()
+            except BaseException:
+                await self._abort()
+                raise
 
     def _require_new(self) -> None:
         if self.state != "new":

@@ -89,7 +89,7 @@ class Served:
 
     def __init__(self, conf, *, token=None, unix_socket=None):
         self.conf = conf
-        self._service = Service(conf)
+        self._service = Service(conf, router=SignalRouter(()))
         self._server = config_server(
             self._service, conf, safety=Safety(token=token), host="127.0.0.1", port=0, unix_socket=unix_socket
         )

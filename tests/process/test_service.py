@@ -21,6 +21,7 @@ import pytest
 
 from hotconf import HotConf, Options, Service, Settings, web
 from hotconf.errors import Draining, SignalsUnavailable
+from hotconf.signals import SignalRouter
 from hotconf.sources.memory import Memory
 from tests.support import Process, refuses_connections
 
@@ -118,6 +119,16 @@ async def code_of(service):
 @pytest.fixture(autouse=True)
 def _log_everything(caplog):
     caplog.set_level(logging.INFO, "hotconf")
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_the_test_runs(monkeypatch):
+    """In this process `serve` handles none: its deadline would end the run where a machine is slow."""
+
+    def unavailable(_router):
+        raise SignalsUnavailable
+
+    monkeypatch.setattr(SignalRouter, "install", unavailable)
 
 
 # The order of things
@@ -702,7 +713,8 @@ def test_run_belongs_to_the_main_thread_and_says_so():
         pool.submit(Service().run).result()
 
 
-def test_serve_in_a_thread_needs_no_signals():
+def test_serve_in_a_thread_logs_once_that_it_handles_no_signals(caplog):
+    before = [signal.getsignal(signum) for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)]
     service = Service()
     service.on_ready(service.stop)
     codes = []
@@ -710,6 +722,8 @@ def test_serve_in_a_thread_needs_no_signals():
     thread.start()
     thread.join(10)
     assert codes == [0]
+    assert [signal.getsignal(signum) for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)] == before
+    assert caplog.text.count("signals are not handled") == 1
 
 
 # With signals, in processes. No configuration: the import is light, and so is the test.
@@ -783,6 +797,72 @@ def test_the_same_signal_twice_at_once_is_one(spawn):
     process.stdout.find("ready")
     process.send(signal.SIGTERM, signal.SIGTERM)
     assert process.end() == 0
+
+
+SERVED = """
+from hotconf import HotConf, Settings
+
+class App(Settings):
+    message: str = "one"
+
+async def main(service):
+    before = [signal.getsignal(getattr(signal, name)) for name in ("SIGHUP", "SIGINT", "SIGTERM")]
+    code = await service.serve()
+    say(code, before == [signal.getsignal(getattr(signal, name)) for name in ("SIGHUP", "SIGINT", "SIGTERM")])
+    raise SystemExit(code)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_serve_in_the_main_thread_reloads_and_drains_like_run(spawn, signum):
+    process = spawn(
+        SERVED
+        + """
+service = Service(HotConf(App))
+service.on_ready(lambda: say("ready"))
+asyncio.run(main(service))
+"""
+    )
+    process.stdout.find("ready")
+    process.send(signal.SIGHUP)
+    process.stderr.find(r"\(SIGHUP\): unchanged")
+    process.send(signum)
+    assert process.end() == 0
+    assert f"draining: {signum.name}" in process.stderr.text
+    assert process.stdout.text.splitlines() == ["ready", "0 True"]
+
+
+def test_the_second_signal_ends_serve_at_once_while_its_loop_is_blocked(spawn):
+    process = spawn(
+        SERVED
+        + """
+async def blocking():
+    block("go")
+service = Service()
+service.task(blocking)
+asyncio.run(main(service))
+"""
+    )
+    process.stdout.find("go")
+    process.send(signal.SIGTERM)
+    time.sleep(0.15)  # within a tenth of a second the next one would count as the same
+    process.send(signal.SIGTERM)
+    assert process.end() == 128 + signal.SIGTERM
+
+
+def test_serve_with_a_router_of_its_own_leaves_signals_alone(spawn):
+    process = spawn(
+        SERVED
+        + """
+from hotconf.signals import SignalRouter
+service = Service(router=SignalRouter(()))
+service.on_ready(lambda: say("ready"))
+asyncio.run(main(service))
+"""
+    )
+    process.stdout.find("ready")
+    process.send(signal.SIGTERM)
+    assert process.end() == -signal.SIGTERM
 
 
 # Processes that take seconds, side by side, since they only wait. They say "go" when it is time for the signal.
