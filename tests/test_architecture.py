@@ -68,6 +68,9 @@ SHARED = {
 COLLECTING = {"cli.main", "sources.stack"}
 """What puts all of a kind together."""
 
+INDEPENDENT = {"web.server": {"values", "errors"}}
+"""Packages that could be distributions of their own, and what of hotconf they may import beside themselves."""
+
 
 def modules() -> dict[str, ast.Module]:
     """Every module of the package but its root, by dotted name below the package."""
@@ -154,6 +157,13 @@ def test_siblings_stay_apart(name):
         return
     siblings = {target for target in own_imports(name) if target.startswith(room + ".")} - SHARED[room]
     assert not siblings, f"{name} knows its siblings {siblings}"
+
+
+@pytest.mark.parametrize("package", INDEPENDENT)
+def test_an_independent_package_knows_nothing_of_the_others(package):
+    inner = {name for name in MODULES if within(name, {package})}
+    outside = {target for name in inner for target in own_imports(name) if not within(target, INDEPENDENT[package])}
+    assert outside <= inner, f"{package} imports {outside - inner}"
 
 
 def test_no_import_cycles():

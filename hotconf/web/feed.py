@@ -27,7 +27,7 @@ from hotconf.web.parameters import flag, parameter
 from hotconf.web.parts import keys_in, part_at
 from hotconf.web.pin import release_snapshot
 from hotconf.web.problem import Problem
-from hotconf.web.server.drain import drain_state, limit_goodbye
+from hotconf.web.server.drain import abort_slow_reader, drain_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -202,7 +202,7 @@ class Feed:
 
     async def _end(self, request: web.Request, response: web.StreamResponse) -> None:
         if request.transport is not None and not request.transport.is_closing():
-            limit_goodbye(request)
+            abort_slow_reader(request)
             with contextlib.suppress(ConnectionError):
                 await response.write(b"event: shutdown\ndata: {}\n\n")
 

@@ -98,7 +98,7 @@ async def test_who_leaves_without_a_word_is_no_watcher_any_more():
         await clients.aclose()
         async with asyncio.timeout(PATIENCE):
             await until(lambda: here.feed.watchers == {"poll": 0, "stream": 0})
-            await until(lambda: not here.server._in_flight)
+            await until(lambda: not here.server._running())
             await until(here.feed._tending.done)
 
 

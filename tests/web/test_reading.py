@@ -172,7 +172,7 @@ async def test_head_says_what_get_says_without_the_body(site, path, accept):
 async def waiting(site, path, tag, **options):
     """A request that is parked."""
     task = asyncio.create_task(site.ask(path, tag=tag, **options))
-    await until(lambda: task.done() or (site.server._in_flight and not site.conf.leased and parked()))
+    await until(lambda: task.done() or (site.server._running() and not site.conf.leased and parked()))
     return task
 
 

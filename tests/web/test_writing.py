@@ -359,7 +359,7 @@ async def test_a_reload_asked_for_during_another_waits_for_the_one_after_it(site
     await entered.wait()
     site.memory.set({"message": "three"})
     others = [asyncio.create_task(post(site, "/reload")) for _ in range(5)]
-    await until(lambda: len(site.server._in_flight) == 6)
+    await until(lambda: len(site.server._running()) == 6)
     release.set()
     reports = [answer.json for answer in await asyncio.gather(first, *others)]
     assert len({report["id"] for report in reports[1:]}) == 1, "one more reload answers all of them"

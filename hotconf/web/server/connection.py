@@ -1,105 +1,139 @@
-"""One client's connection: aiohttp's, with time limits on reading a request. All that is used of aiohttp's insides.
+"""One client's connection: aiohttp's, with limits on reading a request, and told how far the drain is.
 
-Private are `_waiter`, `_messages`, `_request_count` (of RequestHandler), `_message`, `_version`, `_client_max_size`
-(BaseRequest), `_exception` (StreamReader) and `_kwargs` (Server). They are touched in this file only.
+This is the only file that uses private names of aiohttp (tests/web/server/test_private_names.py lists them):
+
+- `Server._kwargs`: the options that application and runner chose for each connection. Only aiohttp's own class of
+  connections gets them otherwise.
+- `RequestHandler._messages`: the requests that were read behind the one that runs. A drain answers them before it
+  closes, and a body without an end has none behind it but what could not be parsed.
+- `BaseRequest._message`, with its `_replace`: to end a connection behind the request that runs. A handler that sends
+  its response itself has sent the headers before `force_close` could be called on it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
-import fcntl
-import sys
-import termios
+import functools
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from aiohttp import HttpVersion11, web
+from aiohttp import EMPTY_PAYLOAD, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from hotconf.web.server.limits import BodyTimeout, answer, raw_answer
+from hotconf.web.server.limits import BodyTimeout, raw_refusal, refusal
+from hotconf.web.server.sockets import host_of, unread, unsent
 
 if TYPE_CHECKING:
-    import socket
-    from asyncio.trsock import TransportSocket
+    from collections.abc import Awaitable, Callable
 
-    from hotconf.web.server.limits import Door, Seat
+    from aiohttp import StreamReader
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http import RawRequestMessage
 
-# aiohttp's own keep-alive timer closes a connection also in the middle of a head. Ours stands in for it.
+    from hotconf.web.server.drain import DrainState
+    from hotconf.web.server.limits import ConnectionLimiter, ConnectionSlot
+
+    Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    RequestFactory: TypeAlias = Callable[
+        [RawRequestMessage, StreamReader, web.RequestHandler, AbstractStreamWriter, asyncio.Task[None]],
+        web.BaseRequest,
+    ]
+
+# aiohttp's keep-alive timer closes a connection also in the middle of a head. The timer of this class replaces it.
 _NEVER = 365 * 86400.0
 _RECHECK_INTERVAL = 0.1
-_GOODBYE_TIME = 0.5
+_CLOSING_TIME = 0.5
 
-# aiohttp has no class for these, only words.
+# aiohttp has no exception of their own for these, only texts.
 _TOO_MANY_HEADERS = "Too many headers"
-_ODD_VERSION = "Bad status line:\n  Invalid HTTP version:"
+_UNKNOWN_VERSION = "Bad status line:\n  Invalid HTTP version:"
 
 
 class _Phase(enum.Enum):
-    """What a connection is at. Only `BODY` and those before it wait for the client to send something."""
+    """What a connection does. `BODY` and the phases before it wait for the client to send something."""
 
     OPENED = "no byte came yet"
     HEAD = "a head has begun"
     IDLE = "between two requests"
-    BODY = "a request runs, whose body has not come to its end"
-    HANDLING = "a request runs that is read, or not worth waiting for"
-    LEAVING = "the last word is said"
+    BODY = "a request runs, whose body is not complete"
+    HANDLING = "a request runs, whose body is complete or not waited for"
+    CLOSING = "the last response is sent"
     LOST = "closed"
 
 
 class Connection(web.RequestHandler):
-    """Serves one client. `door` has the limits, read afresh at every step; `seat` is given up at the end.
+    """Serves one client.
 
-    The server calls `begin` and `end` around each request. The size of a single header line is bounded by the limit
-    that was in force when the client connected.
+    The limits are read afresh at every step. Only the size of a single header line is bounded by the limit in force
+    when the client connected.
+
+    Args:
+        server: aiohttp's server, to which `serve_connections` was applied.
+        limiter: Has the limits, and counts the refusals.
+        slot: Released at the end of the connection, or of the handler that outlives it.
+        drain: Says which response is the last, and whether a cancelled handler is answered 503.
     """
 
     __slots__ = (
-        "_alarm",
-        "_door",
+        "_began",
+        "_cancels_handler",
+        "_drain",
         "_due",
-        "_leavers_matter",
+        "_limiter",
+        "_payload",
         "_phase",
         "_received",
-        "_running",
-        "_seat",
+        "_refusal",
+        "_request",
+        "_slot",
+        "_task",
         "_time",
+        "_timer",
         "half_closed",
     )
 
-    def __init__(self, server: web.Server, *, door: Door, seat: Seat) -> None:
+    def __init__(
+        self, server: web.Server, *, limiter: ConnectionLimiter, slot: ConnectionSlot, drain: DrainState
+    ) -> None:
         loop = asyncio.get_running_loop()
-        size = door.limits().header_size
-        # As the server itself would build it: with what the application and the runner chose.
-        options = {**getattr(server, "_kwargs", {}), "max_line_size": size, "max_field_size": size}
-        super().__init__(server, loop=loop, **{**options, "keepalive_timeout": _NEVER})
-        self._door = door
-        self._seat = seat
+        size = limiter.limits().header_size
+        sizes = {"max_line_size": size, "max_field_size": size}
+        super().__init__(server, loop=loop, **{**server._kwargs, **sizes, "keepalive_timeout": _NEVER})  # noqa: SLF001
+        self._limiter = limiter
+        self._slot = slot
+        self._drain = drain
         self._time = loop.time
-        self._leavers_matter = server.handler_cancellation
+        self._cancels_handler = server.handler_cancellation
         self.half_closed = False
         self._phase = _Phase.OPENED
-        self._running: web.BaseRequest | None = None
         self._received = 0
         self._due: float | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        # The request that runs: from the moment aiohttp takes it up until its response is written. Its task comes
+        # a little later, and never where it could not be parsed. The payload stays behind it: aiohttp reads what is
+        # left of that before it takes the next request up.
+        self._request: web.BaseRequest | None = None
+        self._payload: StreamReader = EMPTY_PAYLOAD
+        self._refusal: web.Response | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._began = 0.0
 
-    # What the transport tells
+    # Events of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport over: from now on the first request is awaited."""
+        """Wait for the first request."""
         super().connection_made(transport)
-        self._enter(_Phase.OPENED, self._door.limits().header_timeout)
+        self._enter(_Phase.OPENED, self._limiter.limits().header_timeout)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and see what is still missing. Without data: aiohttp reads on after a pause of its own.
+        """Parse, and see what is still missing. Without data aiohttp reads on after a pause of its own.
 
-        Then too a body's time begins anew: the client could not send until now.
+        Then too the time of a body begins anew: the client could not send until now.
         """
-        if self._phase is _Phase.LEAVING:
+        if self._phase is _Phase.CLOSING:
             return
-        if data and self._awaits_head():
+        if data and self._is_waiting():
             data = self._read_head(data)
             if not data:
                 return
@@ -108,99 +142,126 @@ class Connection(web.RequestHandler):
             self._body_grew()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's own never keeps a connection
-        """Keep the connection open for a client that sends no more and is still to be answered. False: it is closed.
+        """Keep the connection of a client that sends no more and has an answer to come. False closes it.
 
-        A client that has gone looks the same. Hence nobody is kept whose request has no end yet, who is being sent a
-        stream, or whose handler is to be cancelled when it leaves. Who waits for long must look at `half_closed`.
+        A client that has gone looks the same. So it is closed where the request has no end yet, a stream is being
+        sent, or the handler is to be cancelled when its client leaves. A handler that waits for long must look at
+        `half_closed`.
         """
-        self.half_closed = not self._leavers_matter and self.ssl_context is None and self._owes_an_answer()
+        if self._phase in (_Phase.BODY, _Phase.CLOSING):
+            owes_answer = False
+        elif self._request is None:
+            owes_answer = not self._is_waiting()
+        else:
+            writer = self._request.writer
+            owes_answer = not writer.output_size or writer.length is not None
+        self.half_closed = owes_answer and not self._cancels_handler and self.ssl_context is None
         return self.half_closed
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Give up the seat, unless a handler still works for the client that left: `end` does it then."""
+        """Release the slot, unless a handler still works for the client: then its end does."""
         super().connection_lost(exc)
         self._enter(_Phase.LOST, None)
-        if self._alarm is not None:
-            self._alarm.cancel()
-        if self._running is None:
-            self._seat.leave()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is None:
+            self._slot.release()
 
-    # What the server tells
+    # One request
 
-    def begin(self, request: web.BaseRequest) -> None:
-        """Note that a request runs."""
-        self._running = request
-        if request.content.is_eof():
+    def begin(
+        self,
+        make_request: RequestFactory,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        """Make the request that was read, and decide whether it is refused. From here on it runs."""
+        limits = self._limiter.limits()
+        is_known = message.version.major == 1
+        if not is_known:
+            message = message._replace(version=HttpVersion11)
+        request = make_request(message, payload, self, writer, task)
+        if limits.body_size is not None and request.body_exists:
+            request = request.clone(client_max_size=limits.body_size)
+        self._request, self._payload, self._task, self._refusal = request, payload, None, None
+        if not is_known:
+            self._refusal = self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        elif _head_size(request) > limits.header_size:
+            self._refusal = self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
+        elif limits.body_size is not None and _body_size(request) > limits.body_size:
+            self._refusal = self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_size")
+        elif payload.is_eof():
             self._enter(_Phase.HANDLING, None)
         else:
-            self._enter(_Phase.BODY, self._door.limits().body_timeout)
+            self._enter(_Phase.BODY, limits.body_timeout)
             if self.half_closed:
                 self._break_body(web.RequestPayloadError("the client closed before the end of its body"))
+        return request
 
-    def refusal(self, request: web.BaseRequest) -> web.Response | None:
-        """Return the answer to a request that is too large, or of a version of HTTP that is not spoken here.
+    async def answer(self, handle: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer the request that runs. It ends with the task, in which the response is written too."""
+        task = self._task = _current_task()
+        task.add_done_callback(functools.partial(self._answered, request))
+        self._began = self._time()
+        self._drain.mark(request)
+        if self._drain.closing:
+            self.announce_close()
+        try:
+            if self._drain.cancelling:
+                response: web.StreamResponse = _shutting_down()
+            else:
+                response = self._refusal or await handle(request)
+        except (BodyTimeout, web.RequestPayloadError) as error:
+            if request.writer.output_size:
+                raise
+            late = isinstance(error, BodyTimeout)
+            response = self._refuse(HTTPStatus.REQUEST_TIMEOUT if late else HTTPStatus.BAD_REQUEST)
+        except (web.HTTPExpectationFailed, UnicodeEncodeError) as error:
+            # aiohttp raises them before any middleware, the second one where the header is not ASCII.
+            if isinstance(error, UnicodeEncodeError) and request.headers.get(hdrs.EXPECT, "").isascii():
+                raise
+            response = self._refuse(HTTPStatus.EXPECTATION_FAILED)
+        except web.HTTPException as error:
+            self._finish(error)
+            raise
+        except asyncio.CancelledError:
+            # Once the headers are sent, the client must see that the response is not complete: the connection closes.
+            if not self._drain.cancelling or request.writer.output_size:
+                raise
+            task.uncancel()
+            response = _shutting_down()
+        self._finish(response)
+        return response
 
-        No handler need see it. Bounds what any other may read.
-        """
-        if request._version.major != 1:  # noqa: SLF001 - see the module
-            self._enter(_Phase.HANDLING, None)
-            request._version = HttpVersion11  # noqa: SLF001 - the answer takes it over, and must be in one that is
-            return answer(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
-        limits = self._door.limits()
-        if _head_size(request) > limits.header_size:
-            return self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
-        if limits.body_size is not None and request.body_exists:
-            request._client_max_size = limits.body_size  # noqa: SLF001 - see the module
-            if max(request.content_length or 0, request.content.total_bytes) > limits.body_size:
-                return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_size")
-        return None
-
-    def end(self, request: web.BaseRequest) -> None:
-        """Note that a request is answered. The next one may have begun before."""
-        if self._running is not request:
-            return
-        self._running = None
-        if self._phase is _Phase.LOST:
-            self._seat.leave()
-        else:
-            self._received = 0
-            self._enter(_Phase.IDLE, self._door.limits().idle_timeout)
-            if self.half_closed:
-                # Later: a request behind this one may have been taken up by now, and not begun.
-                asyncio.get_running_loop().call_soon(self._close_if_done)
-
-    def _close_if_done(self) -> None:
-        if self._awaits_head():
-            self.force_close()
-
-    def settle_body(self, request: web.BaseRequest) -> bool:
-        """Tell whether reading the body was given up, at the end of its request. If so this must be its last answer."""
-        error = request.content.exception()
+    def _finish(self, response: web.StreamResponse) -> None:
+        """Close the connection behind a response, if it is the last one or the body was not read to its end."""
+        error = self._payload.exception()
         if isinstance(error, web.HTTPRequestEntityTooLarge):
-            # aiohttp reads on for a moment what is too much, so that the answer arrives and not a reset.
-            request.content._exception = None  # noqa: SLF001 - see the module
-            return True
-        return isinstance(error, BodyTimeout | web.RequestPayloadError)
+            # So that aiohttp reads the rest of the body for a moment, and the client reads the response and no reset.
+            self._payload.set_exception(None)  # type: ignore[arg-type]
+        broken = isinstance(error, web.HTTPRequestEntityTooLarge | BodyTimeout | web.RequestPayloadError)
+        # Also in a drain: if the request was asked before whether it keeps its connection, it remembers the answer.
+        if (broken or (self._drain.closing and not self._messages)) and isinstance(response, web.StreamResponse):
+            response.force_close()
 
-    def is_idle(self) -> bool:
-        """Whether nothing runs on it, waits to be read, or waits to be sent."""
-        transport = self.transport
-        if transport is None or not self._is_waiting():
-            return False
-        return not unread(transport.get_extra_info("socket")) and not unsent(transport)
+    def _answered(self, request: web.BaseRequest, _task: asyncio.Task[Any]) -> None:
+        if self._request is not request:
+            return  # the next one has begun already
+        self._request = self._task = None
+        if self._phase is _Phase.LOST:
+            self._slot.release()
+            return
+        self._received = 0
+        self._enter(_Phase.IDLE, self._limiter.limits().idle_timeout)
+        if self.half_closed:
+            # Later, because aiohttp may take up the request behind this one first.
+            asyncio.get_running_loop().call_soon(self._close_if_waiting)
 
-    def has_queued(self) -> bool:
-        """Whether a further request was read behind the one that runs."""
-        return bool(getattr(self, "_messages", ()))
-
-    def _owes_an_answer(self) -> bool:
-        """Whether a request has come to its end, whose answer is not on its way as a stream."""
-        if self._phase in (_Phase.BODY, _Phase.LEAVING):
-            return False
-        if self._running is None:
-            return not self._awaits_head()
-        writer = self._running.writer
-        return not writer.output_size or writer.length is not None
+    def _close_if_waiting(self) -> None:
+        if self._is_waiting():
+            self.force_close()
 
     def handle_error(
         self,
@@ -209,55 +270,91 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what cannot be parsed or handled. What cannot be parsed is not quoted: it may hold a token."""
-        if isinstance(exc, LineTooLong) or _says(exc, _TOO_MANY_HEADERS):
+        """Answer a request that cannot be parsed or handled. It is not quoted: it may hold a token."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        if isinstance(exc, LineTooLong) or exc.message.startswith(_TOO_MANY_HEADERS):
             return self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
-        if isinstance(exc, HttpProcessingError):
-            self._enter(_Phase.HANDLING, None)
-            odd = _says(exc, _ODD_VERSION)
-            return answer(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED if odd else HTTPStatus.BAD_REQUEST)
-        return super().handle_error(request, status, exc, message)
+        is_known = not exc.message.startswith(_UNKNOWN_VERSION)
+        return self._refuse(HTTPStatus.BAD_REQUEST if is_known else HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log an error of ours. What a client sends wrong, or not to its end, is none: anybody could fill the log."""
+        """Log an error, unless the client caused it by what it sent: any client could fill the log."""
         error = kw.get("exc_info")
         sent_wrong = isinstance(error, HttpProcessingError | web.RequestPayloadError)
-        if not sent_wrong and (self._running is None or error is not self._running.content.exception()):
+        if not sent_wrong and (error is None or error is not self._payload.exception()):
             super().log_exception(*args, **kw)
 
-    # Growing
+    # The drain
+
+    def is_running(self) -> bool:
+        """Whether a handler runs, also one whose client has left."""
+        return self._task is not None
+
+    def is_idle(self) -> bool:
+        """Whether no request runs, waits to be read, or has a response that waits to be sent."""
+        transport = self.transport
+        if transport is None or not self._is_waiting():
+            return False
+        return not unread(transport.get_extra_info("socket")) and not unsent(transport)
+
+    def _is_waiting(self) -> bool:
+        """Whether what comes next is part of a head: no request runs, is queued, or has a body left to read."""
+        if self.transport is None or self.transport.is_closing():
+            return False
+        return self._request is None and not self._messages and self._payload.is_eof()
+
+    def announce_close(self) -> None:
+        """Have the request that runs answered with `Connection: close`, unless others were read behind it."""
+        if self._request is not None and not self._messages:
+            message = self._request._message  # noqa: SLF001 - see the docstring of the module
+            self._request._message = message._replace(should_close=True)  # noqa: SLF001
+
+    def unfinished(self) -> str | None:
+        """Return a name for what is not finished: a request with its age, or a response that is still being sent."""
+        if self._task is not None and self._request is not None:
+            # The raw path: percent-encoded, so that no request can write a line of its own into a log. And no query,
+            # which may hold secrets.
+            request, age = self._request, self._time() - self._began
+            return f"{request.method} {request.rel_url.raw_path} ({age:.1f} s)"
+        return f"response to {host_of(self.peername) or 'a local client'}" if unsent(self.transport) else None
+
+    def cancel(self) -> None:
+        """Cancel the handler. Where no headers were sent yet, the client is answered 503 if the drain is cancelling."""
+        if self._task is not None:
+            self._task.cancel()
+
+    # Sizes
 
     def _read_head(self, data: bytes) -> bytes:
-        """Parse as much as a head may have, and return the rest if that was enough.
+        """Parse at most as many bytes as a head may have. Return the rest if they complete the head.
 
-        What is too much never meets the parser, whose refusal would close before its client has read it.
+        The parser must not see a head that is too large: it would close before the client has read the refusal.
         """
-        room = max(0, self._door.limits().header_size - self._received)
+        limits = self._limiter.limits()
+        room = max(0, limits.header_size - self._received)
         super().data_received(data[:room])
-        if not self._awaits_head():
+        if not self._is_waiting():
             return data[room:]
         self._received += len(data)
-        self._head_grew(is_full=len(data) > room)
-        return b""
-
-    def _head_grew(self, *, is_full: bool) -> None:
-        if is_full:
-            self._leave(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
+        if len(data) > room:
+            self._reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
         elif self._phase is _Phase.IDLE:
-            self._enter(_Phase.HEAD, self._door.limits().header_timeout)
+            self._enter(_Phase.HEAD, limits.header_timeout)
         else:
             self._phase = _Phase.HEAD  # the time of a first head runs since the connection was made
+        return b""
 
     def _body_grew(self) -> None:
-        assert self._running is not None, "a body belongs to a request"  # noqa: S101 - for the type checker
-        limits = self._door.limits()
-        content = self._running.content
-        if limits.body_size is not None and content.total_bytes > limits.body_size:
-            self._fail_body(_too_large(limits.body_size, content.total_bytes), "body_size")
-        elif content.is_eof():
+        limits = self._limiter.limits()
+        size = self._payload.total_bytes
+        if limits.body_size is not None and size > limits.body_size:
+            self._limiter.count("body_size")
+            self._break_body(web.HTTPRequestEntityTooLarge(max_size=limits.body_size, actual_size=size))
+        elif self._payload.is_eof():
             self._enter(_Phase.HANDLING, None)
-        elif self.has_queued():
-            # Behind a body without an end aiohttp queues nothing but what it could not parse: that end cannot come.
+        elif self._messages:
+            # Behind a body without an end aiohttp queues only what it could not parse: that end cannot come.
             self._break_body(web.RequestPayloadError("the body is not as its headers say"))
         else:
             self._enter(_Phase.BODY, limits.body_timeout)
@@ -265,124 +362,100 @@ class Connection(web.RequestHandler):
     # Time
 
     def _enter(self, phase: _Phase, seconds: float | None) -> None:
-        """Be in that phase for at most so long. LOST is the last."""
+        """Be in a phase for at most some seconds. LOST is the last one."""
         if self._phase is _Phase.LOST:
             return
         self._phase = phase
         self._due = None if seconds is None else self._time() + seconds
-        # An alarm that is set for too early a moment looks again by itself: most requests move none.
-        if self._due is not None and (self._alarm is None or self._due < self._alarm.when()):
-            self._set_alarm(self._due)
+        # A timer that is set for an earlier moment looks again by itself: most requests move none.
+        if self._due is not None and (self._timer is None or self._due < self._timer.when()):
+            self._set_timer(self._due)
 
-    def _set_alarm(self, when: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_at(when, self._ring)
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._on_timer)
 
-    def _ring(self) -> None:
-        self._alarm = None
+    def _on_timer(self) -> None:
+        self._timer = None
         if self._due is None:
             return
         if self._time() < self._due:
-            self._set_alarm(self._due)
+            self._set_timer(self._due)
         else:
-            self._run_out()
+            self._on_timeout()
 
-    def _run_out(self) -> None:
+    def _on_timeout(self) -> None:
         if self._phase is _Phase.BODY:
-            self._body_ran_out()
-        elif self._phase is _Phase.LEAVING:
+            if self.transport is not None and self.transport.is_reading():
+                self._limiter.count("body_timeout")
+                self._break_body(BodyTimeout("the client stopped sending its body"))
+            else:
+                # The handler is slow and not the client: what that has sent fills the buffer.
+                self._enter(_Phase.BODY, self._limiter.limits().body_timeout)
+        elif self._phase is _Phase.CLOSING:
             self.force_close()
         elif self._phase is _Phase.HEAD and self._is_waiting():
-            self._leave(HTTPStatus.REQUEST_TIMEOUT, "header_timeout")
+            self._reject(HTTPStatus.REQUEST_TIMEOUT, "header_timeout")
         elif self.is_idle():
             if self._phase is _Phase.OPENED:
-                self._door.count("header_timeout")
+                self._limiter.count("header_timeout")
             self.force_close()
         else:
-            # An answer is still being sent, or a request arrived this moment.
+            # A response is still being sent, or a request arrived this moment.
             self._enter(self._phase, _RECHECK_INTERVAL)
 
-    def _body_ran_out(self) -> None:
-        if self.transport is not None and self.transport.is_reading():
-            self._fail_body(BodyTimeout("the client stopped sending its body"), "body_timeout")
-        else:
-            # The handler is slow, not the client: what it has sent fills the buffer.
-            self._enter(_Phase.BODY, self._door.limits().body_timeout)
-
-    # Refusing
-
-    def _fail_body(self, error: Exception, reason: str) -> None:
-        self._door.count(reason)
-        self._break_body(error)
+    # Refusals
 
     def _break_body(self, error: Exception) -> None:
-        assert self._running is not None, "a body belongs to a request"  # noqa: S101 - for the type checker
-        self._running.content.set_exception(error)
+        """Have the handler's read of the body raise an error, and wait for no more of it."""
+        self._payload.set_exception(error)
         self._enter(_Phase.HANDLING, None)
 
-    def _refuse(self, status: HTTPStatus, reason: str) -> web.Response:
-        self._door.count(reason)
+    def _refuse(self, status: HTTPStatus, reason: str | None = None) -> web.Response:
+        """Return the last response on this connection, to a request that was read."""
+        if reason is not None:
+            self._limiter.count(reason)
         self._enter(_Phase.HANDLING, None)
-        return answer(status)
+        response = refusal(status)
+        response.force_close()
+        return response
 
-    def _leave(self, status: HTTPStatus, reason: str) -> None:
-        """Answer half a head. Nothing runs here, so that no other answer can be cut in two."""
-        self._door.count(reason)
+    def _reject(self, status: HTTPStatus, reason: str) -> None:
+        """Answer an incomplete head. No request runs, so that this cuts no other response in two."""
+        self._limiter.count(reason)
         if self.transport is not None:
-            self.transport.write(raw_answer(status))
-        self._enter(_Phase.LEAVING, _GOODBYE_TIME)
-
-    def _awaits_head(self) -> bool:
-        """Whether what came is a part of a head: nothing runs, and no request that was read is about to."""
-        # Over TLS the first bytes may come with the handshake's last, before the task is at its first wait.
-        return self._running is None and (self._is_waiting() or not getattr(self, "_request_count", 1))
-
-    def _is_waiting(self) -> bool:
-        """Whether its task waits for a request. aiohttp's own keep-alive timer asks the same."""
-        waiter = getattr(self, "_waiter", None)
-        return waiter is not None and not waiter.done()
+            self.transport.write(raw_refusal(status))
+        self._enter(_Phase.CLOSING, _CLOSING_TIME)
 
 
-def connection_of(request: web.BaseRequest) -> Connection:
-    """Return the connection on which a request came to our server."""
-    return cast("Connection", request.protocol)
-
-
-def expect_close(request: web.BaseRequest) -> None:
-    """Treat the request as if its client had sent `Connection: close`.
-
-    Response.force_close() does the same, but a handler that sends its answer itself has sent the headers by the time
-    we see it.
-    """
-    message = getattr(request, "_message", None)
-    if message is not None:
-        request._message = message._replace(should_close=True)  # noqa: SLF001 - see the module
-
-
-def unread(sock: socket.socket | TransportSocket) -> int:
-    """Return the number of bytes that arrived and were not read yet; 0 for a closed socket."""
-    with contextlib.suppress(OSError, ValueError):
-        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
-    return 0
-
-
-def unsent(transport: asyncio.WriteTransport | None) -> int:
-    """Return the number of bytes that wait to be sent; 0 for a closed transport."""
-    with contextlib.suppress(AttributeError):  # asyncio's for TLS, once closed, has nothing left to ask
-        return 0 if transport is None else transport.get_write_buffer_size()
-    return 0
+def serve_connections(server: web.Server) -> None:
+    """Have the connections of a server make and answer its requests. Each of them must be a Connection."""
+    # Around the whole application, not as one of its middlewares: those belong to the user's object, which may be
+    # frozen already and may be served by another server too.
+    make_request, handle = server.request_factory, server.request_handler
+    server.request_factory = lambda message, payload, connection, writer, task: cast("Connection", connection).begin(
+        make_request, message, payload, writer, task
+    )
+    server.request_handler = lambda request: cast("Connection", request.protocol).answer(handle, request)
 
 
 def _head_size(request: web.BaseRequest) -> int:
-    """Return the least number of bytes that first line and headers took, as near as the parsed form tells."""
+    """Return the least number of bytes that request line and headers took, as near as the parsed form tells."""
     first = len(request.method) + len(request.raw_path) + len("  HTTP/1.1\r\n")
     return first + sum(len(name) + len(value) + 3 for name, value in request.raw_headers)
 
 
-def _says(error: BaseException | None, words: str) -> bool:
-    return isinstance(error, HttpProcessingError) and error.message.startswith(words)
+def _body_size(request: web.BaseRequest) -> int:
+    """Return the number of bytes that the body has: as declared, or as far as it came."""
+    return max(request.content_length or 0, request.content.total_bytes) if request.body_exists else 0
 
 
-def _too_large(limit: int, size: int) -> web.HTTPRequestEntityTooLarge:
-    return web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=size)
+def _shutting_down() -> web.Response:
+    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down")
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None, "called outside a task"  # noqa: S101 - for the type checker
+    return task

@@ -1,6 +1,6 @@
-"""A server's drain, as a handler meets it: how far it is, and how a client that stays for long hears of it.
+"""The drain as a handler sees it: how far it is, and how a long-lived client learns of it.
 
-Whatever is said last is said in the handler's own task, which alone knows what it is in the midst of.
+The last message to a client is sent by the handler's own task, which alone knows what it is sending at that moment.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from hotconf.web.server.connection import unsent
-from hotconf.web.server.listener import host_of
+from hotconf.web.server.sockets import host_of, unsent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -31,22 +30,22 @@ _WS_ENDS = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMs
 class DrainState:
     """How far the drain of one server is.
 
-    In order: `last_words`, every answer is the last on its connection; `draining`, long-lived handlers must come to an
-    end; `cutting`, whatever still runs is cancelled. `close_timeout` is in seconds.
+    In order: `closing`, every response is the last on its connection; `draining`, long-lived handlers must end;
+    `cancelling`, what still runs is cancelled. `close_timeout` is in seconds.
     """
 
     close_timeout: float
     draining: asyncio.Event = field(default_factory=asyncio.Event)
-    last_words: bool = False
-    cutting: bool = False
+    closing: bool = False
+    cancelling: bool = False
 
     def reset(self) -> None:
         """Begin anew: no drain is under way."""
         self.draining = asyncio.Event()
-        self.last_words = self.cutting = False
+        self.closing = self.cancelling = False
 
     def mark(self, request: web.BaseRequest) -> None:
-        """Have `drain_state` find this state for a request."""
+        """Have `drain_state` return this state for a request."""
         request[_STATE] = self
 
 
@@ -54,27 +53,39 @@ _STATE = web.RequestKey("drain", DrainState)
 
 
 def drain_state(request: web.BaseRequest) -> DrainState | None:
-    """Return the state of the server that a request came to, None where it is another than ours."""
+    """Return the state of the server that received a request; None under a server of another kind."""
     return request.get(_STATE)
 
 
 def shutdown_event(request: web.BaseRequest) -> asyncio.Event:
-    """Return the event that tells a long-lived handler to end: send its last words, and return.
+    """Return the event that tells a long-lived handler to send its last message and return.
 
-    Under another server than ours: an event that is never set.
+    Args:
+        request: The request that the handler answers.
+
+    Returns:
+        The event of the server's drain. Under a server of another kind: an event that is never set.
     """
     state = drain_state(request)
     return asyncio.Event() if state is None else state.draining
 
 
 async def iter_messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> AsyncGenerator[WSMessage, None]:
-    """Yield what the client sends until it leaves; in a drain close with 1001 (going away).
+    """Yield the messages of a WebSocket until its client leaves; in a drain close it with 1001 (going away).
 
-    Wrap it in `contextlib.aclosing` if the loop may end early. Closing happens here, in the task that reads: from
-    another one aiohttp closes the transport without waiting for the client's reply, which then meets a reset.
+    Wrap it in `contextlib.aclosing` if the loop may end early.
+
+    Args:
+        ws: The prepared WebSocket.
+        request: The request that opened it.
+
+    Yields:
+        Each message but those that close the connection.
     """
+    # The socket is closed here, in the task that reads: from another task aiohttp closes the transport without waiting
+    # for the client's reply, which then meets a reset.
     draining = asyncio.ensure_future(shutdown_event(request).wait())
-    draining.add_done_callback(lambda ended: None if ended.cancelled() else limit_goodbye(request))
+    draining.add_done_callback(lambda ended: None if ended.cancelled() else abort_slow_reader(request))
     receiving: asyncio.Task[WSMessage] | None = None
     try:
         while not draining.done():
@@ -87,40 +98,32 @@ async def iter_messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> 
                 return
             yield message
     finally:
-        await _settle(draining, receiving)
-    await _go_away(ws, timeout=_close_timeout_of(request))
+        pending = [task for task in (draining, receiving) if task is not None]
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_close_timeout(request)):
+            await ws.close(code=WSCloseCode.GOING_AWAY)
 
 
-def limit_goodbye(request: web.BaseRequest) -> None:
-    """Tear the connection of a long-lived handler down where, after the server's `close_timeout`, bytes wait for it.
+def abort_slow_reader(request: web.BaseRequest) -> None:
+    """Abort the connection of a long-lived handler if bytes wait to be sent when the server's `close_timeout` is over.
 
-    To be called when the drain has begun: a client that does not read what it is sent would hold it to its deadline,
-    and its handler perhaps in the middle of a message.
+    To be called when the drain has begun: a client that does not read would hold it until its deadline, and the handler
+    may be in the middle of a message.
     """
+
+    def abort_unsent(transport: asyncio.Transport) -> None:
+        if unsent(transport):
+            log.info("closed a connection whose client stopped reading: %s", host_of(peername))
+            transport.abort()
+
     if request.transport is not None:
-        later = asyncio.get_running_loop().call_later
-        later(_close_timeout_of(request), _abort_unsent, request.transport)
+        peername = request.transport.get_extra_info("peername")
+        asyncio.get_running_loop().call_later(_close_timeout(request), abort_unsent, request.transport)
 
 
-def _abort_unsent(transport: asyncio.Transport) -> None:
-    if unsent(transport):
-        log.info("a client did not read our last words: %s", host_of(transport.get_extra_info("peername")))
-        transport.abort()
-
-
-def _close_timeout_of(request: web.BaseRequest) -> float:
+def _close_timeout(request: web.BaseRequest) -> float:
     state = drain_state(request)
     return CLOSE_TIMEOUT if state is None else state.close_timeout
-
-
-async def _settle(*tasks: asyncio.Future[Any] | None) -> None:
-    started = [task for task in tasks if task is not None]
-    for task in started:
-        task.cancel()
-    await asyncio.gather(*started, return_exceptions=True)
-
-
-async def _go_away(ws: web.WebSocketResponse, *, timeout: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout):
-            await ws.close(code=WSCloseCode.GOING_AWAY)

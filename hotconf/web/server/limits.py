@@ -1,49 +1,56 @@
-"""Limits: who may come in, how much they may send, and how long they may take. And what those hear who may not."""
+"""Limits on clients, the count of those in and of those refused, and the answers that refuse them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs, web
 
 from hotconf.values.times import check_seconds
-from hotconf.web.problem import CONTENT_TYPE, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_RETRY_AFTER = "1"
-_GOODBYE_TIME = 0.5
-_MOST_GOODBYES = 128
+_CONTENT_TYPE = "application/problem+json"
+
+_REJECTED_TIME = 0.5
+_MOST_REJECTED = 128
 _DISCARD_SIZE = 65536
 _DISCARD_READS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on clients; times in seconds, sizes in bytes. None: no bound. Raises ValueError for what is no time.
+    """Bounds on clients. Times are in seconds, sizes in bytes. None means no bound.
 
-    - `connections`: open at once, TLS handshakes included. One more is answered 503 with `Retry-After`, before a byte
-      of it is read, since a good client or a balancer can go elsewhere; with TLS, where an answer would cost the
-      handshake, it is closed.
-    - `per_address`: the same for one IP address. One more is closed without a word: an answer would serve a flood.
-      Clients behind one proxy share its address. Connections to a socket file have none.
-    - `handshake_timeout`: for a TLS handshake.
-    - `header_timeout`: for a request's head, from its first byte on; for the first one from the connection on. Then
-      408, or no word where not a byte came: a browser that connected ahead would take it for an answer.
-    - `body_timeout`: without a byte of a body that is waited for. Then reading it raises BodyTimeout, which is answered
-      408 unless the handler catches it.
-    - `idle_timeout`: between two requests. The default is aiohttp's: longer than any proxy's, which must close first.
-    - `header_size`: of a request's first line and headers together. Then 431, as for more than 128 headers.
-    - `body_size`: of a body as the handler reads it, in place of the application's `client_max_size`, which holds where
-      this is None. Then 413: at once for a declared length, else where reading passes the bound.
+    Args:
+        connections: Connections open at once, TLS handshakes included. A further one is answered 503 with
+            `Retry-After` before a byte of it is read, so that a client or balancer can try another server. With TLS it
+            is closed instead, because an answer would cost a handshake.
+        per_address: The same for one IP address. A further one is closed without an answer, which would serve a flood.
+            Clients behind one proxy share its address. Connections to a socket file have none.
+        handshake_timeout: Time for a TLS handshake.
+        header_timeout: Time for the head of a request, from its first byte; for the first request from the connection.
+            Then 408, or a close without an answer if no byte came: a browser that connects ahead of its first request
+            would take the answer for that of the request.
+        body_timeout: Time without a byte of a body that a request still lacks. Then reading it raises BodyTimeout,
+            which is answered 408 unless the handler catches it.
+        idle_timeout: Time between two requests. The default is aiohttp's. It is longer than that of common proxies,
+            which must close first.
+        header_size: Size of request line and headers together. Then 431, as for more than 128 headers.
+        body_size: Size of a body as the handler reads it, in place of the application's `client_max_size`, which
+            holds where this is None. Then 413: at once for a declared length, else when reading passes the bound.
+
+    Raises:
+        ValueError: A time is negative, not finite or not a number.
     """
 
     connections: int | None = None
@@ -71,37 +78,39 @@ REASONS = (
     "header_size",
     "body_size",
 )
-"""What a client can be refused for, in the words of Limits. An idle connection that is closed was not refused."""
+"""The limits for which a client can be refused. Closing an idle connection is no refusal."""
 
 
-class BodyTimeout(TimeoutError):  # noqa: N818 - as TimeoutError's own name would be without its end
+class BodyTimeout(TimeoutError):  # noqa: N818 - as TimeoutError
     """The client stopped sending its body. Raised where the body is read."""
 
 
-class Seat:
-    """One connection's place among those that are counted, from its accept on. Leaving twice is leaving once."""
+class ConnectionSlot:
+    """The place of one connection in the count of a limiter, from its accept on."""
 
-    __slots__ = ("_door", "_host")
+    __slots__ = ("_host", "_limiter")
 
-    def __init__(self, door: Door, host: str | None) -> None:
+    def __init__(self, limiter: ConnectionLimiter, host: str | None) -> None:
         self._host = host
-        self._door: Door | None = door
-        door.taken[host] += 1
+        self._limiter: ConnectionLimiter | None = limiter
+        limiter.taken[host] += 1
 
-    def leave(self) -> None:
-        """Make room for another."""
-        door, self._door = self._door, None
-        if door is not None:
-            door.taken[self._host] -= 1
-            if not door.taken[self._host]:
-                del door.taken[self._host]
+    def release(self) -> None:
+        """Make room for another connection. A second call has no effect."""
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter.taken[self._host] -= 1
+            if not limiter.taken[self._host]:
+                del limiter.taken[self._host]
 
 
-class Door:
-    """Counts who is in and who was refused, for one server; on its event loop.
+class ConnectionLimiter:
+    """Counts the connections and the refusals of one server, on its event loop.
 
-    `limits` is asked for each connection and each request, so that it may change its answer; it must not raise.
-    `taken` holds the seats by IP address, None for all local clients.
+    Args:
+        limits: Called for each connection and each request, so that its result may change. It must not raise.
+
+    `taken` holds the number of slots by IP address, under None those of all local clients.
     """
 
     def __init__(self, limits: Callable[[], Limits]) -> None:
@@ -109,88 +118,89 @@ class Door:
         self.taken: Counter[str | None] = Counter()
         self._refused = dict.fromkeys(REASONS, 0)
         self.refused: Mapping[str, int] = MappingProxyType(self._refused)
-        self._goodbyes: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._rejected: dict[socket.socket, asyncio.TimerHandle] = {}
 
-    def refusal(self, host: str | None) -> str | None:
-        """Return the reason why one more connection from there may not come in; None: it may."""
+    def exceeded(self, host: str | None) -> str | None:
+        """Return the limit that one more connection from this address would exceed; None if there is room."""
         limits = self.limits()
-        if host is not None and _is_reached(limits.per_address, self.taken[host]):
+        if host is not None and limits.per_address is not None and self.taken[host] >= limits.per_address:
             return "per_address"
-        return "connections" if _is_reached(limits.connections, self.taken.total()) else None
+        full = limits.connections is not None and self.taken.total() >= limits.connections
+        return "connections" if full else None
 
     def count(self, reason: str) -> None:
         """Count one refusal. `reason` is one of REASONS."""
         self._refused[reason] += 1
 
-    def turn_away(self, sock: socket.socket) -> None:
+    def reject(self, sock: socket.socket) -> None:
         """Answer 503 on an accepted socket and close it. Never waits."""
         sock.setblocking(False)
         with contextlib.suppress(OSError):
-            sock.send(raw_answer(HTTPStatus.SERVICE_UNAVAILABLE))
+            sock.send(raw_refusal(HTTPStatus.SERVICE_UNAVAILABLE))
             sock.shutdown(socket.SHUT_WR)
-        if len(self._goodbyes) < _MOST_GOODBYES:
-            # Closed at once it would be reset by the request that is on its way, and the client not see the answer.
+        if len(self._rejected) < _MOST_REJECTED:
+            # Closed at once it would be reset by the request that is on its way, and the client would not see the 503.
             later = asyncio.get_running_loop().call_later
-            self._goodbyes[sock] = later(_GOODBYE_TIME, self._let_go, sock)
+            self._rejected[sock] = later(_REJECTED_TIME, self._close_rejected, sock)
         else:
             _close(sock)
 
     def close(self) -> None:
-        """Close what is still being turned away."""
-        for sock, timer in tuple(self._goodbyes.items()):
+        """Close the rejected sockets that are still open."""
+        for sock, timer in tuple(self._rejected.items()):
             timer.cancel()
-            self._let_go(sock)
+            self._close_rejected(sock)
 
-    def _let_go(self, sock: socket.socket) -> None:
-        del self._goodbyes[sock]
+    def _close_rejected(self, sock: socket.socket) -> None:
+        del self._rejected[sock]
         _close(sock)
 
 
-def answer(status: HTTPStatus) -> web.Response:
-    """Return the answer to a request that broke a limit or a rule of HTTP. It is the last on its connection."""
-    response = _problem(status).response()
-    response.force_close()
-    return response
-
-
-def raw_answer(status: HTTPStatus) -> bytes:
-    """Return the same as bytes, for a client whose request was not read, or not to its end."""
-    problem = _problem(status)
-    text = problem.text()
-    headers = {
-        hdrs.CONTENT_TYPE: f"{CONTENT_TYPE}; charset=utf-8",
-        hdrs.CONTENT_LENGTH: str(len(text)),
-        hdrs.CONNECTION: "close",
-        **problem.headers,
-    }
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, "", text]).encode("ascii")
-
-
-def _problem(status: HTTPStatus) -> Problem:
-    headers: dict[str, str] = {hdrs.RETRY_AFTER: _RETRY_AFTER} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return Problem(status, _ADVICE[status], headers=headers)
-
-
-_ADVICE = {
-    HTTPStatus.BAD_REQUEST: "this cannot be read as a request of HTTP, or its body not as its headers say",
-    HTTPStatus.REQUEST_TIMEOUT: "the rest of the request did not come in time: send it again",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than this server takes",
-    HTTPStatus.EXPECTATION_FAILED: "nothing is understood in Expect but 100-continue: leave it out",
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "first line and headers are larger than this server takes",
-    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "HTTP/1.1 and HTTP/1.0 are spoken here",
-    HTTPStatus.SERVICE_UNAVAILABLE: "too many clients are connected: come back after a while",
-}
-
-
-def _is_reached(limit: int | None, count: int) -> bool:
-    return limit is not None and count >= limit
-
-
 def _close(sock: socket.socket) -> None:
-    """Close after discarding what came in: with unread bytes the kernel would send a reset instead of an end."""
+    """Discard what came in and close: with unread bytes the kernel would send a reset instead of an end."""
     with contextlib.suppress(OSError):
         for _ in range(_DISCARD_READS):
             if not sock.recv(_DISCARD_SIZE):
                 break
     sock.close()
+
+
+_DETAILS = {
+    HTTPStatus.BAD_REQUEST: "malformed HTTP request",
+    HTTPStatus.REQUEST_TIMEOUT: "the rest of the request did not arrive in time; send it again",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than this server allows",
+    HTTPStatus.EXPECTATION_FAILED: "Expect allows only 100-continue",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "request line and headers are larger than this server allows",
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "only HTTP/1.1 and HTTP/1.0 are supported",
+    HTTPStatus.SERVICE_UNAVAILABLE: "too many connections; try again later",
+}
+
+
+def refusal(status: HTTPStatus, detail: str | None = None) -> web.Response:
+    """Return the response that refuses a request: a problem document (RFC 9457)."""
+    body, headers = _problem(status, detail)
+    return web.Response(status=status.value, text=body, content_type=_CONTENT_TYPE, charset="utf-8", headers=headers)
+
+
+def raw_refusal(status: HTTPStatus) -> bytes:
+    """Return the same as bytes that end a connection, for a client whose request was not read, or not to its end."""
+    body, headers = _problem(status)
+    headers = {
+        hdrs.CONTENT_TYPE: f"{_CONTENT_TYPE}; charset=utf-8",
+        hdrs.CONTENT_LENGTH: str(len(body)),
+        hdrs.CONNECTION: "close",
+        **headers,
+    }
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", body]).encode("ascii")
+
+
+def _problem(status: HTTPStatus, detail: str | None = None) -> tuple[str, dict[str, str]]:
+    document: dict[str, Any] = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail or _DETAILS[status],
+        "faults": [],  # as in the problem documents of the configuration service: clients read one kind of document
+    }
+    return json.dumps(document), {hdrs.RETRY_AFTER: "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}

@@ -97,7 +97,7 @@ async def test_refused_clients_that_do_not_read_block_nobody(gates):
             limits.change(connections=2)
             async with client_of(server) as second:
                 assert (await second.get()).status == 200
-            await until(lambda: not server._door._goodbyes)
+            await until(lambda: not server._limiter._rejected)
 
 
 async def test_stop_closes_those_still_being_refused(gates):
@@ -105,9 +105,9 @@ async def test_stop_closes_those_still_being_refused(gates):
         await first.get()
         async with client_of(server) as second:
             await second.reply()
-            assert server._door._goodbyes
+            assert server._limiter._rejected
             await server.stop()
-            assert not server._door._goodbyes
+            assert not server._limiter._rejected
 
 
 async def test_change_of_the_limit_of_connections_holds_for_the_next_one(gates):
@@ -136,7 +136,7 @@ async def test_work_for_a_client_that_left_keeps_its_place(gates, reset):
         async with client_of(server) as client:
             assert (await client.reply()).status == 503
         gates.release.set()
-        await until(lambda: not server._in_flight)
+        await until(lambda: not server._running())
         async with client_of(server) as client:
             assert (await client.get()).status == 200
 
@@ -148,7 +148,7 @@ async def test_places_are_given_up_once_however_a_connection_ends(gates, caplog)
                 client.send(data)
                 await until(server._connections)
             await until(lambda: not server._connections())
-        assert not server._door.taken
+        assert not server._limiter.taken
     caplog.clear()  # aiohttp logs the upload that its client broke off
 
 
@@ -158,11 +158,11 @@ async def test_places_are_given_up_once_however_a_connection_ends(gates, caplog)
 async def test_handshakes_count_as_connections_and_are_closed_above_the_limit(gates, tls):
     async with serving(gates.app(), ssl_context=tls, limits=Limits(connections=1)) as server:
         async with client_of(server):
-            await until(lambda: server._arriving)
+            await until(lambda: server._acceptor)
             async with client_of(server) as second:
                 assert await second.ended(), "an answer would have to be encrypted"
         assert refused(server) == {"connections": 1}
-        await until(lambda: not server._door.taken)
+        await until(lambda: not server._limiter.taken)
 
 
 async def test_failed_handshake_gives_its_place_up(gates, tls, certificate):
@@ -172,7 +172,7 @@ async def test_failed_handshake_gives_its_place_up(gates, tls, certificate):
             confused.send(GET % b"/")
             with contextlib.suppress(ConnectionError):
                 await confused.reader.read()
-        await until(lambda: not server._door.taken)
+        await until(lambda: not server._limiter.taken)
         async with client_of(server, ssl=trusting) as client:
             assert (await client.get()).status == 200
         assert refused(server) == {}
@@ -184,7 +184,7 @@ async def test_slow_handshake_is_cut_and_counted(gates, tls):
             with contextlib.suppress(ConnectionError):
                 await client.reader.read()
             await until(lambda: refused(server) == {"handshake_timeout": 1})
-        await until(lambda: not server._door.taken)
+        await until(lambda: not server._limiter.taken)
 
 
 async def test_slow_head_over_tls_is_answered(gates, tls, certificate):

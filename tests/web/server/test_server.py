@@ -21,7 +21,7 @@ import uvloop
 from aiohttp import web
 
 import hotconf.web
-from hotconf.web.server import connection as connection_module, listener as listener_module, server as server_module
+from hotconf.web.server import acceptor, server as server_module, sockets
 from hotconf.web.server.drain import iter_messages, shutdown_event
 from hotconf.web.server.server import Server
 from tests.web.clients import GET, Client, Gates, client_of, draining, serving, until
@@ -196,22 +196,22 @@ async def test_localhost_binds_every_family_at_one_port(gates):
 
 def test_family_that_the_machine_lacks_is_left_out():
     there, absent = (socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET, ("192.0.2.1", 0))
-    (sock,) = listener_module._bind_every([absent, there], reuse_port=False)
+    (sock,) = sockets._bind_every([absent, there], reuse_port=False)
     sock.close()
     with pytest.raises(OSError, match="assign requested address"):
-        listener_module._bind_every([absent], reuse_port=False)
+        sockets._bind_every([absent], reuse_port=False)
 
 
 def test_port_zero_is_one_port_at_every_address():
     addresses = [(socket.AF_INET, (host, 0)) for host in ("127.0.0.1", "127.0.0.2")]
-    bound = listener_module._bind_every(addresses, reuse_port=False)
+    bound = sockets._bind_every(addresses, reuse_port=False)
     assert len({sock.getsockname()[1] for sock in bound}) == 1
     for sock in bound:
         sock.close()
 
 
 async def test_port_zero_tries_again_where_another_address_has_that_port_taken(gates, monkeypatch):
-    bind_every = listener_module._bind_every
+    bind_every = sockets._bind_every
     attempts = []
 
     def taken_once(*args, **options):
@@ -220,7 +220,7 @@ async def test_port_zero_tries_again_where_another_address_has_that_port_taken(g
             raise OSError(errno.EADDRINUSE, "Address already in use")
         return bind_every(*args, **options)
 
-    monkeypatch.setattr(listener_module, "_bind_every", taken_once)
+    monkeypatch.setattr(sockets, "_bind_every", taken_once)
     async with serving(gates.app()):
         assert len(attempts) == 2
 
@@ -301,7 +301,7 @@ async def test_client_that_ends_its_side_is_answered_and_closed(gates, path, ans
         gates.release.set()
         assert (await client.reply()).body == answer
         assert await client.ended()
-        await until(lambda: not server._is_busy())
+        await until(lambda: not server._connections())
 
 
 @pytest.mark.parametrize("loop_factory", [None, uvloop.new_event_loop])
@@ -326,7 +326,7 @@ async def test_client_that_ends_its_side_between_two_requests_is_closed(gates):
         await client.get()
         client.writer.write_eof()
         assert await client.ended()
-        await until(lambda: not server._is_busy())
+        await until(lambda: not server._connections())
 
 
 async def test_client_that_ends_its_side_behind_half_a_body_hears_that_it_was_half(gates):
@@ -334,7 +334,7 @@ async def test_client_that_ends_its_side_behind_half_a_body_hears_that_it_was_ha
         client.send(b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf")
         client.writer.write_eof()
         assert (await client.reader.read())[:12] in {b"HTTP/1.1 400", b""}, "where it comes later, nobody reads"
-        await until(lambda: not server._is_busy())
+        await until(lambda: not server._connections())
 
 
 # The unix socket
@@ -455,7 +455,7 @@ async def test_newcomers_are_dropped_but_those_in_the_queue_are_not(gates):
     async with serving(gates.app()) as server:
         server._listeners[0]._pause()
         with socket.create_connection(("127.0.0.1", server.port)), socket.socket() as late:
-            listener_module._drop_newcomers(server._listeners[0]._sock)
+            acceptor._drop_newcomers(server._listeners[0]._sock)
             late.settimeout(0.2)
             with pytest.raises(TimeoutError):
                 late.connect(("127.0.0.1", server.port))
@@ -464,7 +464,7 @@ async def test_newcomers_are_dropped_but_those_in_the_queue_are_not(gates):
 
 
 async def test_connection_made_while_the_backlog_is_emptied_is_answered(gates, monkeypatch):
-    drop_newcomers = listener_module._drop_newcomers
+    drop_newcomers = acceptor._drop_newcomers
     async with serving(gates.app()) as server:
         with socket.socket() as late:
 
@@ -473,7 +473,7 @@ async def test_connection_made_while_the_backlog_is_emptied_is_answered(gates, m
                 late.sendall(GET % b"/")
                 drop_newcomers(sock)
 
-            monkeypatch.setattr(listener_module, "_drop_newcomers", drop_newcomers_after_one_more)
+            monkeypatch.setattr(acceptor, "_drop_newcomers", drop_newcomers_after_one_more)
             assert await draining(server) == ()
             assert late.recv(65536).startswith(b"HTTP/1.1 200")
 
@@ -554,7 +554,7 @@ async def test_unread_request_keeps_its_connection(gates, monkeypatch):
         (connection,) = server._connections()
         connection.transport.pause_reading()
         client.send(GET % b"/")
-        await until(lambda: connection_module.unread(connection.transport.get_extra_info("socket")))
+        await until(lambda: sockets.unread(connection.transport.get_extra_info("socket")))
         drained = draining(server)
         await asyncio.sleep(0.1)
         assert not drained.done()
@@ -758,8 +758,8 @@ async def half_sent_answer(gates, server):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", server.port))
         sock.sendall(GET % b"/medium")
-        await until(lambda: gates.entered.is_set() and not server._in_flight)
-        assert connection_module.unsent(server._connections()[0].transport)
+        await until(lambda: gates.entered.is_set() and not server._running())
+        assert sockets.unsent(server._connections()[0].transport)
         yield sock
 
 
@@ -823,7 +823,7 @@ async def test_tls_drains_kept_alive_connections_and_unfinished_handshakes(gates
         assert server.url.startswith("https://")
         async with client_of(server, ssl=trusting) as client, client_of(server):
             assert (await client.get()).status == 200
-            await until(lambda: server._arriving)
+            await until(lambda: server._acceptor)
             async with asyncio.timeout(8):
                 assert await draining(server, within=20) == ()
             assert await client.ended()
@@ -1022,7 +1022,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error_of_our
         async with client_of(server) as client:
             client.send(ASKED + b"Content-Length: 100\r\n\r\nhalf")
             await gates.entered.wait()
-        await until(lambda: not server._is_busy())
+        await until(lambda: not server._connections())
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -1038,5 +1038,16 @@ async def test_an_error_of_a_handler_whose_client_left_is_logged(gates, caplog):
         async with client_of(server) as client:
             client.send(b"POST /broken HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf")
             await gates.entered.wait()
-        await until(lambda: not server._is_busy())
+        await until(lambda: not server._connections())
         assert "the database went away" in caplog.text
+
+
+async def test_a_handler_that_returns_nothing_is_logged(gates, caplog):
+    async def nothing(request):
+        pass
+
+    app = gates.app()
+    app.router.add_get("/nothing", nothing)
+    async with serving(app) as server, client_of(server) as client:
+        assert (await client.get("/nothing")).status == 500
+    assert "Missing return statement" in caplog.text
