@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import hotconf.values.keypath as keypath
-from hotconf.values.merge import leaves, merge, origin_in
+from hotconf.values.merge import SCALARS, are_scalars, leaves, merge, origin_in
 from hotconf.values.report import Fault
-from hotconf.values.scalars import ATOMS, are_scalars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,7 +78,7 @@ def _lost_keys(before: Mapping[Any, Any], after: Mapping[Any, Any], path: KeyPat
     for key, value in before.items():
         if key not in after:
             yield from (found for found, _ in leaves(value, (*path, key)))
-        elif value is not after[key] and type(value) not in ATOMS and not _keeps_all(value, after[key]):
+        elif value is not after[key] and type(value) not in SCALARS and not _keeps_all(value, after[key]):
             yield from _lost(value, after[key], (*path, key))
 
 

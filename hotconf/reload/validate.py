@@ -17,9 +17,8 @@ from hotconf.errors import Rejected
 from hotconf.schema.fields import Field, fields_by_key, fields_of, shape_at, shape_below, suggest, unwrapped
 from hotconf.schema.redact import scrub, secret_texts, visible_path
 from hotconf.schema.shape import Shape
-from hotconf.values.merge import ABSENT, lookup, origin_in
+from hotconf.values.merge import ABSENT, SCALARS, are_scalars, lookup, origin_in
 from hotconf.values.report import Fault
-from hotconf.values.scalars import ATOMS, are_scalars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,7 +69,7 @@ def _odd_keys(shape: Shape, value: Any, path: KeyPath) -> Iterator[tuple[Any, ..
     if isinstance(value, Mapping) and shape.models and not shape.values and not shape.opaque:
         yield from ((*path, key) for key in value if not isinstance(key, str))
     for key, item in pairs:
-        if type(item) not in ATOMS and _is_container(item):
+        if type(item) not in SCALARS and _is_container(item):
             yield from _odd_keys(shape_below(shape, key if isinstance(key, int) else str(key)), item, (*path, key))
 
 
@@ -91,9 +90,9 @@ def _copy(value: Any, key_types: set[type]) -> Any:
         key_types.update(map(type, value))
         if type(value) is dict and are_scalars(value.values()):
             return value.copy()
-        return {key: item if type(item) in ATOMS else _copy(item, key_types) for key, item in value.items()}
+        return {key: item if type(item) in SCALARS else _copy(item, key_types) for key, item in value.items()}
     if isinstance(value, list):
-        return [item if type(item) in ATOMS else _copy(item, key_types) for item in value]
+        return [item if type(item) in SCALARS else _copy(item, key_types) for item in value]
     return value
 
 

@@ -247,10 +247,10 @@ def shape_at(model: type, path: KeyPath) -> Shape:
     return shape
 
 
-def cut_at_secret(model: type, path: KeyPath, *, start: int = 0) -> KeyPath:
-    """Return a path that leads through a model at `start`, without the keys below the first secret on the way."""
+def cut_at_secret(model: type, path: KeyPath) -> KeyPath:
+    """Return a path into a model without the keys below the first secret on the way."""
     shape = Shape(models=(model,))
-    for index, key in enumerate(path[start:], start + 1):
+    for index, key in enumerate(path, 1):
         shape = shape_below(shape, key)
         if shape.secret:
             return path[:index]

@@ -23,8 +23,7 @@ from hotconf.schema.fields import descend, fields_of, holds_secret, models_withi
 from hotconf.schema.shape import PLAIN, SECRET_TYPES, Shape, shape_of
 from hotconf.schema.tree import children, is_list, refined, refined_at, value_at
 from hotconf.values.keypath import key_text
-from hotconf.values.merge import ABSENT, lookup
-from hotconf.values.scalars import are_scalars
+from hotconf.values.merge import ABSENT, are_scalars, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

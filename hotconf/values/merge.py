@@ -8,7 +8,7 @@
 | anything   | null       | null                    |
 | anything   | (absent)   | the one below           |
 
-Origins are not carried along: a merge costs only what it copies, and who won is looked up when somebody asks.
+Origins are not carried along: a merge costs only what it copies, and the layer of a value is looked up on request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hotconf.values.layer import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from hotconf.values.keypath import KeyPath
     from hotconf.values.layer import Layer
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 ABSENT: Any = object()
 """What `lookup` returns where there is no value."""
 
-_SCALARS = (str, int, float, bool, type(None))
+SCALARS = frozenset({str, int, float, bool, type(None)})
+"""The classes of values that hold no others: nearly all values of a configuration."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +76,7 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str, An
     merged = {**below, **above}
     for key in below.keys() & above.keys():
         lower, upper = below[key], above[key]
-        if not isinstance(upper, _SCALARS) and isinstance(lower, Mapping) and isinstance(upper, Mapping):
+        if type(upper) not in SCALARS and isinstance(lower, Mapping) and isinstance(upper, Mapping):
             merged[key] = _over(lower, upper)
     return merged
 
@@ -92,6 +93,11 @@ def lookup(values: Any, path: KeyPath) -> Any:
         if values is ABSENT:
             return ABSENT
     return values
+
+
+def are_scalars(values: Iterable[Any]) -> bool:
+    """Whether values are all scalars. One look in C at a whole section."""
+    return SCALARS.issuperset(map(type, values))
 
 
 def origin_in(layer: Layer, path: KeyPath) -> Origin:
