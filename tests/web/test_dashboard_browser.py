@@ -209,6 +209,9 @@ async def test_a_lost_server_is_told_and_its_successor_is_found(browser, tmp_pat
             await view.sees(view.leaf("message"), "Before hot reload")
             assert await view.locator("#reload").is_disabled()
             assert await view.locator("body").get_attribute("class") == "stale"
+            # The page also tries again by itself, and would hide the button. With its time fixed the countdown to that
+            # stands still.
+            await view.clock.set_fixed_time(await view.evaluate("Date.now()"))
             demo.say("Another life")
             demo = Demo(tmp_path, "--port", str(demo.port))
             await in_thread(demo.ready)
