@@ -24,6 +24,7 @@ ROOMS = (
     "conf",
     "metrics",
     "process",
+    "api",
     "web",
     "demo",
     "testing",
@@ -38,7 +39,7 @@ PURE = ("values", "schema")
 # What may be imported or called where. A place is a module or a package of hotconf.
 FENCED_MODULES = {
     "aiohttp": {"web", "demo"},
-    "yarl": {"web"},
+    "yarl": {"api.safety", "web"},
     "watchfiles": {"watch.events"},
     "tomli_w": {"formats.toml"},
     "rtoml": {"formats.toml"},

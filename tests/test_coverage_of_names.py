@@ -32,7 +32,6 @@ DOCS = {path.name: path.read_text("utf-8") for path in [ROOT / "README.md", *(RO
 PLAYED = [text for name in ("http-api.md", "command.md") for text in blocks(DOCS[name], "console")]
 """Transcripts that tests play."""
 
-PACKAGE = {path.relative_to(ROOT): path.read_text("utf-8") for path in (ROOT / "hotconf").rglob("*.py")}
 FILES = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py") if path.name not in LISTS]
 TESTS = "\n".join([*FILES, *PLAYED])
 
@@ -191,19 +190,6 @@ def test_an_invariant_names_files_that_each_have_a_test_with_its_number(number):
 @pytest.mark.parametrize("room", [room for room in ROOMS if room != "__main__"])
 def test_a_room_is_described(room):
     assert re.search(rf"^\| `{room}/?` \| .+ \|$", DOCS["design.md"], re.MULTILINE), f"docs/design.md lists no {room}"
-
-
-def table_rows(heading):
-    """The rows of the first table below a heading of docs/design.md, each a list of cells."""
-    text = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", DOCS["design.md"], re.DOTALL | re.MULTILINE)[1]
-    return [row.strip("| ").split(" | ") for row in re.findall(r"^\| .*", text, re.MULTILINE)][1:]
-
-
-def test_the_words_of_the_glossary_are_classes():
-    classes = set(re.findall(r"^class (\w+)", "\n".join(PACKAGE.values()), re.MULTILINE))
-    named = [name for _, column, *_ in table_rows("Glossary") for name in re.findall(r"`(\w+)`", column)]
-    assert len(named) > 20
-    assert set(named) <= classes
 
 
 def test_a_new_name_is_found():

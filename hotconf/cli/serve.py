@@ -55,7 +55,7 @@ def serve(
     TARGET is module:attr, a settings class or a HotConf; files are merged, later above earlier. Without a TARGET any
     file is served as it is, and keys whose names say secret are masked.
     """
-    from hotconf.web.serve import config_server
+    from hotconf.web.app import config_server
 
     safety = serving.safety()
     log_to_stderr(serving.log_format)

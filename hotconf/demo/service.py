@@ -15,11 +15,11 @@ from aiohttp import web
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from hotconf.api.exchange import Problem
 from hotconf.conf import HotConf
 from hotconf.schema.settings import Section, Settings
 from hotconf.web.app import config_routes
 from hotconf.web.pin import pin_snapshot, request_snapshot
-from hotconf.web.problem import Problem
 from hotconf.web.server.drain import iter_messages
 from hotconf.web.server.limits import Limits
 from hotconf.web.server.server import Server

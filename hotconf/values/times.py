@@ -6,7 +6,7 @@ import datetime as dt
 import math
 import re
 
-_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([sm]?)", re.ASCII)
+DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([sm]?)", re.ASCII)
 
 
 def utcnow() -> dt.datetime:
@@ -34,7 +34,7 @@ def parse_duration(text: str) -> float:
     Raises:
         ValueError: The text is no duration. The message is for the user and does not quote the text.
     """
-    found = _DURATION.fullmatch(text)
+    found = DURATION.fullmatch(text)
     if found is None:
         raise ValueError("must be a time such as 30, 30s or 2m")
     return float(found[1]) * (60 if found[2] == "m" else 1)

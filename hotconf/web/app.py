@@ -1,28 +1,31 @@
-"""The configuration service: what operators and other services ask over HTTP."""
+"""The aiohttp face of `hotconf.api`: its endpoints as routes, as an application, and as a server of their own."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from hotconf.web.dashboard import dashboard_routes
-from hotconf.web.feed import Feed
-from hotconf.web.probes import Probes
-from hotconf.web.reading import SourceReading
-from hotconf.web.records import Records
-from hotconf.web.safety import Safety
-from hotconf.web.writing import Writing
+from hotconf.api.endpoints import BODY_LIMIT, Endpoint, endpoints
+from hotconf.api.exchange import Response
+from hotconf.web.pin import release_snapshot
+from hotconf.web.safety import Safety, header, to_aiohttp, token_name
+from hotconf.web.server.drain import abort_slow_reader, drain_state
+from hotconf.web.server.server import Server
+from hotconf.web.server.sockets import unsent
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
+    from pathlib import Path
 
+    from hotconf.api.exchange import Request
     from hotconf.conf import HotConf
-
-BODY_LIMIT = 1024 * 1024
-"""Bytes that a patch may have."""
-
-_PATH = "{path:(?s:.*)}"  # keys may hold line breaks, too
+    from hotconf.process.service import Service
 
 
 def config_app(
@@ -57,28 +60,137 @@ def config_routes(
     Without it they tell the configuration's own state. Streams carry a sign of life every `heartbeat` seconds; beyond
     `max_watchers` parked requests and streams a client is told to come back.
     """
-    feed = Feed(conf, heartbeat=heartbeat, max_watchers=max_watchers)
-    reading, records, probes = SourceReading(conf, feed), Records(conf), Probes(conf, feed, state)
-    writing = Writing(conf, reading)
-    return [
-        web.get("/config", reading.config),
-        web.get(f"/config/{_PATH}", reading.config),
-        web.patch("/config", writing.patch),
-        web.get("/events", feed.stream, allow_head=False),
-        web.post("/reload", writing.reload),
-        web.post("/confirm", writing.confirm),
-        web.post("/rollback", writing.rollback),
-        web.get("/history", records.history),
-        web.get("/history/{number}", records.generation),
-        web.get("/reloads", records.reloads),
-        web.get("/reloads/{number}", records.report),
-        web.get("/explain", records.origins),
-        web.get(f"/explain/{_PATH}", records.explain),
-        web.get("/schema", records.schema),
-        web.get("/openapi.json", records.openapi),
-        web.get("/status", probes.status),
-        web.get("/healthz", probes.healthz),
-        web.get("/readyz", probes.readyz),
-        web.get("/metrics", probes.metrics),
-        *dashboard_routes(),
-    ]
+    served = endpoints(conf, state=state, heartbeat=heartbeat, max_watchers=max_watchers)
+    return [route(endpoint) for endpoint in served]
+
+
+def config_server(
+    service: Service,
+    conf: HotConf[Any],
+    *,
+    safety: Safety,
+    host: str,
+    port: int,
+    unix_socket: Path | None = None,
+    heartbeat: float = 15.0,
+    max_watchers: int = 10_000,
+) -> Server:
+    """Add a server of a configuration to a service, and return it. It serves the endpoints and nothing else."""
+
+    async def front(_request: Request) -> Response:
+        return Response(status=HTTPStatus.FOUND, headers={"Location": "dashboard"})
+
+    app = config_app(conf, safety=safety, state=lambda: service.state, heartbeat=heartbeat, max_watchers=max_watchers)
+    app.add_routes([route(Endpoint("GET", "/", front, holds_no_data=True))])
+    server = Server(app, host=host, port=port, unix_socket=unix_socket)
+    service.add(server)
+    return server
+
+
+def route(endpoint: Endpoint) -> web.RouteDef:
+    """Return an endpoint as a route."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        answer = await endpoint.answer(_Request(request))
+        if isinstance(answer, Response):
+            return to_aiohttp(answer)
+        try:
+            response = web.StreamResponse(headers=answer.headers)
+            chunked = request.version >= (1, 1)  # HTTP/1.0 has no chunks
+            if chunked:
+                response.enable_chunked_encoding()
+            await response.prepare(request)
+            response.headers.clear()  # they are sent, and take more memory than everything else of a stream
+            transport = request.transport
+            if transport is not None:
+                await answer.open(_Channel(transport, chunked=chunked))
+                if not transport.is_closing():
+                    abort_slow_reader(request)
+                    with contextlib.suppress(ConnectionError):
+                        await response.write(answer.last)
+        finally:
+            answer.close()
+        return response
+
+    serve.holds_no_data = endpoint.holds_no_data  # type: ignore[attr-defined]  # `Safety.middleware` reads it
+    path = re.sub(r"\{(?!number)(\w+)\}", r"{\1:(?s:.*)}", endpoint.path)
+    options = {"allow_head": endpoint.allow_head} if endpoint.method == "GET" else {}
+    return web.route(endpoint.method, path, serve, **options)
+
+
+class _Request:
+    """A request of aiohttp, as handlers see it."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    @property
+    def method(self) -> str:
+        return self._request.method
+
+    @property
+    def path(self) -> str:
+        return self._request.rel_url.raw_path
+
+    @property
+    def tail(self) -> str:
+        resource = self._request.match_info.route.resource
+        prefix, placeholder, _ = (resource.canonical if resource is not None else "").partition("{")
+        # The prefix may have been sent in another spelling, %63onfig: its slashes count, not its letters.
+        return self.path.split("/", prefix.count("/"))[-1] if placeholder else ""
+
+    @property
+    def query(self) -> str:
+        return self._request.rel_url.raw_query_string
+
+    def header(self, name: str) -> str | None:
+        return header(self._request, name)
+
+    async def read(self) -> bytes:
+        return await self._request.read()
+
+    @property
+    def peer(self) -> str:
+        return self._request.remote or "unix socket"
+
+    @property
+    def token(self) -> str | None:
+        return token_name(self._request)
+
+    @property
+    def draining(self) -> asyncio.Event | None:
+        state = drain_state(self._request)
+        return None if state is None else state.draining
+
+    def is_gone(self) -> bool:
+        transport = self._request.transport
+        # A client that sends no more cannot be told from one that has left.
+        return transport is None or transport.is_closing() or getattr(transport.get_protocol(), "half_closed", False)
+
+    def release_snapshot(self) -> None:
+        release_snapshot(self._request)
+
+
+class _Channel:
+    """The connection of a stream. The bytes go to its transport: a task for each of thousands would wait in between."""
+
+    __slots__ = ("_chunked", "transport")
+
+    def __init__(self, transport: asyncio.Transport, *, chunked: bool) -> None:
+        self.transport = transport
+        self._chunked = chunked
+
+    @property
+    def unsent(self) -> int:
+        return unsent(self.transport)
+
+    def write(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_chunk(data) if self._chunked else data)
+
+
+@functools.lru_cache(maxsize=1)  # one event goes to many streams
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from hotconf.api.exchange import GENERATION
 from hotconf.reload.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
     from hotconf.conf import HotConf
-
-GENERATION = "Hotconf-Generation"
 
 _LEASES: web.RequestKey[contextlib.ExitStack] = web.RequestKey("leases", contextlib.ExitStack)
 _SNAPSHOT: web.RequestKey[Snapshot[Any]] = web.RequestKey("snapshot", Snapshot)

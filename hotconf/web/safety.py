@@ -1,125 +1,50 @@
-"""Safety: who may ask at all. Loopback needs no token; a browser elsewhere never gets through."""
+"""Safety on aiohttp: the middleware that checks every request, and turns what is refused into problem documents."""
 
 from __future__ import annotations
 
-import functools
-import hmac
-import ipaddress
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from aiohttp import web
-from yarl import URL
 
-from hotconf.web.problem import Problem, refusal
+import hotconf.api.safety as api
+from hotconf.api.exchange import Problem
+from hotconf.errors import HotconfError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
 
     from aiohttp.typedefs import Handler, Middleware
 
-Reach: TypeAlias = Literal["file", "machine", "network"]
-"""Where the clients of an address can be: behind a socket file, on this machine, or on other machines too."""
+    from hotconf.api.exchange import Response
 
-_FREE = ("/healthz", "/readyz")  # under any prefix
-_FREE_WITH_METRICS = (*_FREE, "/metrics")
-_FOREIGN_HOST = "the Host of this request is not ours: call it by a loopback name, or allow this one with --allow-host"
-_OPEN_TO_ALL = (
-    "this address can be reached from other machines, and no token protects it: call it by a loopback address"
-)
+_TOKEN = web.RequestKey("token", str)
 
 
-@dataclass(frozen=True, slots=True)
-class Safety:
-    """What a request must show: a Host that is ours, and a bearer token where there is one.
-
-    Without a token nothing is answered that came to an address which others can reach, whatever its Host says.
-    `hosts` are names beyond loopback that clients may use for us. `known_as` is what the audit log calls the token.
-    `/healthz` and `/readyz` are free of both, since a kubelet knows neither; with `open_metrics`, `/metrics` is too.
-    """
-
-    hosts: frozenset[str] = frozenset()
-    token: str | None = field(default=None, repr=False)
-    known_as: str = "bearer"
-    open_metrics: bool = False
-
-    @classmethod
-    def read(cls, *, token_file: str | Path | None, hosts: Iterable[str] = (), open_metrics: bool = False) -> Safety:
-        """Build it with the token that a file holds, which is named as the file is.
-
-        Raises ValueError for a file that holds no token, and for a name that no host can have.
-        """
-        allowed = frozenset(_allowed(host) for host in hosts)
-        if not token_file:
-            return cls(allowed, open_metrics=open_metrics)
-        path = Path(token_file)
-        return cls(allowed, _read_token(path), path.name, open_metrics)
-
-    def check_bind(self, host: str) -> None:
-        """Raise ValueError where an address is bound that others can reach and no token protects it."""
-        if not self.token and not is_loopback(host):
-            raise ValueError(f"{host} can be reached from other machines: that needs --token-file")
+class Safety(api.Safety):  # noqa: D101 - the next line
+    __doc__ = api.Safety.__doc__
+    __slots__ = ()
 
     def middleware(self) -> Middleware:
-        """Return the middleware that refuses what must not pass, with a problem document, as `problems` has them."""
-        # Clients send the same few Host headers again and again, and parsing one is dear.
-        is_ours = functools.lru_cache(maxsize=256)(self._is_ours)
+        """Return the middleware that refuses what must not pass. Errors of handlers become problem documents too."""
 
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+            route = request.match_info.route
             try:
-                if not self._is_free(request):
-                    self._check(request, is_ours)
+                token = self.check(
+                    lambda name: header(request, name),
+                    reach=reach_of(request.transport),
+                    endpoint=route.resource.canonical if route.resource is not None else None,
+                    holds_no_data=getattr(route.handler, "holds_no_data", False),
+                )
+                if token is not None:
+                    request[_TOKEN] = token
                 return await handler(request)
             except Exception as error:  # noqa: BLE001 - what is no refusal is raised again
-                return refusal(error)
+                return to_aiohttp(_problem(error).response())
 
         return check
-
-    def _check(self, request: web.Request, is_ours: Callable[[str], bool]) -> None:
-        reach = reach_of(request.transport)
-        if reach == "network" and self.token is None:
-            raise Problem(HTTPStatus.FORBIDDEN, _OPEN_TO_ALL)
-        if reach != "file" and not is_ours(request.headers.get("Host", "")):
-            raise Problem(HTTPStatus.FORBIDDEN, _FOREIGN_HOST)
-        if not getattr(request.match_info.handler, "holds_no_data", False):
-            self._check_origin(request)
-            self._check_token(request)
-
-    def _is_free(self, request: web.Request) -> bool:
-        # By the route and not by the path: below /config there may be a key of that name.
-        resource = request.match_info.route.resource
-        free = _FREE_WITH_METRICS if self.open_metrics else _FREE
-        return resource is not None and resource.canonical.endswith(free)
-
-    def _is_ours(self, header: str) -> bool:
-        host = _host_name(header)
-        return host in self.hosts or is_loopback(host)
-
-    def _check_origin(self, request: web.Request) -> None:
-        if "Origin" not in request.headers and "Sec-Fetch-Site" not in request.headers:
-            return  # no browser
-        site = request.headers.get("Sec-Fetch-Site", "none")
-        origin = request.headers.get("Origin")
-        own = origin is None or _same_place(origin, request.headers.get("Host", ""))
-        if site not in ("none", "same-origin") or not own:
-            raise Problem(HTTPStatus.FORBIDDEN, "another site's page sent this request: only our own pages may")
-
-    def _check_token(self, request: web.Request) -> None:
-        if self.token is None:
-            return
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self.token.encode())
-        if scheme.lower() != "bearer" or not same:
-            headers = {"WWW-Authenticate": "Bearer"}
-            raise Problem(HTTPStatus.UNAUTHORIZED, "send the token as `Authorization: Bearer …`", headers=headers)
-        request[_TOKEN] = self.known_as
-
-
-_TOKEN = web.RequestKey("token", str)
 
 
 def token_name(request: web.Request) -> str | None:
@@ -127,69 +52,36 @@ def token_name(request: web.Request) -> str | None:
     return request.get(_TOKEN)
 
 
-def holds_no_data(handler: Handler) -> Handler:
-    """Mark a handler whose answer is the same for everybody: a page, which links lead to, and its files.
-
-    Such a handler answers without a token, which a browser cannot send when it opens a page. The Host is still checked.
-    """
-    handler.holds_no_data = True  # type: ignore[attr-defined]
-    return handler
+def header(request: web.Request, name: str) -> str | None:
+    """Return a header, the values of several lines joined by commas; None without it."""
+    lines = request.headers.getall(name, None)
+    return None if lines is None else ",".join(lines)
 
 
-def _read_token(path: Path) -> str:
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is no UTF-8 text: it must hold a token") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}: it must hold a token") from None
-    if not token:
-        raise ValueError(f"{path} is empty: it must hold a token")
-    return token
-
-
-def _allowed(name: str) -> str:
-    host = _host_name(f"[{name}]" if name.count(":") > 1 and "[" not in name else name)
-    if not host:
-        raise ValueError(f"{name!r} is no host name that could be allowed")
-    return host
-
-
-def _host_name(header: str) -> str:
-    """Return the name in a Host header, in lower case; the empty string for what is none."""
-    place = None if set("/?#@\\ \t") & set(header) else _place(f"http://{header}")
-    return place[0] if place else ""
-
-
-def _same_place(origin: str, host: str) -> bool:
-    # With the origin's own scheme: behind a proxy that ends TLS the page is https, and this request is not.
-    place = _place(origin)
-    return place is not None and place == _place(f"{origin.partition(':')[0]}://{host}")
-
-
-def _place(url: str) -> tuple[str, int | None] | None:
-    """Return host and port of a URL; None for what is none, such as the origin `null`."""
-    try:
-        parsed = URL(url)
-        return (parsed.host.lower(), parsed.port) if parsed.host else None
-    except ValueError:
-        return None
-
-
-def reach_of(transport: asyncio.BaseTransport | None) -> Reach:
+def reach_of(transport: asyncio.BaseTransport | None) -> api.Reach:
     """Return the reach of the address to which a client connected. An unknown address counts as `network`."""
     name = transport.get_extra_info("sockname") if transport is not None else None
     if isinstance(name, (str, bytes)):
         return "file"
-    return "machine" if name and is_loopback(str(name[0])) else "network"
+    return "machine" if name and api.is_loopback(str(name[0])) else "network"
 
 
-@functools.lru_cache(maxsize=256)
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address reaches only this machine."""
-    if host.lower() in ("localhost", "127.0.0.1", "::1"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+def to_aiohttp(response: Response) -> web.Response:
+    """Return a response as aiohttp sends it."""
+    return web.Response(body=response.body, status=response.status, headers=response.headers)
+
+
+def _problem(error: Exception) -> Problem:
+    """Return the problem that answers an error of a handler or of aiohttp. Raises any other error again."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HotconfError):
+        return Problem.of(error)
+    if not isinstance(error, web.HTTPException) or error.status < 400:
+        raise error
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"allowed here: {allowed}", headers={"Allow": allowed})
+    not_found = error.status == HTTPStatus.NOT_FOUND
+    detail = "nothing is served at this path: /openapi.json lists what is" if not_found else error.text or error.reason
+    return Problem(HTTPStatus(error.status), detail)

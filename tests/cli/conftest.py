@@ -15,8 +15,8 @@ from hotconf.cli.main import run
 from hotconf.cli.target import configuration
 from hotconf.process.service import Service
 from hotconf.signals import SignalRouter
+from hotconf.web.app import config_server
 from hotconf.web.safety import Safety
-from hotconf.web.serve import config_server
 from tests.cli.verbs import APP, GOOD, Result
 from tests.support import HOTCONF, PATIENCE, Demo, Process
 

@@ -229,7 +229,7 @@ async def test_text_that_is_no_utf8_is_served_as_json_escapes_it(site):
 
 async def test_the_body_of_a_snapshot_is_built_once(site, monkeypatch):
     await site.ask("/config")
-    monkeypatch.setattr("hotconf.web.representations.json.dumps", None)
+    monkeypatch.setattr("json.dumps", None)
     assert (await site.json("/config"))["message"] == "hello"
 
 

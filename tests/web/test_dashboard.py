@@ -9,11 +9,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-import hotconf.web.dashboard as dashboard
+import hotconf.api.dashboard as dashboard
 from hotconf import HotConf, Options, Section
 from hotconf.sources import Memory
 from hotconf.web import Safety, config_app
-from hotconf.web.problem import problems
 
 FOLDER = Path(dashboard.__file__).parent
 FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".html", ".css", ".js"))
@@ -88,7 +87,7 @@ async def test_a_route_of_that_name_is_not_free_of_the_token():
     async def secret(request):
         return web.Response(text="secret")
 
-    app = web.Application(middlewares=[problems, Safety(token="t0ken").middleware()])
+    app = web.Application(middlewares=[Safety(token="t0ken").middleware()])
     app.router.add_get("/dashboard", secret)
     async with TestClient(TestServer(app)) as client, client.get("/dashboard") as answer:
         assert answer.status == 401

@@ -192,11 +192,10 @@ async def test_beyond_the_cap_clients_are_told_to_come_back():
     from aiohttp import web
 
     from hotconf.web import config_routes
-    from hotconf.web.problem import problems
 
     conf = HotConf(App, options=Options(watch=False))
     async with conf.running(signals=()), aiohttp.ClientSession() as session:
-        app = web.Application(middlewares=[problems])
+        app = web.Application()
         app.add_routes(config_routes(conf, max_watchers=1))
         server = Server(app, port=0)
         await server.start()

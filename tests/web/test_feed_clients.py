@@ -14,9 +14,11 @@ import uvloop
 from aiohttp import web
 
 from hotconf import HotConf, Options, Section
+from hotconf.api.endpoints import Endpoint
+from hotconf.api.exchange import Response
+from hotconf.api.feed import _BACKLOG, LOOK, Feed
 from hotconf.sources import Memory
-from hotconf.web.feed import _BACKLOG, LOOK, Feed
-from hotconf.web.problem import problems
+from hotconf.web.app import route
 from tests.web.clients import GET, client_of, draining, serving, until
 from tests.web.sites import site_of
 
@@ -73,10 +75,11 @@ async def site(max_watchers=100, **options):
 
         async def park(request):
             await feed.park(request, (), conf.snapshot.generation, seconds=60)
-            return web.Response(text=conf.current.message)
+            return Response(conf.current.message.encode())
 
-        app = web.Application(middlewares=[problems])
-        app.add_routes([web.get("/events", feed.stream, allow_head=False), web.get("/park", park)])
+        app = web.Application()
+        served = [Endpoint("GET", "/events", feed.stream, allow_head=False), Endpoint("GET", "/park", park)]
+        app.add_routes([route(endpoint) for endpoint in served])
         async with serving(app, **options) as server:
             yield Site(conf, memory, feed, server)
 
@@ -144,7 +147,7 @@ async def test_tls_client_that_leaves_keeps_no_change_from_the_others(tls, certi
             for _ in range(8):
                 await stack.enter_async_context(here.reader(ssl=trusting))
             await until(lambda: here.feed.watchers["stream"] == 9)
-        transports = [stream.transport for group in here.feed._groups.values() for stream in group.streams]
+        transports = [stream.channel.transport for group in here.feed._groups.values() for stream in group.streams]
         await until(lambda: sum(transport.is_closing() for transport in transports) == 8)
         await here.change("two")
         while "two" not in (await stays.chunk()).decode():
@@ -206,7 +209,7 @@ async def test_a_greeting_shows_an_override_which_is_of_the_same_generation():
 async def test_all_who_lag_catch_up_with_one_encoding(monkeypatch):
     built, event = [], Feed._event
     monkeypatch.setattr(Feed, "_event", lambda *given, **named: built.append(named) or event(*given, **named))
-    monkeypatch.setattr("hotconf.web.feed._BATCH", 2)
+    monkeypatch.setattr("hotconf.api.feed._BATCH", 2)
     async with site() as here, contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(here.reader()) for _ in range(5)]
         await until(lambda: here.feed.watchers["stream"] == 5)
@@ -260,7 +263,7 @@ async def test_both_kinds_share_a_change():
 
 
 async def test_in_batches_everybody_gets_every_change_in_its_order(monkeypatch):
-    monkeypatch.setattr("hotconf.web.feed._BATCH", 2)
+    monkeypatch.setattr("hotconf.api.feed._BATCH", 2)
     async with site() as here, contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(here.reader()) for _ in range(5)]
         await until(lambda: here.feed.watchers["stream"] == 5)
@@ -274,7 +277,7 @@ async def test_in_batches_everybody_gets_every_change_in_its_order(monkeypatch):
 
 
 async def test_between_batches_the_loop_serves_others(monkeypatch):
-    monkeypatch.setattr("hotconf.web.feed._BATCH", 2)
+    monkeypatch.setattr("hotconf.api.feed._BATCH", 2)
     async with site() as here, contextlib.AsyncExitStack() as stack:
         for _ in range(7):
             await stack.enter_async_context(here.reader())

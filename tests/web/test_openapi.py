@@ -22,9 +22,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from hotconf import HotConf, Options, Section
+from hotconf.api.openapi import openapi
 from hotconf.sources import Memory
 from hotconf.web import Server, config_app, config_routes
-from hotconf.web.openapi import openapi
 
 CHECKS = [
     not_a_server_error,

@@ -12,9 +12,9 @@ import yaml
 from pydantic import RootModel, SecretStr
 
 from hotconf import HotConf, Options, Section
+from hotconf.api.representations import written
 from hotconf.sources import Memory
 from hotconf.web import Server, config_app
-from hotconf.web.representations import written
 from tests.web.clients import client_of, until
 from tests.web.sites import site_of
 
@@ -276,7 +276,7 @@ async def test_a_client_that_flips_between_two_replicas_loses_no_change(site):
 
 async def test_however_its_path_is_spelled_a_part_is_encoded_once(site, monkeypatch):
     bodies = []
-    monkeypatch.setattr("hotconf.web.reading.written", lambda *given: bodies.append(written(*given)) or bodies[-1])
+    monkeypatch.setattr("hotconf.api.config.written", lambda *given: bodies.append(written(*given)) or bodies[-1])
     for path in ("message", "%6dessage", "%6Dessage", "message/"):
         assert await site.value(f"/config/{path}") == json.loads(bodies[0])
     assert len(bodies) == 1

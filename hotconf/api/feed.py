@@ -15,28 +15,24 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import islice
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import hotconf.values.keypath as keypath
+from hotconf.api.exchange import Problem
+from hotconf.api.parameters import flag, parameter
+from hotconf.api.parts import keys_in, part_at
 from hotconf.values.keypath import touches
 from hotconf.values.report import jsonable
 from hotconf.values.times import check_seconds
-from hotconf.web.parameters import flag, parameter
-from hotconf.web.parts import keys_in, part_at
-from hotconf.web.pin import release_snapshot
-from hotconf.web.problem import Problem
-from hotconf.web.server.drain import abort_slow_reader, drain_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from hotconf.api.exchange import Channel, Request
     from hotconf.conf import HotConf
     from hotconf.reload.snapshot import Snapshot
     from hotconf.values.keypath import KeyPath
     from hotconf.values.report import Report
-    from hotconf.web.server.drain import DrainState
 
 LOOK = 1.0
 """Seconds between two looks for clients that have gone."""
@@ -45,46 +41,54 @@ SHORTEST_HEARTBEAT = 0.1
 """Seconds. Signs of life in shorter order would be all that the event loop does."""
 
 _BACKLOG = 64 * 1024  # bytes that may wait for a slow reader before it gets only the newest state
+_HEARTBEAT = b": here\n\n"
 _BATCH = 250  # clients that are served before the event loop may do something else: a few milliseconds
-
-
-class _Frame:
-    """The bytes of one or more events, and the same as a chunk of a chunked body."""
-
-    __slots__ = ("chunk", "text")
-
-    def __init__(self, text: bytes) -> None:
-        self.text = text
-        self.chunk = b"%x\r\n%b\r\n" % (len(text), text)
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    transport: asyncio.Transport
-    drain: DrainState | None
+    """One stream of events, from its greeting to its end."""
+
+    headers: ClassVar = {
+        "Content-Type": "text/event-stream",
+        "Cache-Control": "no-cache",
+        "X-Accel-Buffering": "no",
+    }
+    last: ClassVar = b"event: shutdown\ndata: {}\n\n"
+
+    feed: Feed
+    request: Request
+    draining: asyncio.Event | None
     ended: asyncio.Future[None]
-    chunked: bool
+    path: KeyPath
+    token: str
     reports: bool
     lags: bool = False
+    channel: Channel = field(init=False)
 
-    @classmethod
-    def of(cls, request: web.Request, transport: asyncio.Transport, *, reports: bool) -> _Stream:
-        """Return the stream that a request asks for. HTTP/1.0 knows no chunks."""
-        ended = asyncio.get_running_loop().create_future()
-        return cls(transport, drain_state(request), ended, request.version >= (1, 1), reports)
+    def open(self, channel: Channel) -> asyncio.Future[None]:
+        """Send the state in force, and each change from now on. The future that is returned ends with the stream."""
+        self.channel = channel
+        self.feed._join(self)  # noqa: SLF001 - both are this module's
+        return self.ended
 
-    def send(self, frame: _Frame) -> None:
-        if self.ended.done() or self.transport.is_closing():
-            return  # asked for what it holds, a closed one may raise, and the other streams would go without
-        # One that lags gets nothing more until `catch_up`: a frame in between would show no gap.
-        if self.lags or self.transport.get_write_buffer_size() > _BACKLOG:
+    def close(self) -> None:
+        """Send no more."""
+        self.feed._leave(self)  # noqa: SLF001
+
+    def send(self, data: bytes) -> None:
+        """Send events, unless the client lags: then it gets nothing more until `catch_up`, which shows the gap."""
+        if self.ended.done():
+            return
+        if self.lags or self.channel.unsent > _BACKLOG:
             self.lags = True
         else:
-            self.transport.write(frame.chunk if self.chunked else frame.text)
+            self.channel.write(data)
 
-    def catch_up(self, frame: _Frame) -> None:
+    def catch_up(self, data: bytes) -> None:
+        """Send the newest state to a client that lagged."""
         self.lags = False
-        self.send(frame)
+        self.send(data)
 
 
 @dataclass(slots=True, eq=False)
@@ -98,11 +102,13 @@ class _Group:
 
 @dataclass(slots=True, eq=False)
 class _Parked:
-    transport: asyncio.BaseTransport | None
-    drain: DrainState | None
+    """One request that waits for a change of a part since a generation that it has seen."""
+
+    request: Request
+    draining: asyncio.Event | None
+    ended: asyncio.Future[None]
     path: KeyPath
     seen: int
-    ended: asyncio.Future[None]
 
 
 class Feed:
@@ -120,7 +126,7 @@ class Feed:
         self._admitted = 0
         self._outbox: deque[tuple[Callable[[Any], object], Iterator[Any]]] = deque()
         self._tending: asyncio.Task[None] | None = None
-        self._drains: set[DrainState] = set()
+        self._drains: set[asyncio.Event] = set()
         self._joined = asyncio.Event()
         self._newest: tuple[object, KeyPath, bytes] = None, (), b""
         conf.on_change(self._changed)
@@ -137,11 +143,10 @@ class Feed:
 
     # Parked requests
 
-    async def park(self, request: web.Request, path: KeyPath, seen: int, *, seconds: float) -> None:
+    async def park(self, request: Request, path: KeyPath, seen: int, *, seconds: float) -> None:
         """Return when the values at a path have changed since a generation, after `seconds`, or in a drain."""
-        drain = drain_state(request)
-        self._admit(drain)
-        parked = _Parked(request.transport, drain, path, seen, asyncio.get_running_loop().create_future())
+        self._admit(request)
+        parked = _Parked(request, request.draining, asyncio.get_running_loop().create_future(), path, seen)
         self._parked.add(parked)
         try:
             # The engine may have a thread of its own, which has swapped before it could know of us.
@@ -156,55 +161,35 @@ class Feed:
 
     # Streams
 
-    async def stream(self, request: web.Request) -> web.StreamResponse:
+    async def stream(self, request: Request) -> _Stream:
         """Answer with server-sent events until the client leaves or the server drains.
 
         A client that reads too slowly misses events; then it gets the newest state, which says so: `"gap": true`. With
-        `?reports=1` there is an event for every reload too, whatever came of it.
+        `?reports=1` there is an event for every reload too, whatever its outcome.
         """
         path = part_at(self._conf.snapshot.document, keys_in(parameter(request, "path") or "")).path
-        reports = flag(request, "reports")
-        self._admit(drain_state(request))
-        try:
-            release_snapshot(request)  # a stream may live for days
-            response = _stream_response(request)
-            await response.prepare(request)
-            response.headers.clear()  # they were sent, and take more memory than all that is noted of a stream here
-            if request.transport is not None:
-                stream = _Stream.of(request, request.transport, reports=reports)
-                group = self._join(stream, path, request.headers.get("Last-Event-ID", ""))
-                try:
-                    await stream.ended
-                finally:
-                    self._leave(stream, group)
-                await self._end(request, response)
-        finally:
-            self._admitted -= 1
-        return response
+        reports, token = flag(request, "reports"), request.header("Last-Event-ID") or ""
+        self._admit(request)
+        request.release_snapshot()  # a stream may last for days
+        ended = asyncio.get_running_loop().create_future()
+        return _Stream(self, request, request.draining, ended, path, token, reports)
 
-    def _join(self, stream: _Stream, path: KeyPath, token: str) -> _Group:
-        """Tell a stream what is in force, and let it be told of each change from now on.
-
-        Nothing is awaited in between: no change can come before the greeting, or be missed behind it.
-        """
-        snapshot = self._conf.snapshot
-        stream.send(_Frame(self._greeting(token, snapshot, path)))
+    def _join(self, stream: _Stream) -> None:
+        # Nothing is awaited in between: no change can come before the greeting, or be missed behind it.
+        snapshot, path = self._conf.snapshot, stream.path
+        stream.send(self._greeting(stream.token, snapshot, path))
         group = self._groups.setdefault(path, _Group(path, snapshot.changed_in(path)))
         if group.generation < snapshot.changed_in(path):
-            self._tell(group, snapshot)  # of an engine in another thread the others may not have heard yet
+            self._tell(group, snapshot)  # the engine runs in another thread, and the others have not heard of it yet
         group.streams.add(stream)
-        return group
 
-    def _leave(self, stream: _Stream, group: _Group) -> None:
-        group.streams.discard(stream)
-        if not group.streams:
-            self._groups.pop(group.path, None)
-
-    async def _end(self, request: web.Request, response: web.StreamResponse) -> None:
-        if request.transport is not None and not request.transport.is_closing():
-            abort_slow_reader(request)
-            with contextlib.suppress(ConnectionError):
-                await response.write(b"event: shutdown\ndata: {}\n\n")
+    def _leave(self, stream: _Stream) -> None:
+        self._admitted -= 1
+        group = self._groups.get(stream.path)
+        if group is not None:
+            group.streams.discard(stream)
+            if not group.streams:
+                del self._groups[stream.path]
 
     def _greeting(self, token: str, snapshot: Snapshot[Any], path: KeyPath) -> bytes:
         """Return the full state, or nothing new for a client that has it already."""
@@ -272,17 +257,17 @@ class Feed:
                 self._tell(group, snapshot)
 
     def _tell(self, group: _Group, snapshot: Snapshot[Any]) -> None:
-        frame = _Frame(self._event(snapshot, group.path, since=group.generation))
+        event = self._event(snapshot, group.path, since=group.generation)
         group.generation = snapshot.changed_in(group.path)
-        self._send(frame, group.streams)
+        self._send(event, group.streams)
 
     def _report(self, report: Report) -> None:
         streams = [stream for group in self._groups.values() for stream in group.streams if stream.reports]
         if streams:
-            self._send(_Frame(f"event: report\ndata: {json.dumps(jsonable(report))}\n\n".encode()), streams)
+            self._send(f"event: report\ndata: {json.dumps(jsonable(report))}\n\n".encode(), streams)
 
-    def _send(self, frame: _Frame, streams: Iterable[_Stream]) -> None:
-        self._do(methodcaller("send", frame), tuple(streams))
+    def _send(self, data: bytes, streams: Iterable[_Stream]) -> None:
+        self._do(methodcaller("send", data), tuple(streams))
 
     def _do(self, function: Callable[[Any], object], items: Iterable[Any]) -> None:
         """Call a function with each item, behind all that is still to be done: each stream gets its frames in order.
@@ -308,10 +293,10 @@ class Feed:
 
     # Clients that come and go
 
-    def _admit(self, drain: DrainState | None) -> None:
-        """Count one more, who is to be counted off in the end. Raises Problem (503) where there is no room.
+    def _admit(self, request: Request) -> None:
+        """Count one more client, until it is counted off. Raises Problem (503) where there is no room.
 
-        Counted from here on, and not from when they wait: one that does not read its greeting is there, too.
+        Counted from here on, and not from when it waits: a client that does not read its greeting is there, too.
         """
         if self._admitted >= self._max_watchers:
             headers = {"Retry-After": "5"}
@@ -322,8 +307,8 @@ class Feed:
             self._outbox.clear()
             self._tending = asyncio.create_task(self._tend(), name="hotconf-feed")
         self._admitted += 1
-        if drain is not None and drain not in self._drains:
-            self._drains.add(drain)
+        if request.draining is not None and request.draining not in self._drains:
+            self._drains.add(request.draining)
             self._joined.set()
 
     async def _tend(self) -> None:
@@ -347,7 +332,7 @@ class Feed:
 
         One look for all, and not a task for each that waits: that would be a third of the memory of a client.
         """
-        drains = [drain.draining for drain in self._drains if not drain.draining.is_set()]
+        drains = [draining for draining in self._drains if not draining.is_set()]
         waiting = [asyncio.ensure_future(event.wait()) for event in (self._joined, *drains)]
         try:
             await asyncio.wait(waiting, timeout=min(LOOK, self._heartbeat), return_when=asyncio.FIRST_COMPLETED)
@@ -363,36 +348,19 @@ class Feed:
                 _resolve(stream.ended)
             elif not stream.lags:
                 alive.append(stream)
-            elif stream.transport.get_write_buffer_size() == 0:
+            elif not stream.channel.unsent:
                 behind.append(stream)
         # While something is still being sent, they would see something older after the newest.
         if behind and not self._outbox:
-            newest = _Frame(self._event(self._conf.snapshot, group.path, since=None, gap=True))
+            newest = self._event(self._conf.snapshot, group.path, since=None, gap=True)
             self._do(methodcaller("catch_up", newest), behind)
         if beat:
             self._send(_HEARTBEAT, alive)
 
 
-_HEARTBEAT = _Frame(b": here\n\n")
-
-
-def _stream_response(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
-    response.content_type = "text/event-stream"
-    if request.version >= (1, 1):
-        response.enable_chunked_encoding()
-    return response
-
-
 def _is_over(waiting: _Parked | _Stream) -> bool:
-    """Whether a client has gone, or its server wants it to go."""
-    drains = waiting.drain is not None and waiting.drain.draining.is_set()
-    return drains or waiting.transport is None or waiting.transport.is_closing() or _is_half_closed(waiting.transport)
-
-
-def _is_half_closed(transport: asyncio.BaseTransport) -> bool:
-    # One that sends no more cannot be told from one that has gone: it is answered with what there is.
-    return getattr(transport.get_protocol(), "half_closed", False)
+    """Whether a client has gone, or its server is draining."""
+    return (waiting.draining is not None and waiting.draining.is_set()) or waiting.request.is_gone()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

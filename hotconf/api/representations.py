@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import hotconf.formats as formats
+from hotconf.api.exchange import Problem, encoded
 from hotconf.errors import FormatError
-from hotconf.web.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,12 +63,6 @@ def best(header: str | None) -> Representation:
         HTTPStatus.NOT_ACCEPTABLE,
         "YAML needs the extra on the server: pip install 'hotconf[yaml]'; ask for JSON or TOML otherwise",
     )
-
-
-def encoded(value: Any) -> bytes:
-    """Return JSON, ended by a line feed, as terminals like it."""
-    # A lone surrogate, from an environment variable that is no UTF-8, comes out as JSON's own escape for it.
-    return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def written(representation: Representation, value: Any) -> bytes:

@@ -1,14 +1,14 @@
-"""Builds: what is much is built once, in a thread, and shared by all who ask meanwhile."""
+"""BuildCache: what is much is built once, in a thread, and shared by all who ask meanwhile."""
 
 import asyncio
 import threading
 
 import pytest
 
+import hotconf.api.config as config
 import hotconf.schema.explain as explain
-import hotconf.web.reading as reading
 from hotconf import Section
-from hotconf.web.builds import Builds, is_large
+from hotconf.api.cache import BuildCache, is_large
 from tests.heart import cancel, until
 from tests.web.sites import site_of
 
@@ -35,7 +35,7 @@ class Work:
 
 @pytest.fixture
 def builds():
-    return Builds(lambda _owner: True, most=3)
+    return BuildCache(lambda _owner: True, most=3)
 
 
 async def test_who_asks_meanwhile_shares_what_is_built(builds):
@@ -53,7 +53,7 @@ async def test_who_asks_meanwhile_shares_what_is_built(builds):
 async def test_what_is_little_is_built_at_once():
     work = Work()
     work.go_on.set()
-    assert await Builds(lambda _owner: False).get(Owner(), "name", work) == "built"
+    assert await BuildCache(lambda _owner: False).get(Owner(), "name", work) == "built"
     assert work.threads == [threading.current_thread()]
 
 
@@ -107,7 +107,7 @@ LARGE = {"values": {f"key{number}": number for number in range(400)}}
 @pytest.mark.parametrize(
     ("path", "place", "step"),
     [
-        ("/config/values", reading, "written"),
+        ("/config/values", config, "written"),
         ("/explain/values", explain.Origins, "explain"),
         ("/explain", explain.Origins, "leaves"),
     ],

@@ -18,7 +18,7 @@ _LARGE = 300
 """Values. To write so many takes the event loop a few milliseconds, in which it would serve nobody."""
 
 
-class Builds(Generic[O, T]):
+class BuildCache(Generic[O, T]):
     """Keeps what was built for its newest owner, a snapshot, by name; `most` of them. For one event loop.
 
     Who asks for what is being built waits for it, and who gives up waiting spoils it for nobody. What building raises

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import hotconf
-from hotconf.web.parameters import MERGE_PATCH
-from hotconf.web.representations import ALL
+from hotconf.api.parameters import MERGE_PATCH
+from hotconf.api.representations import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 import hotconf.values.keypath as keypath
+from hotconf.api.exchange import Problem
 from hotconf.schema.fields import suggest
-from hotconf.web.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from hypothesis import given, strategies as st
 
-import hotconf.web.representations as representations
-from hotconf.web.problem import Problem
-from hotconf.web.representations import ALL, JSON, TOML, YAML, accepted, best, written
+import hotconf.api.representations as representations
+from hotconf.api.exchange import Problem
+from hotconf.api.representations import ALL, JSON, TOML, YAML, accepted, best, written
 
 
 @pytest.mark.parametrize(

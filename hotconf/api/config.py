@@ -1,0 +1,112 @@
+"""Reading: `GET /config` and its parts, at once or when they change, with one token for both."""
+
+from __future__ import annotations
+
+import functools
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hotconf.api.cache import BuildCache, is_large
+from hotconf.api.exchange import GENERATION, Problem, Response
+from hotconf.api.parameters import ANY, LONGEST_WAIT, duration, tags_in, token_of
+from hotconf.api.parts import keys_of, part_at
+from hotconf.api.representations import best, written
+
+if TYPE_CHECKING:
+    from hotconf.api.exchange import Request
+    from hotconf.api.feed import Feed
+    from hotconf.api.representations import Representation
+    from hotconf.conf import HotConf
+    from hotconf.reload.snapshot import Snapshot
+    from hotconf.values.keypath import KeyPath
+
+
+class View(NamedTuple):
+    """One part of one snapshot in one notation, with the two responses that clients get.
+
+    `changed_in` is the generation in which the part's values last changed, `token` names it, and `tag` is the token
+    with the suffix of the notation.
+    """
+
+    path: KeyPath
+    changed_in: int
+    token: str
+    tag: str
+    found: Response
+    unchanged: Response
+
+
+class ConfigHandlers:
+    """Answers reads of one configuration, in one event loop. Each view is built once for a snapshot and shared."""
+
+    def __init__(self, conf: HotConf[Any], feed: Feed) -> None:
+        self._conf = conf
+        self._feed = feed
+        self._views: BuildCache[Snapshot[Any], View] = BuildCache(lambda snapshot: is_large(snapshot.settings))
+
+    async def read(self, request: Request) -> Response:
+        """Answer a read: at once, or with `wait` when the client's values are no longer in force."""
+        wait = duration(request, "wait")
+        view = await self._view(request)
+        if wait is None:
+            return view.unchanged if _matches(request, view) else view.found
+        if not _is_current(request, view):
+            return view.found
+        path, changed_in = view.path, view.changed_in
+        del view  # a waiting request must keep nothing of an old snapshot alive, nor its resources open
+        request.release_snapshot()
+        await self._feed.park(request, path, changed_in, seconds=min(wait, LONGEST_WAIT))
+        now = await self._view(request)
+        return now.found if now.changed_in > changed_in else now.unchanged
+
+    def token(self, snapshot: Snapshot[Any]) -> str:
+        """Return the token of the whole."""
+        return self._feed.token(snapshot.changed_in(()))
+
+    async def _view(self, request: Request) -> View:
+        snapshot = self._conf.snapshot  # read once: tag, generation and body must be of the same one
+        notation = best(request.header("Accept"))
+        keys = keys_of(request.tail)  # by the keys: a path can be spelled in many ways
+        build = functools.partial(self._build, snapshot, keys, notation)
+        return await self._views.get(snapshot, (keys, notation.name), build)
+
+    def _build(self, snapshot: Snapshot[Any], keys: tuple[str, ...], notation: Representation) -> View:
+        path, value = part_at(snapshot.document, keys)
+        changed_in = snapshot.changed_in(path)
+        token = self._feed.token(changed_in)
+        tag = token + notation.suffix
+        headers = {
+            GENERATION: str(snapshot.generation),
+            "ETag": f'"{tag}"',
+            "Cache-Control": "no-cache",
+            "Vary": "Accept",
+        }
+        found = Response(written(notation, value), headers={**headers, "Content-Type": notation.media_type})
+        return View(path, changed_in, token, tag, found, Response(b"", HTTPStatus.NOT_MODIFIED, headers))
+
+
+def _matches(request: Request, view: View) -> bool:
+    """Whether a client has the very bytes. What cannot be read as tags matches nothing."""
+    given = request.header("If-None-Match")
+    if given is None or given == view.unchanged.headers["ETag"]:
+        return given is not None
+    try:
+        tags = tags_in(given) or ()
+    except ValueError:
+        return False
+    return view.tag in tags or ANY in tags
+
+
+def _is_current(request: Request, view: View) -> bool:
+    """Whether a client that wants to wait has the values that are in force, in whatever notation.
+
+    Values from another process, or another life of this one, are not. Raises Problem for a tag that no process gave.
+    """
+    try:
+        tags = tags_in(request.header("If-None-Match")) or ()
+    except ValueError:
+        tags = ("",)
+    tokens = [tag if tag == ANY else token_of(tag) for tag in tags]
+    if None in tokens:
+        raise Problem(HTTPStatus.BAD_REQUEST, "If-None-Match holds no token of this service: leave it out once")
+    return any(token in (ANY, view.token) for token in tokens)

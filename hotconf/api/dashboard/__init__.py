@@ -1,0 +1,88 @@
+"""The dashboard: one page that shows how a configuration fares, and lets operators steer it.
+
+The page and its files hold no data, so they need no token, which a browser could not send when it opens a page. What
+they show they ask of the other endpoints, by URLs relative to the page: it works under any prefix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from importlib.resources import files
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from hotconf.api.exchange import Problem, Response
+from hotconf.api.parameters import ANY, tags_in
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    from hotconf.api.exchange import Request
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+
+_POLICY = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "connect-src 'self'",
+    "img-src data:",  # the empty icon, so that no browser asks for one elsewhere
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",  # text never becomes markup, whoever edits the scripts
+)
+_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "; ".join(_POLICY),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Dashboard:
+    """The page at `/dashboard` and its files below."""
+
+    def __init__(self) -> None:
+        self._files = {path.name: _asset(path) for path in files(__name__).iterdir() if _suffix(path.name) in _TYPES}
+        self._page = self._files.pop("index.html")
+
+    async def page(self, request: Request) -> Response:
+        """Answer with the page."""
+        return _answer(request, self._page)
+
+    async def file(self, request: Request) -> Response:
+        """Answer with one of its files."""
+        name = unquote(request.tail)
+        if not name:  # the relative URLs of the page count from its name without a slash
+            return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": "../dashboard"})
+        if name not in self._files:
+            raise Problem(HTTPStatus.NOT_FOUND, "the dashboard has no such file: open /dashboard")
+        return _answer(request, self._files[name])
+
+
+def _asset(path: Traversable) -> Response:
+    body = path.read_bytes()
+    tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+    return Response(body, headers={"Content-Type": _TYPES[_suffix(path.name)], "ETag": tag, **_HEADERS})
+
+
+def _answer(request: Request, asset: Response) -> Response:
+    try:
+        known = tags_in(request.header("If-None-Match")) or ()
+    except ValueError:
+        known = ()
+    if asset.headers["ETag"].strip('"') not in known and ANY not in known:
+        return asset
+    return Response(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": asset.headers["ETag"], **_HEADERS})
+
+
+def _suffix(name: str) -> str:
+    return name[name.rfind(".") :]

@@ -1,0 +1,155 @@
+"""Inspection: what was, what is and why. History, reports, origins, schemas, status, probes and metrics."""
+
+from __future__ import annotations
+
+import functools
+from datetime import datetime  # noqa: TC003 - the OpenAPI document reads it
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from typing_extensions import TypedDict
+
+from hotconf.api.cache import BuildCache
+from hotconf.api.exchange import Problem, Response, encoded, json_response
+from hotconf.api.openapi import openapi
+from hotconf.api.parts import keys_in, keys_of, part_at
+from hotconf.errors import UnknownGeneration
+from hotconf.metrics import CONTENT_TYPE, Metrics
+from hotconf.schema.jsonschema import json_schema
+from hotconf.values.keypath import render
+from hotconf.values.report import jsonable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hotconf.api.exchange import Request
+    from hotconf.api.feed import Feed
+    from hotconf.conf import HotConf
+    from hotconf.reload.history import Generation
+    from hotconf.reload.snapshot import Snapshot
+    from hotconf.schema.explain import Origins
+
+
+class InspectHandlers:
+    """Answers questions about one configuration that change nothing.
+
+    `state` says how far the process is; None takes the configuration's own state.
+    """
+
+    def __init__(self, conf: HotConf[Any], feed: Feed, state: Callable[[], str] | None) -> None:
+        self._conf = conf
+        self._feed = feed
+        self._state = state or (lambda: conf.status.state)
+        self._metrics = Metrics(conf, watchers=lambda: feed.watchers)
+        # For thousands of keys each of these takes long, while the event loop has others to serve.
+        self._explained: BuildCache[Origins, bytes] = BuildCache(lambda _origins: True, most=100)
+
+    async def history(self, _request: Request) -> Response:
+        """Answer with the generations that are kept, the running one last."""
+        generations = [_entry(generation) for generation in self._conf.history]
+        return json_response({"running": self._conf.snapshot.generation, "generations": generations})
+
+    async def generation(self, request: Request) -> Response:
+        """Answer with one generation and its whole configuration, masked."""
+        number = _number(request)
+        for generation in self._conf.history:
+            if generation.generation == number:
+                return json_response({**_entry(generation), "config": generation.document})
+        raise UnknownGeneration(number)
+
+    async def reloads(self, _request: Request) -> Response:
+        """Answer with the reports of the last reloads, the newest last."""
+        return json_response({"reloads": jsonable(self._conf.reports)})
+
+    async def report(self, request: Request) -> Response:
+        """Answer with one report."""
+        number = _number(request)
+        for report in self._conf.reports:
+            if report.id == number:
+                return json_response(jsonable(report))
+        raise Problem(HTTPStatus.NOT_FOUND, f"no report {number} is kept: /reloads lists those that are")
+
+    async def origins(self, _request: Request) -> Response:
+        """Answer with every value and the place that it came from."""
+        origins, snapshot = self._conf.origins, self._conf.snapshot
+        build = functools.partial(_every_origin, origins, snapshot)
+        return json_response(await self._explained.get(origins, None, build))
+
+    async def explain(self, request: Request) -> Response:
+        """Answer with one value, its origin, and what it shadows. The path may be dotted."""
+        origins, snapshot = self._conf.origins, self._conf.snapshot
+        keys = keys_of(request.tail)
+        build = functools.partial(_explanation, origins, snapshot, keys)
+        return json_response(await self._explained.get(origins, keys, build))
+
+    async def schema(self, _request: Request) -> Response:
+        """Answer with the JSON Schema of the configuration."""
+        return json_response(json_schema(self._conf.schema))
+
+    async def openapi(self, request: Request) -> Response:
+        """Answer with the description of these endpoints, as they are mounted here."""
+        return json_response(openapi(prefix=request.path.rpartition("/")[0]))
+
+    async def status(self, _request: Request) -> Response:
+        """Answer with everything there is to know at a glance."""
+        more = {"state": self._state(), "watchers": self._feed.watchers, "unconfirmed": self._conf.unconfirmed}
+        return json_response({**jsonable(self._conf.status), **more})
+
+    async def healthz(self, _request: Request) -> Response:
+        """Answer that the process lives."""
+        return json_response({"status": "ok"})
+
+    async def readyz(self, _request: Request) -> Response:
+        """Answer whether it is ready: not while starting or draining, nor degraded where that is asked for."""
+        state = self._state()
+        ready = state == "ready" and (self._conf.options.ready_when_degraded or self._conf.recovered is None)
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return json_response({"ready": ready, "state": state}, status=status)
+
+    async def metrics(self, _request: Request) -> Response:
+        """Answer with metrics as Prometheus reads them."""
+        return Response(self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+
+class GenerationEntry(TypedDict):
+    """One generation, as the history shows it."""
+
+    generation: int
+    loaded_at: datetime
+    triggers: tuple[str, ...]
+    changed: tuple[str, ...]
+    note: str
+    digest: str
+
+
+def _entry(generation: Generation[Any]) -> dict[str, Any]:
+    return {name: jsonable(getattr(generation, name)) for name in GenerationEntry.__annotations__}
+
+
+def _explanation(origins: Origins, snapshot: Snapshot[Any], keys: tuple[str, ...]) -> bytes:
+    document = snapshot.document
+    if len(keys) == 1 and not (isinstance(document, dict) and keys[0] in document):
+        keys = keys_in(keys[0])
+    path = render(part_at(document, keys).path)
+    try:
+        return encoded(jsonable(origins.explain(path)))
+    except KeyError:
+        raise Problem(HTTPStatus.NOT_FOUND, f"{path} has no origin of its own: ask for what it is in") from None
+
+
+def _every_origin(origins: Origins, snapshot: Snapshot[Any]) -> bytes:
+    document = snapshot.document
+    values = (
+        {"path": render(path), "value": part_at(document, map(str, path)).value, "origin": str(origin)}
+        for path, origin in origins.leaves()
+        if path
+    )
+    return encoded({"values": list(values)})
+
+
+def _number(request: Request) -> int:
+    text = unquote(request.tail)
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise Problem(HTTPStatus.NOT_FOUND, "what is asked for here has a number")
+    return int(text)

@@ -1,0 +1,128 @@
+"""Parameters: what a request says besides its path, read strictly. Every function here raises Problem for nonsense."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import hotconf.formats as formats
+from hotconf.api.exchange import JSON, Problem
+from hotconf.errors import FormatError
+from hotconf.values.times import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hotconf.api.exchange import Request
+
+LONGEST_WAIT = 300.0
+MERGE_PATCH = "application/merge-patch+json"
+
+_FLAGS = {"0": False, "false": False, "1": True, "true": True}
+
+_UNDERSTOOD = "gzip, deflate"
+_DECODED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+"""The codings that a face has undone by now. Without a library for the last two, it has refused them."""
+
+# Tokens: the one name under which ETag, long poll, stream and If-Match know what a client has. A token is
+# <store>.<generation>: the life of the process that gave it, and the generation in which the values of the part last
+# changed. An ETag adds a suffix where the same part is served in several representations.
+
+ANY = " * "
+"""The tag of a condition that everything satisfies. No real tag can hold a space."""
+
+_TOKEN = re.compile(r"([0-9a-f]+\.[0-9]+)(?:\.[a-z]+)?")
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
+_ONE = re.compile(r'(W/)?"([^"]*)"')
+
+
+def parameter(request: Request, name: str) -> str | None:
+    """Return the text of a parameter; None without it."""
+    return next((value for key, value in _pairs(request) if key == name), None)
+
+
+def _pairs(request: Request) -> list[tuple[str, str]]:
+    return parse_qsl(request.query, keep_blank_values=True) if request.query else []
+
+
+def duration(request: Request, name: str) -> float | None:
+    """Return the seconds that a parameter names, `30`, `30s` or `2m`; None without it."""
+    text = parameter(request, name)
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} {error}") from None
+
+
+def flag(request: Request, name: str) -> bool:
+    """Return whether a parameter is 1 or true, and not 0, false or missing."""
+    text = parameter(request, name)
+    try:
+        return text is not None and _FLAGS[text.lower()]
+    except KeyError:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be 1 or 0") from None
+
+
+def only_parameters(request: Request, *names: str) -> None:
+    """Refuse any other parameter, and one that comes twice: a misspelt `dry_run` must not start a real reload."""
+    given = [name for name, _ in _pairs(request)]
+    if set(given) - set(names):
+        known = f"allowed: {', '.join(names)}" if names else "none is allowed here"
+        raise Problem(HTTPStatus.BAD_REQUEST, f"unknown query parameter; {known}")
+    if len(given) > len(set(given)):
+        raise Problem(HTTPStatus.BAD_REQUEST, "duplicate query parameter")
+
+
+async def json_body(request: Request, *members: str) -> Mapping[str, Any]:
+    """Return the JSON object of a body, an empty one where there is no body. It may have these members alone.
+
+    Any other content type is refused (415): what a form on another site can send is never JSON. So is any other member
+    (400): a `dry_run` in the body must not start a real reload.
+    """
+    body = await _object(request, JSON) if await request.read() else {}
+    if body.keys() - set(members):
+        known = f"allowed: {', '.join(members)}" if members else "none is allowed here; parameters go into the URL"
+        raise Problem(HTTPStatus.BAD_REQUEST, f"unknown member in the body; {known}")
+    return body
+
+
+async def merge_patch(request: Request) -> Mapping[str, Any]:
+    """Return the merge patch that a body holds. It must be there."""
+    return await _object(request, MERGE_PATCH, JSON)
+
+
+async def _object(request: Request, *content_types: str) -> Mapping[str, Any]:
+    if (request.header("Content-Type") or "").partition(";")[0].strip().lower() not in content_types:
+        advice = f"send the body with `Content-Type: {content_types[0]}`"
+        header = "Accept-Patch" if request.method == "PATCH" else "Accept"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={header: ", ".join(content_types)})
+    if (request.header("Content-Encoding") or "").lower() not in _DECODED:
+        advice = f"send the body as it is, or with one of these as its Content-Encoding: {_UNDERSTOOD}"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={"Accept-Encoding": _UNDERSTOOD})
+    try:
+        return formats.parse("json", await request.read())
+    except FormatError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"the body must be a JSON object: {error}") from None
+
+
+def token_of(tag: str) -> str | None:
+    """Return the token in an ETag's value, without its suffix; None for a tag that no hotconf process gave."""
+    found = _TOKEN.fullmatch(tag)
+    return found[1] if found else None
+
+
+def tags_in(header: str | None, *, strong: bool = False) -> tuple[str, ...] | None:
+    """Return the values of the tags that a condition names, ANY for `*`; None without the header.
+
+    `strong` leaves weak tags out, which no write may rely on. Raises ValueError for what cannot be read as a whole.
+    """
+    if header is None:
+        return None
+    if header.strip() == "*":
+        return (ANY,)
+    if _TAGS.fullmatch(header) is None:
+        raise ValueError("not a list of entity tags")
+    return tuple(value for weak, value in _ONE.findall(header) if not (strong and weak))
