@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import io
 import os
@@ -83,14 +84,22 @@ def command(context: click.Context) -> None:
 
 
 def run(router: SignalRouter) -> int:
-    """Run the command line and return the exit code. The router has been installed already."""
+    """Run the command line and return the exit code.
+
+    Args:
+        router: The signals of the process, installed already.
+    """
     try:
         code: Any = command.main(prog_name="hotconf", standalone_mode=False, obj=router)
     except click.exceptions.Abort:
         return 130
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):  # the exit code must not depend on a stderr that can be written
+            error.show()
         return error.exit_code
-    except BrokenPipeError:  # whoever read this has gone
+    except OSError as error:  # not where the reader of the output has gone: click exits with 1 by itself
+        what = error.filename or "cannot write the output"
+        with contextlib.suppress(OSError):
+            click.echo(f"Error: {what}: {error.strerror or error}", err=True)
         return 1
     return code if isinstance(code, int) else 0

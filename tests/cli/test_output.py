@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
+import sys
 import threading
+
+import pytest
 
 import hotconf.cli.output as output
 from hotconf.cli.output import in_order, progress
@@ -73,3 +77,38 @@ def test_faults_stand_in_the_order_of_their_places():
         fault("a", 9),
         fault(),
     ]
+
+
+PRINTING = {
+    "show": ["show", "any.toml"],
+    "show --origins": ["show", "any.toml", "--origins"],
+    "explain": ["explain", "any.toml", "a"],
+    "diff": ["diff", "any.toml", "other.toml"],
+    "check": ["check", "bad.toml"],
+    "check --format json": ["check", "any.toml", "--format", "json"],
+    "schema": ["schema", "app:App"],
+    "init": ["init", "app:App"],
+    "--help": ["--help"],
+    "--version": ["--version"],
+}
+
+
+@pytest.fixture
+def some_files(folder):
+    (folder / "any.toml").write_text("a = 1\n")
+    (folder / "other.toml").write_text("a = 2\n")
+    (folder / "bad.toml").write_text("a = \n")
+
+
+@pytest.mark.parametrize("words", PRINTING.values(), ids=PRINTING)
+def test_a_full_disk_is_1_with_one_line(verb, some_files, monkeypatch, words):
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        result = verb(*words)
+    assert (result.code, result.err) == (1, "Error: cannot write the output: No space left on device\n")
+
+
+def test_the_exit_code_of_an_error_stands_where_stderr_is_full(verb, monkeypatch):
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert verb("nonsense").code == 2
