@@ -59,8 +59,8 @@ def print_json(value: Any) -> None:
 
 
 def literal(value: Any) -> str:
-    """Return a value of a document on one line, as JSON."""
-    return json.dumps(value, ensure_ascii=False)
+    """Return a value of a document on one line, as JSON; infinity and NaN as TOML."""
+    return str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def print_document(document: Mapping[str, Any], text_format: str) -> None:

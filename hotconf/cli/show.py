@@ -16,54 +16,78 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_WIDEST = 60
+"""Columns up to which origins are aligned."""
+
+
 @click.command
 @functools.partial(takes_inputs, metavar="URL | [TARGET] [FILE]...")
 @click.option("--format", "style", type=click.Choice(["toml", "json", "yaml"]), default="toml", show_default=True)
-@click.option("--origins", is_flag=True, help="List every value with the place it came from.")
+@click.option("--origins", is_flag=True, help="List every value with its origin.")
 @token_option
 def show(inputs: Inputs, style: str, token_file: Path | None, *, origins: bool) -> None:
-    """Print the effective configuration, defaults included and secrets masked.
+    """Print the effective configuration with its defaults, secrets masked.
 
     TARGET is module:attr, a settings class or a HotConf; files are merged, later above earlier. URL is a running
-    process, which is asked what it runs with.
+    process, whose configuration in force is printed.
     """
     url = inputs.url()
-    found = _read(inputs, origins=origins) if url is None else _asked(Remote(url, token_file), origins=origins)
-    if style == "json":
-        print_json(found)
-    elif style == "toml" and origins:
-        _print_lines(found)
+    if url is None:
+        shown = _read(inputs, origins=origins, floats=style != "json")
     else:
-        print_document(found, style)
+        shown = _asked(Remote(url, token_file), origins=origins)
+    if style == "json":
+        print_json(shown)
+    elif style == "toml" and origins:
+        lines = {f"{path} = {literal(leaf['value'])}": leaf["origin"] for path, leaf in shown.items()}
+        width = min(max(map(len, lines), default=0), _WIDEST)
+        for line, origin in lines.items():
+            click.echo(f"{line:<{width}}  {click.style(f'# {origin}', dim=True)}")
+    else:
+        print_document(shown, style)
 
 
-def _read(inputs: Inputs, *, origins: bool) -> Mapping[str, Any]:
-    """Return the document of what the arguments name or, with origins, every leaf by its path."""
+def _read(inputs: Inputs, *, origins: bool, floats: bool) -> Mapping[str, Any]:
+    """Return the document that the arguments name or, with origins, every leaf by its path.
+
+    With `floats` infinity and NaN are numbers, as TOML and YAML have them; JSON has a text for each.
+    """
+    import hotconf.values.keypath as keypath
+    from hotconf.values.merge import leaves
+
     conf = inputs.configuration()
     with progress("reading"):
         snapshot = loaded(conf)
+    document: Mapping[str, Any] = snapshot.document
+    if floats:
+        document = _with_floats(document, snapshot.settings)
     if not origins:
-        document: Mapping[str, Any] = snapshot.document
         return document
+    numbers = {keypath.render(path): value for path, value in leaves(document) if isinstance(value, float)}
     explained = ((path, conf.explain(path)) for path in snapshot.origins)
-    return {path: {"value": entry.value, "origin": str(entry.origin)} for path, entry in explained}
+    return {path: {"value": numbers.get(path, entry.value), "origin": str(entry.origin)} for path, entry in explained}
+
+
+def _with_floats(shown: Any, value: Any) -> Any:
+    """Return a part of a document with the infinities and NaNs of the settings as floats."""
+    from hotconf.schema.redact import MASK
+    from hotconf.schema.tree import children
+
+    if isinstance(shown, str):
+        value = getattr(value, "root", value)
+        return value if isinstance(value, float) and shown != MASK else shown
+    inner = children(value)
+    if isinstance(shown, dict):
+        return {key: _with_floats(item, inner.get(key)) for key, item in shown.items()}
+    return (
+        [_with_floats(item, inner.get(index)) for index, item in enumerate(shown)] if isinstance(shown, list) else shown
+    )
 
 
 def _asked(remote: Remote, *, origins: bool) -> Mapping[str, Any]:
-    """Return the same of a running process."""
+    """Return what `_read` returns for a running process."""
     if not origins:
         document: Mapping[str, Any] = remote.ask(lambda client: client.get("config")).document
         return document
     leaves = remote.ask(lambda client: client.get("explain", "values")).document["values"]
     return {leaf["path"]: {"value": leaf["value"], "origin": leaf["origin"]} for leaf in leaves}
-
-
-def _print_lines(leaves: Mapping[str, Any]) -> None:
-    lines = {f"{path} = {literal(leaf['value'])}": leaf["origin"] for path, leaf in leaves.items()}
-    width = min(max(map(len, lines), default=0), _WIDEST)
-    for line, origin in lines.items():
-        click.echo(f"{line:<{width}}  {click.style(f'# {origin}', dim=True)}")
-
-
-_WIDEST = 60
-"""Columns up to which origins are lined up."""

@@ -17,7 +17,7 @@ import pytest
 
 from hotconf.cli.main import VERBS, command, run
 from hotconf.signals import SignalRouter
-from tests.support import HOTCONF, PATIENCE, ROOT, Demo, Process, environment
+from tests.support import HOTCONF, PATIENCE, ROOT, Demo, environment
 
 # The command, with a byte on stderr from the moment that its handlers are in.
 WITH_A_BYTE = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import yaml
@@ -50,6 +51,66 @@ def test_a_null_in_a_list_is_refused_as_toml_with_its_path(verb, folder, text, p
     assert f"{path} is null" in result.err
     for style, read in (("json", json.loads), ("yaml", yaml.safe_load)):
         assert read(verb("show", "any.json", "--format", style).out) == json.loads(text)
+
+
+FLOATS = """
+from pydantic import RootModel
+from hotconf import Section, Sensitive, Settings
+from typing import Annotated
+
+class Limit(RootModel[float]): ...
+
+class Box(Section):
+    most: float = float("inf")
+
+class App(Settings):
+    least: float = float("-inf")
+    text: str = "Infinity"
+    ratio: float = 1.5
+    boxes: list[Box] = [Box()]
+    limit: Limit = Limit(float("inf"))
+    pin: Annotated[float, Sensitive()] = float("inf")
+"""
+FLOATS_TOML = """\
+least = -inf
+text = "Infinity"
+ratio = 1.5
+boxes = [
+    { most = inf },
+]
+limit = inf
+pin = "**********"
+"""
+
+
+def test_infinity_is_a_number_where_the_format_has_one(verb, folder):
+    (folder / "floats.py").write_text(FLOATS)
+    assert verb("show", "floats:App").out == FLOATS_TOML
+    shown = yaml.safe_load(verb("show", "floats:App", "--format", "yaml").out)
+    assert shown == {
+        "least": -math.inf,
+        "text": "Infinity",
+        "ratio": 1.5,
+        "boxes": [{"most": math.inf}],
+        "limit": math.inf,
+        "pin": "**********",
+    }
+    assert json.loads(verb("show", "floats:App", "--format", "json").out)["least"] == "-Infinity"
+
+
+def test_nan_is_a_number_where_the_format_has_one(verb, folder):
+    (folder / "any.toml").write_text("a = nan\nb = [inf, { c = -inf }]\n")
+    lines = "\n".join(verb("show", "any.toml").lines)
+    assert formats.parse("toml", lines.encode())["b"] == [math.inf, {"c": -math.inf}]
+    assert math.isnan(yaml.safe_load(verb("show", "any.toml", "--format", "yaml").out)["a"])
+    assert [line.split("  ")[0] for line in verb("show", "any.toml", "--origins").lines] == [
+        "a = nan",
+        "b.0 = inf",
+        "b.1.c = -inf",
+    ]
+    origins = yaml.safe_load(verb("show", "any.toml", "--origins", "--format", "yaml").out)
+    assert origins["b.1.c"] == {"value": -math.inf, "origin": "any.toml:2:13"}
+    assert json.loads(verb("show", "any.toml", "--origins", "--format", "json").out)["a"]["value"] == "NaN"
 
 
 def test_origins_of_every_leaf(verb, monkeypatch):
