@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from datetime import datetime  # noqa: TC003 - the OpenAPI document reads it
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from typing_extensions import TypedDict
-
 from hotconf.api.cache import BuildCache
 from hotconf.api.exchange import Problem, Response, encoded, json_response
-from hotconf.api.openapi import openapi
+from hotconf.api.openapi import GenerationEntry, openapi
 from hotconf.api.parts import keys_in, keys_of, part_at
 from hotconf.errors import UnknownGeneration
 from hotconf.metrics import CONTENT_TYPE, Metrics
@@ -89,7 +87,8 @@ class InspectHandlers:
 
     async def openapi(self, request: Request) -> Response:
         """Answer with the description of these endpoints, as they are mounted here."""
-        return json_response(openapi(prefix=request.path.rpartition("/")[0]))
+        prefix = request.path.rpartition("/")[0]
+        return json_response(await asyncio.to_thread(openapi, prefix=prefix))  # the first call generates schemas
 
     async def status(self, _request: Request) -> Response:
         """Answer with everything there is to know at a glance."""
@@ -110,17 +109,6 @@ class InspectHandlers:
     async def metrics(self, _request: Request) -> Response:
         """Answer with metrics as Prometheus reads them."""
         return Response(self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
-
-
-class GenerationEntry(TypedDict):
-    """One generation, as the history shows it."""
-
-    generation: int
-    loaded_at: datetime
-    triggers: tuple[str, ...]
-    changed: tuple[str, ...]
-    note: str
-    digest: str
 
 
 def _entry(generation: Generation[Any]) -> dict[str, Any]:

@@ -41,11 +41,9 @@ _ONE = re.compile(r'(W/)?"([^"]*)"')
 
 def parameter(request: Request, name: str) -> str | None:
     """Return the text of a parameter; None without it."""
-    return next((value for key, value in _pairs(request) if key == name), None)
-
-
-def _pairs(request: Request) -> list[tuple[str, str]]:
-    return parse_qsl(request.query, keep_blank_values=True) if request.query else []
+    if not request.query:
+        return None
+    return next((value for key, value in parse_qsl(request.query, keep_blank_values=True) if key == name), None)
 
 
 def duration(request: Request, name: str) -> float | None:
@@ -68,7 +66,7 @@ def flag(request: Request, name: str) -> bool:
 
 def only_parameters(request: Request, *names: str) -> None:
     """Refuse any other parameter, and one that comes twice: a misspelt `dry_run` must not start a real reload."""
-    given = [name for name, _ in _pairs(request)]
+    given = [name for name, _ in parse_qsl(request.query, keep_blank_values=True)]
     if set(given) - set(names):
         known = f"allowed: {', '.join(names)}" if names else "none is allowed here"
         raise Problem(HTTPStatus.BAD_REQUEST, f"unknown query parameter; {known}")

@@ -137,9 +137,10 @@ class _Request:
     @property
     def tail(self) -> str:
         resource = self._request.match_info.route.resource
-        prefix, placeholder, _ = (resource.canonical if resource is not None else "").partition("{")
+        if resource is None or not self._request.match_info:  # no placeholder
+            return ""
         # The prefix may have been sent in another spelling, %63onfig: its slashes count, not its letters.
-        return self.path.split("/", prefix.count("/"))[-1] if placeholder else ""
+        return self.path.split("/", resource.canonical.partition("{")[0].count("/"))[-1]
 
     @property
     def query(self) -> str:
