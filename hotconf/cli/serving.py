@@ -68,7 +68,13 @@ class Serving:
         """Return the service that a configuration runs in."""
         from hotconf.process.service import Service
 
-        return Service(conf, grace_period=self.grace_period, shutdown_delay=self.shutdown_delay, router=router)
+        return Service(
+            conf,
+            grace_period=self.grace_period,
+            shutdown_delay=self.shutdown_delay,
+            router=router,
+            log_failures=self.log_format == "json",
+        )
 
 
 _OPTIONS = {

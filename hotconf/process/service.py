@@ -23,6 +23,7 @@ from hotconf.process.jobs import Job, Work
 from hotconf.process.systemd import Notifier
 from hotconf.reload.subscribers import being_cancelled
 from hotconf.signals import SignalRouter
+from hotconf.values.report import jsonable
 from hotconf.values.times import check_seconds
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Service:
         router: The signals of the process, where they are installed already. A router that is not installed is
             installed by `run` alone: with one for no signals, `SignalRouter(())`, `serve` handles none.
         notifier: The connection to systemd, by default as the environment describes it.
+        log_failures: Log the reason of a failed start at ERROR, instead of printing it to stderr. The record of a
+            refused configuration has the report as its attribute `hotconf`.
 
     Attributes:
         state: `new`, `starting`, `ready`, `draining` or `stopped`.
@@ -88,6 +91,7 @@ class Service:
         closing_period: float = CLOSING,
         router: SignalRouter | None = None,
         notifier: Notifier | None = None,
+        log_failures: bool = False,
     ) -> None:
         self.conf = conf
         self.grace_period = check_seconds("grace_period", grace_period)
@@ -97,6 +101,7 @@ class Service:
         self.draining = DrainFlag()
         self._router = router
         self._notifier = notifier or Notifier.from_environ()
+        self._log_failures = log_failures
         self._servers: list[Server] = []
         self._work: list[Work] = []
         self._on_startup: list[Callable[[], Any]] = []
@@ -281,15 +286,19 @@ class Service:
             await server.start()
 
     def _report_failed_start(self, error: BaseException) -> int:
-        """Print why the start did not complete, and return the exit code."""
+        """Say why the start did not complete, and return the exit code."""
         if isinstance(error, asyncio.CancelledError) and self.draining:
             log.info("stopped while starting")
             return EXIT_DRAINED
         log.debug("start failed", exc_info=error)
-        refused = isinstance(error, ConfigError)
-        with contextlib.suppress(OSError):  # the exit code must not depend on a stderr that can be written
-            print(f"hotconf: {error if refused else f'could not start: {_reason(error)}'}", file=sys.stderr)  # noqa: T201
-        return EXIT_CONFIGURATION if refused else EXIT_FAILED
+        report = error.report if isinstance(error, ConfigError) else None
+        text = f"could not start: {_reason(error)}" if report is None else str(error)
+        if self._log_failures:
+            log.error("%s", text, extra={"hotconf": jsonable(report)})
+        else:
+            with contextlib.suppress(OSError):  # the exit code must not depend on a stderr that can be written
+                print(f"hotconf: {text}", file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED if report is None else EXIT_CONFIGURATION
 
     def _become_ready(self) -> None:
         self.state = "ready"

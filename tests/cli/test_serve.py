@@ -54,6 +54,37 @@ def test_any_file_is_served_and_followed_with_its_secrets_masked(launch, folder)
     assert "canary" not in process.stderr.text + process.stdout.text
 
 
+def test_a_refused_configuration_is_a_line_of_json_in_a_json_log(launch, folder):
+    (folder / "app.toml").write_text("message = 5\n")
+    process = launch("serve", "app:conf", "--port", "0", "--log-format", "json", cwd=folder)
+    assert process.end() == 2
+    (line,) = logged(process)
+    assert line["level"] == "ERROR"
+    assert line["message"].startswith("configuration refused: 2 faults\n")
+    assert [fault["path"] for fault in line["hotconf"]["faults"]] == ["message", "database"]
+
+
+def test_a_taken_port_is_a_line_of_json_in_a_json_log(launch, folder):
+    (folder / "any.toml").write_text("a = 1\n")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        process = launch("serve", "any.toml", "--port", str(port), "--log-format", "json", cwd=folder)
+        assert process.end() == 1
+    assert logged(process)[-1]["level"] == "ERROR"
+    reason = f"could not start: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert logged(process)[-1]["message"] == reason
+
+
+def test_a_socket_path_that_is_a_file_is_named_as_such(launch, folder):
+    (folder / "any.toml").write_text("a = 1\n")
+    (folder / "s").write_text("precious")
+    process = launch("serve", "any.toml", "--unix-socket", "s", cwd=folder)
+    assert process.end() == 1
+    reason = "hotconf: could not start: cannot listen on unix:s: the path exists and is no socket"
+    assert process.stderr.text.splitlines()[-1] == reason
+    assert (folder / "s").read_text() == "precious"
+
+
 def test_its_options_reach_the_configuration_and_the_server(launch, folder, verb):
     (folder / "app.toml").write_text(GOOD)
     (folder / "token").write_text("open sesame\n")

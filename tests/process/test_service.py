@@ -232,6 +232,23 @@ async def test_a_configuration_that_is_refused_is_2_with_one_fault_a_line(tmp_pa
     assert not journal
 
 
+@pytest.mark.parametrize(
+    ("conf", "server", "code", "message"),
+    [
+        (HotConf(App, sources=[Memory({"message": 5})]), FakeServer(), 2, "configuration refused: 1 fault"),
+        (None, FakeServer(start=raises(OSError(98, "no such place"))), 1, "could not start: no such place"),
+    ],
+    ids=["refused", "failed"],
+)
+async def test_a_start_that_fails_can_be_logged_and_not_printed(caplog, capsys, conf, server, code, message):
+    service = Service(conf, log_failures=True)
+    service.add(server)
+    assert await service.serve() == code
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.getMessage().startswith(message)
+    assert capsys.readouterr().err == ""
+
+
 async def test_the_exit_code_of_a_refusal_stands_where_stderr_cannot_be_written(monkeypatch):
     class Full(io.StringIO):
         def write(self, _text):

@@ -130,10 +130,9 @@ def bind_unix(path: Path) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    # Any other file stays, so that bind says that the address is in use.
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            return
+            raise FileExistsError(errno.EEXIST, "the path exists and is no socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)
             with contextlib.suppress(BlockingIOError):

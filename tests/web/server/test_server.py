@@ -377,7 +377,7 @@ async def test_live_unix_socket_is_in_use(gates, path):
 
 async def test_other_files_at_the_path_are_left_alone(gates, path):
     path.write_text("mine")
-    with pytest.raises(OSError, match="cannot listen on unix"):
+    with pytest.raises(FileExistsError, match=f"cannot listen on unix:{path}: the path exists and is no socket"):
         await Server(gates.app(), unix_socket=path).start()
     assert path.read_text() == "mine"
 
