@@ -28,7 +28,7 @@ from hotconf.schema.explain import Origins, input_paths
 from hotconf.schema.fields import fields_of, holds_restart_required, shape_below, unwrapped
 from hotconf.schema.redact import document_at, visible_path
 from hotconf.schema.shape import Shape, shape_of
-from hotconf.schema.tree import children, is_list, value_at
+from hotconf.schema.tree import children, is_list
 from hotconf.values.keypath import key_text
 from hotconf.values.layer import Layer
 from hotconf.values.merge import ABSENT, Merged, leaves, lookup
@@ -165,10 +165,7 @@ def _pending(
 ) -> Iterator[PendingRestart]:
     origins = Origins(model, candidate.merged, candidate.settings)
     for path in itertools.chain.from_iterable(_listed(model, part) for part in kept):
-        before, after = (
-            document_at(model, path, value_at(settings, path), within=settings)
-            for settings in (running.settings, candidate.settings)
-        )
+        before, after = (document_at(model, settings, path) for settings in (running.settings, candidate.settings))
         yield PendingRestart(keypath.render(path), before, after, origins.at(path))
 
 

@@ -1,4 +1,4 @@
-"""Explanation: who supplied a value, and what it shadows."""
+"""Explanation: which source supplied a value, and which other values it shadows."""
 
 from __future__ import annotations
 
@@ -64,18 +64,16 @@ class Origins(Mapping[str, Origin]):
         self._settings = settings
 
     def __getitem__(self, dotted: str) -> Origin:
-        try:
-            return self.at(_typed(self._settings, keypath.parse(dotted)))
-        except ValueError:
-            raise KeyError(dotted) from None
+        return self.at(_typed(self._settings, dotted))
 
     def explain(self, dotted: str) -> Explanation:
-        """Explain the value at a dotted path. Raises KeyError for a path that the settings do not have."""
-        try:
-            path = _typed(self._settings, keypath.parse(dotted))
-        except ValueError:
-            raise KeyError(dotted) from None
-        value = document_at(self._model, path, value_at(self._settings, path), within=self._settings)
+        """Explain the value at a dotted path.
+
+        Raises:
+            KeyError: The settings have no such path.
+        """
+        path = _typed(self._settings, dotted)
+        value = document_at(self._model, self._settings, path)
         origin = self.at(path)
         supplied = [
             Supplied(mask_input(self._model, path, raw, within=self._settings), origin_in(layer, at))
@@ -88,7 +86,7 @@ class Origins(Mapping[str, Origin]):
     def at(self, path: KeyPath) -> Origin:
         """Return the place of a value or, where a validator made it from something else, of what it was made from.
 
-        Where the settings have no such path, it is that of what lies above it.
+        A path that the settings do not have gets the place of what lies above it.
         """
         for length in range(len(path), 0, -1):
             found = (self._merged.origin(at) for at in input_paths(self._model, path[:length]))
@@ -106,28 +104,32 @@ class Origins(Mapping[str, Origin]):
         return sum(1 for _ in self)
 
     def leaves(self) -> Iterator[tuple[KeyPath, Origin]]:
-        """Yield the path of every leaf with its origin: all of them for less than one by one."""
+        """Yield the path of every leaf with its origin. Cheaper than asking for each path."""
         for path in _leaf_paths(self._settings, Shape(models=(self._model,)), ()):
             yield path, self.at(path)
 
 
-def _typed(settings: Any, path: KeyPath) -> KeyPath:
-    """Return a path with the indices of lists as numbers. Raises KeyError for what is not there."""
-    typed: list[str | int] = []
-    for key in path:
+def _typed(settings: Any, dotted: str) -> KeyPath:
+    """Return a dotted path with the indices of lists as numbers. Raises KeyError for what is not there."""
+    try:
+        parsed = keypath.parse(dotted)
+    except ValueError:
+        raise KeyError(dotted) from None
+    path: list[str | int] = []
+    for key in parsed:
         inner = child(settings, key, ABSENT)
         if inner is ABSENT and str(key).isdecimal():
             key = int(key)  # noqa: PLW2901 - as the settings have it
             inner = child(settings, key, ABSENT)
         if inner is ABSENT:
-            raise KeyError(keypath.render(path))
+            raise KeyError(keypath.render(parsed))
         settings = inner
-        typed.append(key)
-    return tuple(typed)
+        path.append(key)
+    return tuple(path)
 
 
 def _is_default(owner: Any, key: str | int) -> bool:
-    """Whether a model has a field's value of its own accord. One that was set to its default counts as well."""
+    """Whether a model has the default of a field as its value, also where a source set it to the same."""
     if isinstance(owner, RootModel) or not isinstance(owner, BaseModel) or key not in type(owner).model_fields:
         return False
     info = type(owner).model_fields[str(key)]

@@ -1,7 +1,7 @@
-"""The schema: what a settings class says about its fields, read once per class.
+"""Fields: what a settings class says about its parts, read once per class.
 
-Spellings follow pydantic: a `validation_alias` (a name, choices or a path), or the field's own name where the class
-accepts it. The first spelling is the canonical one, as it is for pydantic-settings' own sources.
+The keys of a field follow pydantic: a `validation_alias` (a name, choices or a path), or the field's own name where the
+class accepts it. The first is the canonical key, as it is for pydantic-settings' own sources.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
 from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.errors import PydanticUndefinedAnnotation
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 from typing_extensions import is_typeddict
 
@@ -27,17 +28,21 @@ from hotconf.schema.settings import says_secret
 from hotconf.schema.shape import Shape, is_named_tuple, shape_of, type_hints, union, with_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping
 
     from hotconf.values.keypath import KeyPath
+
+_ABOUT_THE_KEY = {"Required", "NotRequired", "ReadOnly", "ClassVar", "Final"}
+"""What an annotation may say about a key and not about its value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a model. `places` are where pydantic looks for its value below the model, in that order.
+    """One field of a model.
 
-    `spellings` are those that are a key, the canonical one first: one that no other field accepts, if there is any.
-    `paths` are the longer ones, of an AliasPath. A field may have no spelling at all.
+    `input_paths` are the paths below the model at which pydantic looks for the value, in its order. `keys` are those of
+    them that are a single key, the canonical one first: one that no other field accepts, if there is any. `alias_paths`
+    are the longer ones, of an AliasPath. A field may have no key at all.
     """
 
     name: str
@@ -66,16 +71,15 @@ def fields_of(model: type) -> Mapping[str, Field]:
             # Only the model that was validated resolves its forward references by itself; those below it do not.
             model.model_rebuild(raise_errors=False)
         config: Mapping[str, Any] = model.model_config
-        return _told_apart({name: _field(name, info, config) for name, info in model.model_fields.items()})
-    if is_pydantic_dataclass(model):
+        infos = model.model_fields
+    elif is_pydantic_dataclass(model):
         config = getattr(model, "__pydantic_config__", {})
-        return _told_apart({name: _field(name, info, config) for name, info in model.__pydantic_fields__.items()})
-    return {name: _field(name, info, {}) for name, info in _plain_fields(model)}
-
-
-def _told_apart(found: dict[str, Field]) -> dict[str, Field]:
-    """Return fields of which none has a canonical spelling that another accepts as well, where it can be helped."""
-    claims = Counter(spelling for field in found.values() for spelling in set(field.keys))
+        infos = model.__pydantic_fields__
+    else:
+        infos, config = dict(_infos_of_record(model)), {}
+    found = {name: _field(name, info, config) for name, info in infos.items()}
+    # Where it can be helped, no field has a canonical key that another one accepts as well.
+    claims = Counter(key for field in found.values() for key in set(field.keys))
     if max(claims.values(), default=1) == 1:
         return found
     return {
@@ -84,74 +88,75 @@ def _told_apart(found: dict[str, Field]) -> dict[str, Field]:
     }
 
 
-def _plain_fields(model: type) -> Iterator[tuple[str, FieldInfo]]:
+def _infos_of_record(model: type) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield what pydantic finds out about the fields of a standard dataclass, a typed dictionary or a named tuple."""
+    hints: Mapping[str, Any] = {}
+    defaults: Mapping[str, Any] = {}
     if dataclasses.is_dataclass(model):
-        hints = type_hints(model)
-        for field in dataclasses.fields(model):
-            hint = _bare(hints.get(field.name, Any))
-            known = isinstance(field.default, FieldInfo)
-            yield field.name, FieldInfo.from_annotated_attribute(hint, field.default) if known else _info(hint)
+        own = dataclasses.fields(model)
+        known = type_hints(model)
+        hints = {field.name: known.get(field.name, Any) for field in own}
+        defaults = {field.name: field.default if isinstance(field.default, FieldInfo) else field for field in own}
     elif is_typeddict(model) or is_named_tuple(model):
-        for name, hint in type_hints(model).items():
-            yield name, _info(_bare(hint))
+        hints, defaults = type_hints(model), getattr(model, "_field_defaults", {})
+    for name, hint in hints.items():
+        while getattr(get_origin(hint), "__name__", "") in _ABOUT_THE_KEY:
+            hint = get_args(hint)[0]  # noqa: PLW2901 - the rest of it is about the value
+        default = defaults.get(name, PydanticUndefined)
+        yield name, FieldInfo.from_annotated_attribute(hint, default)
 
 
-def _info(hint: Any) -> FieldInfo:
-    return FieldInfo.from_annotation(hint)
-
-
-def _bare(annotation: Any) -> Any:
-    """Return an annotation without what is said about the key: required or not, read-only, final."""
-    while getattr(get_origin(annotation), "__name__", "") in {
-        "Required",
-        "NotRequired",
-        "ReadOnly",
-        "ClassVar",
-        "Final",
-    }:
-        annotation = get_args(annotation)[0]
-    return annotation
+def _field(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Field:
+    alias = info.validation_alias if config.get("validate_by_alias", True) is not False else None
+    choices = alias.choices if isinstance(alias, AliasChoices) else [] if alias is None else [alias]
+    paths: list[KeyPath] = [tuple(one.path) if isinstance(one, AliasPath) else (one,) for one in choices]
+    if alias is None or config.get("populate_by_name") or config.get("validate_by_name"):
+        paths.append((name,))
+    paths = list(dict.fromkeys(paths))
+    return Field(
+        name=name,
+        input_paths=tuple(paths),
+        keys=tuple(str(path[0]) for path in paths if len(path) == 1),
+        alias_paths=tuple(path for path in paths if len(path) > 1),
+        shape=with_marks(shape_of(info.annotation), info.metadata),
+        info=info,
+    )
 
 
 @functools.lru_cache(maxsize=1024)
 def fields_by_key(model: type) -> Mapping[str, Field]:
-    """Return the fields of a model by every key that it accepts. An earlier field keeps a key that two claim."""
+    """Return the fields of a model by every key that it accepts. Of two fields with one key, the earlier has it."""
     found: dict[str, Field] = {}
     for field in fields_of(model).values():
-        for spelling in field.keys:
-            found.setdefault(spelling, field)
+        for key in field.keys:
+            found.setdefault(key, field)
     return found
 
 
 def check_schema(model: Any) -> None:
-    """Refuse a class that cannot be a schema. Raises SchemaError, which names what stands in the way."""
+    """Refuse a class that cannot be a schema.
+
+    Raises:
+        SchemaError: The class cannot be used. The message names the reason.
+    """
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise SchemaError(f"{model!r} is not a pydantic model class: pass a BaseSettings or BaseModel subclass")
-    if issubclass(model, BaseSettings):
-        _check_constructor(model)
-    _complete(model)
+    owner = next(cls for cls in model.__mro__ if "__init__" in vars(cls))
+    if issubclass(model, BaseSettings) and owner is not BaseSettings:
+        raise SchemaError(
+            f"{owner.__name__} overrides __init__, which is not called when settings are built from merged values: "
+            "move its work into validators or model_post_init"
+        )
+    try:
+        model.model_rebuild()
+    except PydanticUndefinedAnnotation as error:
+        raise SchemaError(f"{model.__name__} refers to a type that is not defined yet: {error.name}") from error
     for path, nested in models_within(model):
         if path and issubclass(nested, BaseSettings):
             raise SchemaError(
                 f"{model.__name__}.{keypath.render(path)}: {nested.__name__} is a nested BaseSettings, which would "
                 "read the environment a second time during validation: derive it from BaseModel or hotconf.Section"
             )
-
-
-def _complete(model: type[BaseModel]) -> None:
-    try:
-        model.model_rebuild()
-    except PydanticUndefinedAnnotation as error:
-        raise SchemaError(f"{model.__name__} refers to a type that is not defined yet: {error.name}") from error
-
-
-def _check_constructor(model: type[BaseSettings]) -> None:
-    owner = next(cls for cls in model.__mro__ if "__init__" in vars(cls))
-    if owner is not BaseSettings:
-        raise SchemaError(
-            f"{owner.__name__} overrides __init__, which is not called when settings are built from merged values: "
-            "move its work into validators or model_post_init"
-        )
 
 
 def models_within(model: type) -> Iterator[tuple[KeyPath, type]]:
@@ -168,32 +173,31 @@ def models_within(model: type) -> Iterator[tuple[KeyPath, type]]:
             pending += [((*path, field.name), nested) for nested in models_in(field.shape)]
 
 
-@functools.lru_cache(maxsize=1024)
-def mutable(model: type) -> tuple[str, ...]:
-    """Return the parts of a class, by dotted path and the class itself by name, whose values a program can set."""
-    return tuple(
-        keypath.render(path) or nested.__name__ for path, nested in models_within(model) if not _is_frozen(nested)
-    )
-
-
-def _is_frozen(model: type) -> bool:
-    if issubclass(model, BaseModel):
-        return bool(model.model_config.get("frozen"))
-    parameters = getattr(model, "__dataclass_params__", None)
-    return is_named_tuple(model) or bool(parameters is not None and parameters.frozen)
-
-
 def models_in(shape: Shape) -> Iterator[type]:
     """Yield the models that a shape may hold, at any depth of its lists and mappings."""
     yield from shape.models
-    for inner in shape.parts:
+    for inner in shape.inner:
         yield from models_in(inner)
+
+
+@functools.lru_cache(maxsize=1024)
+def mutable(model: type) -> tuple[str, ...]:
+    """Return the parts of a class, by dotted path and the class itself by name, whose values a program can set."""
+
+    def is_frozen(part: type) -> bool:
+        if issubclass(part, BaseModel):
+            return bool(part.model_config.get("frozen"))
+        parameters = getattr(part, "__dataclass_params__", None)
+        return is_named_tuple(part) or bool(parameters is not None and parameters.frozen)
+
+    return tuple(keypath.render(path) or part.__name__ for path, part in models_within(model) if not is_frozen(part))
 
 
 def resolve_path(model: type, dotted: str) -> KeyPath:
     """Return the path that a dotted text names in a settings class, list indices as numbers.
 
-    Raises SchemaError for a path that no settings of this class can have, and names the nearest one that exists.
+    Raises:
+        SchemaError: No settings of this class can have such a path. The message names the nearest one that exists.
     """
     try:
         wanted = keypath.parse(dotted)
@@ -204,47 +208,52 @@ def resolve_path(model: type, dotted: str) -> KeyPath:
     for key in wanted:
         found = descend(shape, key)
         if found is None:
-            raise SchemaError(_unknown(model, dotted, path, shape, key))
+            owner = f"{model.__name__}.{keypath.render(tuple(path))}" if path else model.__name__
+            near = suggest(str(key), [name for nested in unwrapped(shape).models for name in fields_of(nested)])
+            raise SchemaError(f"{dotted!r}: {owner} has no field {str(key)!r}{near}")
         shape, name = found
         path.append(name)
     return tuple(path)
 
 
 def descend(shape: Shape, key: str | int) -> tuple[Shape, str | int] | None:
-    """Return the shape below a key, a field's name or a spelling of it, and the key as field paths write it.
+    """Return the shape below a key of a value, or below a field's name, and the key as field paths write it.
 
-    None where nothing can lie there. Of a union, what lies below is anything that one of its members has there.
+    None where nothing can lie there. Of a union, what lies below is anything that one of its members has there. Field
+    paths write a field's name, and the index of an item of a list or a named tuple.
     """
     shape = unwrapped(shape)
-    named = [(name, field) for model in shape.models for name, field in _fields_at(model, key)]
-    inner = [field.shape for _, field in named]
-    index = _index(key)
+    index = int(key) if isinstance(key, int) or key.isdecimal() else None
+    named: list[tuple[str | int, Shape]] = []
+    for model in shape.models:
+        known = fields_of(model)
+        if is_named_tuple(model):
+            named += [(at, field.shape) for at, field in enumerate(known.values()) if key == field.name or index == at]
+        elif isinstance(key, str) and (found := known.get(key) or fields_by_key(model).get(key)) is not None:
+            named.append((found.name, found.shape))
+    inner = [each for _, each in named]
     if index is not None:
         inner += [item for item in (shape.items, *shape.positions[index : index + 1]) if item is not None]
     name = named[0][0] if named else index if index is not None and inner else key
     if shape.values is not None:
         inner.append(shape.values)
-    if not inner:
-        inner = [extra for model in shape.models if (extra := _extra(model)) is not None]
+    inner = inner or [extra for model in shape.models if (extra := _extra(model)) is not None]
     if not inner and not shape.opaque:
         return None
-    found = union(inner) if inner else Shape(opaque=True, secret_words=shape.secret_words)
-    hidden = shape.secret or says_secret(key, found.secret_words)
-    return (dataclasses.replace(found, secret=True) if hidden else found), name
+    below = union(inner) if inner else Shape(opaque=True, secret_words=shape.secret_words)
+    secret = shape.secret or says_secret(key, below.secret_words)
+    return (dataclasses.replace(below, secret=True) if secret else below), name
 
 
 def shape_below(shape: Shape, key: str | int) -> Shape:
-    """Return the shape below a key; where the schema knows nothing of it, what is certain: that a secret hides it."""
+    """Return the shape below a key; where the schema knows none, one that is a secret if it lies below a secret."""
     found = descend(shape, key)
     return found[0] if found is not None else Shape(secret=shape.secret)
 
 
 def shape_at(model: type, path: KeyPath) -> Shape:
-    """Return the shape at a path of a settings class, written by names or by spellings."""
-    shape = Shape(models=(model,))
-    for key in path:
-        shape = shape_below(shape, key)
-    return shape
+    """Return the shape at a path of a settings class, written by names or by keys."""
+    return functools.reduce(shape_below, path, Shape(models=(model,)))
 
 
 def cut_at_secret(model: type, path: KeyPath) -> KeyPath:
@@ -288,29 +297,14 @@ def _reachable(shape: Shape) -> Iterator[Shape]:
             continue
         seen.add(current)
         yield current
-        pending += current.parts
+        pending += current.inner
         pending += [field.shape for model in current.models for field in fields_of(model).values()]
         pending += [extra for model in current.models if (extra := _extra(model)) is not None]
 
 
-def _fields_at(model: type, key: str | int) -> Iterator[tuple[str | int, Field]]:
-    """Yield the field that a key names, with the key that field paths have for it: a named tuple's is its index."""
-    if is_named_tuple(model):
-        known = enumerate(fields_of(model).values())
-        yield from ((index, field) for index, field in known if key == field.name or _index(key) == index)
-    elif isinstance(key, str):
-        field = fields_of(model).get(key) or fields_by_key(model).get(key)
-        if field is not None:
-            yield field.name, field
-
-
-def _index(key: str | int) -> int | None:
-    return int(key) if isinstance(key, int) or key.isdecimal() else None
-
-
 @functools.lru_cache(maxsize=1024)
 def _extra(model: type) -> Shape | None:
-    """Return the shape of keys beyond the fields, None where the model has no place for them."""
+    """Return the shape of keys beyond the fields, None where the model accepts none."""
     config = getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) or {}
     if config.get("extra") != "allow":
         return None
@@ -323,38 +317,11 @@ def _extra(model: type) -> Shape | None:
 def suggest(name: str, known: Collection[str], *, most: int = 20_000) -> str:
     """Return `; did you mean 'x'?`, or nothing where no known name is near, or where there are more than `most`.
 
-    Each of them takes up to 0.1 ms, while the interpreter is held: whoever suggests many times divides `most` by that.
+    Comparing with one name takes up to 0.1 ms and holds the interpreter. A caller that suggests for many names divides
+    `most` by their number.
     """
     if len(known) > most:
         return ""
     folded = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), list(folded), n=1)
     return f"; did you mean {folded[near[0]]!r}?" if near else ""
-
-
-def _unknown(model: type, dotted: str, path: Sequence[str | int], shape: Shape, key: str | int) -> str:
-    known = [name for nested in unwrapped(shape).models for name in fields_of(nested)]
-    owner = f"{model.__name__}.{keypath.render(tuple(path))}" if path else model.__name__
-    return f"{dotted!r}: {owner} has no field {str(key)!r}{suggest(str(key), known)}"
-
-
-def _field(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Field:
-    places = tuple(dict.fromkeys(_places(name, info, config)))
-    shape = shape_of(info.annotation)
-    return Field(
-        name=name,
-        input_paths=places,
-        keys=tuple(str(place[0]) for place in places if len(place) == 1),
-        alias_paths=tuple(place for place in places if len(place) > 1),
-        shape=with_marks(shape, info.metadata),
-        info=info,
-    )
-
-
-def _places(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Iterator[KeyPath]:
-    alias = info.validation_alias if config.get("validate_by_alias", True) is not False else None
-    for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
-        if choice is not None:
-            yield tuple(choice.path) if isinstance(choice, AliasPath) else (choice,)
-    if alias is None or config.get("populate_by_name") or config.get("validate_by_name"):
-        yield (name,)

@@ -65,12 +65,9 @@ def document(value: Any, shape: Shape = PLAIN) -> Any:  # noqa: PLR0911 - a tabl
     return _document_fields(value, owner) if has_fields else _document_scalar(value)
 
 
-def document_at(model: type, path: KeyPath, value: Any, *, within: Any = None) -> Any:
-    """Return the value that settings of a class have at a path as JSON shows it, masked where the schema says so.
-
-    `within` are the settings themselves, whose values may be of classes that the schema does not name.
-    """
-    return document(value, refined_at(Shape(models=(model,)), within, path))
+def document_at(model: type, settings: Any, path: KeyPath) -> Any:
+    """Return the value that settings of a class have at a path as JSON shows it, masked where the schema says so."""
+    return document(value_at(settings, path), refined_at(Shape(models=(model,)), settings, path))
 
 
 def _inside(shape: Shape) -> Callable[[str | int], Shape] | None:

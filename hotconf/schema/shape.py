@@ -37,8 +37,8 @@ class Shape:
 
     `models` are classes with fields: pydantic's, dataclasses, typed dictionaries, named tuples. `positions` are the
     items of a tuple of fixed length. `secret` hides the value and all that lies below it; `restart_required` keeps it
-    and all that lies below it until a restart. Anything at all may lie below an `opaque` one. A value of a shape with
-    `secret_words` is a secret where its key holds one of them.
+    and all that lies below it until a restart. Anything at all may lie below an `opaque` shape; with `secret_words`,
+    what lies there is a secret where its key holds one of them.
     """
 
     models: tuple[type, ...] = ()
@@ -56,90 +56,82 @@ class Shape:
         return bool(self.models or self.items or self.values or self.positions or self.opaque)
 
     @property
-    def parts(self) -> Iterator[Shape]:
-        """What lies directly below, models aside."""
+    def inner(self) -> Iterator[Shape]:
+        """The shapes directly below, models aside."""
         yield from (inner for inner in (self.items, self.values) if inner is not None)
         yield from self.positions
 
 
 PLAIN = Shape()
-"""A scalar that everybody may see."""
+"""A scalar that is no secret."""
 
 
-def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:
+def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:  # noqa: PLR0911 - a table of kinds
     """Return the shape that a type annotation describes. What it cannot see into is opaque, never an error.
 
     `within` are the type aliases that the annotation is a part of: one that contains itself ends there.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if type(origin or annotation).__name__ == "TypeAliasType":  # there is one in typing and one in typing_extensions
-        return _shape_of_alias(annotation, origin or annotation, within)
-    if origin is None:
-        return _shape_of_name(annotation, within)
+    kind: Any = origin or annotation
+    if type(kind).__name__ == "TypeAliasType":  # there is one in typing and one in typing_extensions
+        if kind in within:
+            return Shape(opaque=True)
+        value = kind.__value__
+        if arguments and getattr(value, "__parameters__", ()):
+            value = value[arguments]
+        return shape_of(value, within | {kind})
     if hasattr(annotation, "__metadata__"):
         return with_marks(shape_of(arguments[0], within), annotation.__metadata__)
-    if origin in (Literal, type):
+    if isinstance(kind, NewType):
+        return shape_of(kind.__supertype__, within)
+    if isinstance(kind, TypeVar):
+        return union(shape_of(one, within) for one in (kind.__constraints__ or [kind.__bound__ or Any]))
+    if kind is None or kind in (Literal, type):
         return PLAIN
-    inner_shapes = [shape_of(argument, within) for argument in arguments if argument is not ...]
-    if origin in (Union, types.UnionType) or not isinstance(origin, type):
-        return union(inner_shapes)
-    found = _shape_of_generic(origin, inner_shapes, is_open=... in arguments)
-    # What keeps each of its items keeps the whole: none can be added, taken away or changed.
-    return dataclasses.replace(found, restart_required=any(inner.restart_required for inner in inner_shapes))
-
-
-def _shape_of_alias(annotation: Any, alias: Any, within: frozenset[Any]) -> Shape:
-    if alias in within:
-        return Shape(opaque=True)
-    value, arguments = alias.__value__, get_args(annotation)
-    if arguments and getattr(value, "__parameters__", ()):
-        value = value[arguments]
-    return shape_of(value, within | {alias})
-
-
-def _shape_of_name(annotation: Any, within: frozenset[Any]) -> Shape:
-    if isinstance(annotation, NewType):
-        return shape_of(annotation.__supertype__, within)
-    if isinstance(annotation, TypeVar):
-        return union(shape_of(one, within) for one in (annotation.__constraints__ or [annotation.__bound__ or Any]))
-    if annotation is None:
-        return PLAIN
-    # Not only Any and what is not resolved: a generic class that contains itself has an object of pydantic's there.
-    known = annotation is not Any and isinstance(annotation, type)
-    return _shape_of_class(annotation) if known else Shape(opaque=True)
+    if origin is None:
+        # Not only Any and what is not resolved: a generic class that contains itself has an object of pydantic's there.
+        known = annotation is not Any and isinstance(annotation, type)
+        return _shape_of_class(annotation) if known else Shape(opaque=True)
+    inner = [shape_of(argument, within) for argument in arguments if argument is not ...]
+    if kind in (Union, types.UnionType) or not isinstance(kind, type):
+        return union(inner)
+    return _shape_of_generic(kind, inner, is_open=... in arguments)
 
 
 @functools.lru_cache(maxsize=4096)
-def _shape_of_class(annotation: type) -> Shape:
-    if issubclass(annotation, SECRET_TYPES):
+def _shape_of_class(kind: type) -> Shape:
+    if issubclass(kind, SECRET_TYPES):
         return Shape(secret=True)
-    if _has_fields(annotation):
-        return Shape(models=(annotation,))
-    if annotation in (object, Json, ImportString) or issubclass(annotation, Mapping):
+    if _has_fields(kind):
+        return Shape(models=(kind,))
+    if kind in (object, Json, ImportString) or issubclass(kind, Mapping):
         return Shape(opaque=True)
-    is_text = issubclass(annotation, (str, bytes, bytearray, memoryview))
-    return Shape(items=Shape(opaque=True)) if issubclass(annotation, (Sequence, AbstractSet)) and not is_text else PLAIN
+    is_text = issubclass(kind, (str, bytes, bytearray, memoryview))
+    return Shape(items=Shape(opaque=True)) if issubclass(kind, (Sequence, AbstractSet)) and not is_text else PLAIN
 
 
-def _has_fields(annotation: type) -> bool:
-    is_record = dataclasses.is_dataclass(annotation) or is_typeddict(annotation) or is_named_tuple(annotation)
-    return is_record or issubclass(annotation, BaseModel)
-
-
-def _shape_of_generic(origin: type, arguments: list[Shape], *, is_open: bool) -> Shape:
-    hidden = any(argument.secret for argument in arguments)
-    if issubclass(origin, SECRET_TYPES):
-        return Shape(secret=True)
-    if _has_fields(origin):
+def _shape_of_generic(kind: type, inner: list[Shape], *, is_open: bool) -> Shape:
+    secret = any(shape.secret for shape in inner)
+    if issubclass(kind, SECRET_TYPES):
+        found = Shape(secret=True)
+    elif _has_fields(kind):
         # What a type variable stands for is not known field by field.
-        return Shape(models=(origin,), secret=hidden)
-    if issubclass(origin, Mapping):
-        return Shape(values=arguments[-1], secret=any(key.secret for key in arguments[:-1]))
-    if issubclass(origin, tuple) and not is_open:
-        return Shape(positions=tuple(arguments))
-    if issubclass(origin, Iterable):
-        return Shape(items=union(arguments))
-    return Shape(opaque=True, secret=hidden)
+        found = Shape(models=(kind,), secret=secret)
+    elif issubclass(kind, Mapping):
+        found = Shape(values=inner[-1], secret=any(key.secret for key in inner[:-1]))
+    elif issubclass(kind, tuple) and not is_open:
+        found = Shape(positions=tuple(inner))
+    elif issubclass(kind, Iterable):
+        found = Shape(items=union(inner))
+    else:
+        found = Shape(opaque=True, secret=secret)
+    # What keeps each of its items keeps the whole: none can be added, taken away or changed.
+    return dataclasses.replace(found, restart_required=any(shape.restart_required for shape in inner))
+
+
+def _has_fields(kind: type) -> bool:
+    is_record = dataclasses.is_dataclass(kind) or is_typeddict(kind) or is_named_tuple(kind)
+    return is_record or issubclass(kind, BaseModel)
 
 
 def union(shapes: Iterable[Shape]) -> Shape:
@@ -181,9 +173,9 @@ def is_named_tuple(model: type) -> bool:
 
 
 def type_hints(model: type) -> Mapping[str, Any]:
-    """Return the annotations of a class, resolved; Any for each of a class that refers to names nobody can see."""
+    """Return the annotations of a class, resolved; Any for each where one refers to a name that is not in reach."""
     try:
         return get_type_hints(model, include_extras=True)
     except NameError:
-        # A name local to a function: pydantic could see it where the class was made, nobody can now.
+        # A name local to a function, which was in reach only where the class was made.
         return dict.fromkeys(inspect.get_annotations(model), Any)

@@ -1,4 +1,4 @@
-"""Trees: settings as values that lie below one another, whatever classes hold them."""
+"""Trees: settings as values that lie below one another, in models, records, mappings and lists of any class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def children(value: Any) -> Mapping[Any, Any]:
     """Return what lies directly below a value of settings, by the key that paths use; nothing for a scalar.
 
-    Read past attribute access: a deprecated field warns there, and a model that a validator made may lack one.
+    It reads past attribute access: a deprecated field warns there, and a model that a validator made may lack one.
     """
     if isinstance(value, RootModel):
         return children(value.root)
@@ -36,7 +36,7 @@ def children(value: Any) -> Mapping[Any, Any]:
 
 
 def child(value: Any, key: str | int, default: Any = None) -> Any:
-    """Return what `children` has at a key, else `default`. In a mapping or list the rest is not looked at."""
+    """Return what `children` has at a key, else `default`, without looking at the rest of a mapping or list."""
     if isinstance(value, Mapping) and isinstance(key, str) and key in value:
         return value[key]
     if isinstance(value, list):
@@ -69,7 +69,7 @@ def refined(shape: Shape, value: Any) -> Shape:
     It may be of a class that the schema does not name: a subclass that a validator chose, or that is a default.
     """
     own = _own_shape(type(value))
-    if own is None and is_list(value):
+    if own is None and is_list(value) and (shape.items or not shape.positions):
         kinds = dict.fromkeys(map(type, value))  # each class once: this is asked again for every item of a list
         items = [found for kind in kinds if (found := _own_shape(kind)) is not None]
         own = Shape(items=union(items)) if items else None

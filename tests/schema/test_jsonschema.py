@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, create_model
 from typing_extensions import TypedDict
 
 from hotconf.schema.jsonschema import DIALECT, json_schema
@@ -88,3 +88,16 @@ def test_what_has_no_schema_is_anything_and_no_error(schema):
 
 def test_untyped_settings_may_be_anything():
     assert json_schema(Untyped)["additionalProperties"] is True
+
+
+@dataclasses.dataclass
+class Record:
+    size: int = 3
+    token: Annotated[str, Sensitive()] = "hunter2"
+
+
+def test_defaults_of_standard_dataclasses_are_shown():
+    model = create_model("App", record=(Record, ...))
+    properties = json_schema(model)["$defs"]["Record"]["properties"]
+    assert properties["size"]["default"] == 3
+    assert "default" not in properties["token"]

@@ -168,8 +168,8 @@ def test_I11_no_secret_is_in_a_document_its_digest_or_any_part_of_it(annotation,
     assert not leaks(repr(whole))
     assert whole["public"] == "shown"
     assert json.loads(json.dumps(whole)) == whole
-    assert not leaks(repr(document_at(model, ("field",), settings.field)))
-    assert document_at(model, ("field",), settings.field) == whole["field"]
+    assert not leaks(repr(document_at(model, settings, ("field",))))
+    assert document_at(model, settings, ("field",)) == whole["field"]
 
 
 @pytest.mark.parametrize(("annotation", "value"), CASES)
