@@ -16,7 +16,7 @@ import asyncio
 import enum
 import functools
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
@@ -48,6 +48,9 @@ _CLOSING_TIME = 0.5
 # aiohttp has no exception of their own for these, only texts.
 _TOO_MANY_HEADERS = "Too many headers"
 _UNKNOWN_VERSION = "Bad status line:\n  Invalid HTTP version:"
+
+_INCOMPLETE = (web.HTTPRequestEntityTooLarge, web.RequestPayloadError, BodyTimeout)
+"""What reading a body raises if its rest is not read: no further request can follow on the connection."""
 
 
 class _Phase(enum.Enum):
@@ -188,7 +191,7 @@ class Connection(web.RequestHandler):
         self._request, self._payload, self._task, self._refusal = request, payload, None, None
         if not is_known:
             self._refusal = self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
-        elif _head_size(request) > limits.header_size:
+        elif _head_size(message) > limits.header_size:
             self._refusal = self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
         elif limits.body_size is not None and _body_size(request) > limits.body_size:
             self._refusal = self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_size")
@@ -202,7 +205,8 @@ class Connection(web.RequestHandler):
 
     async def answer(self, handle: Handler, request: web.BaseRequest) -> web.StreamResponse:
         """Answer the request that runs. It ends with the task, in which the response is written too."""
-        task = self._task = _current_task()
+        task = self._task = asyncio.current_task()
+        assert task is not None, "a request is answered in a task of its own"  # noqa: S101 - for the type checker
         task.add_done_callback(functools.partial(self._answered, request))
         self._began = self._time()
         self._drain.mark(request)
@@ -241,9 +245,9 @@ class Connection(web.RequestHandler):
         if isinstance(error, web.HTTPRequestEntityTooLarge):
             # So that aiohttp reads the rest of the body for a moment, and the client reads the response and no reset.
             self._payload.set_exception(None)  # type: ignore[arg-type]
-        broken = isinstance(error, web.HTTPRequestEntityTooLarge | BodyTimeout | web.RequestPayloadError)
-        # Also in a drain: if the request was asked before whether it keeps its connection, it remembers the answer.
-        if (broken or (self._drain.closing and not self._messages)) and isinstance(response, web.StreamResponse):
+        # In a drain too: a request that was asked before it whether it keeps its connection remembers the answer.
+        is_last = isinstance(error, _INCOMPLETE) or (self._drain.closing and not self._messages)
+        if is_last and isinstance(response, web.StreamResponse):
             response.force_close()
 
     def _answered(self, request: web.BaseRequest, _task: asyncio.Task[Any]) -> None:
@@ -434,16 +438,31 @@ def serve_connections(server: web.Server) -> None:
     # Around the whole application, not as one of its middlewares: those belong to the user's object, which may be
     # frozen already and may be served by another server too.
     make_request, handle = server.request_factory, server.request_handler
-    server.request_factory = lambda message, payload, connection, writer, task: cast("Connection", connection).begin(
-        make_request, message, payload, writer, task
-    )
-    server.request_handler = lambda request: cast("Connection", request.protocol).answer(handle, request)
+
+    def begin(
+        message: RawRequestMessage,
+        payload: StreamReader,
+        connection: Any,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        request: web.BaseRequest = connection.begin(make_request, message, payload, writer, task)
+        return request
+
+    def answer(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        connection: Any = request.protocol
+        answering: Awaitable[web.StreamResponse] = connection.answer(handle, request)
+        return answering
+
+    server.request_factory, server.request_handler = begin, answer
 
 
-def _head_size(request: web.BaseRequest) -> int:
+def _head_size(message: RawRequestMessage) -> int:
     """Return the least number of bytes that request line and headers took, as near as the parsed form tells."""
-    first = len(request.method) + len(request.raw_path) + len("  HTTP/1.1\r\n")
-    return first + sum(len(name) + len(value) + 3 for name, value in request.raw_headers)
+    size = len(message.method) + len(message.path) + len("  HTTP/1.1\r\n")
+    for name, value in message.raw_headers:
+        size += len(name) + len(value) + 3
+    return size
 
 
 def _body_size(request: web.BaseRequest) -> int:
@@ -453,9 +472,3 @@ def _body_size(request: web.BaseRequest) -> int:
 
 def _shutting_down() -> web.Response:
     return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down")
-
-
-def _current_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None, "called outside a task"  # noqa: S101 - for the type checker
-    return task
