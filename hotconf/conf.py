@@ -33,6 +33,7 @@ from hotconf.reload.subscribers import Subscribers, Subscription
 from hotconf.reload.trip import refuse_reentry
 from hotconf.schema.fields import check_schema, resolve_path
 from hotconf.schema.settings import Options
+from hotconf.sources.construct import Constructor
 from hotconf.sources.stack import Stack, compose, several
 
 if TYPE_CHECKING:
@@ -69,19 +70,21 @@ class HotConf(Holder[S]):
     before it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - in the order in which they are needed
         self,
         schema: type[S],
         files: Iterable[AnySource] = (),
         sources: Iterable[AnySource] = (),
         init: Mapping[str, Any] | None = None,
         options: Options | None = None,
+        settings_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         _check(schema)
         self.schema = schema
         self.options = options or Options()
-        self._given = [*several(files), *several(sources)], init
+        self._constructor = Constructor(schema, init, settings_options)
+        self._given = [*several(files), *several(sources)]
         self._subscribers = Subscribers()
         self._put_together()
         self._engine: Engine | None = None
@@ -108,16 +111,16 @@ class HotConf(Holder[S]):
         if self.loaded or self._state != "new":
             raise RuntimeError("files and options can be amended only before the first load")
         self.options = Options(**{**dict(self.options), **options})
-        self._given[0].extend(several(files))
+        self._given.extend(several(files))
         observers = tuple(observer for observer in self._reloader.journal.observers if observer is not self.audit)
         self._put_together()
         self._reloader.journal.observers += observers
 
     def _put_together(self) -> None:
         options = self.options
-        self._stack = Stack.of(compose(self.schema, *self._given, options))
+        self._stack = Stack.of(compose(self._constructor, self._given, options))
         self._reloader = Reloader(
-            Rules(self.schema, options.guard, options.on_restart_required),
+            Rules(self._constructor, options.guard, options.on_restart_required),
             self._stack,
             holder=self,
             subscribers=self._subscribers,

@@ -62,7 +62,14 @@ FENCED_NAMES = {
 }
 SHARED = {
     "formats": set(),
-    "sources": {"sources.reader", "sources.mounts", "sources.variables", "sources.patch", "sources.atomic_write"},
+    "sources": {
+        "sources.reader",
+        "sources.mounts",
+        "sources.provenance",
+        "sources.construct",
+        "sources.patch",
+        "sources.atomic_write",
+    },
     "cli": {"cli.target", "cli.output", "cli.serving", "cli.remote", "cli.sample", "cli.placeholder"},
 }
 """Rooms whose modules are one of a kind each, and know no other kind: only what they share."""

@@ -18,15 +18,16 @@ from hotconf.schema.fields import fields_of, mutable
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import digest, document, scrub, secret_texts
 from hotconf.values.keypath import touches
-from hotconf.values.merge import Merged, merge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pydantic import BaseModel
 
+    from hotconf.sources.construct import Constructor
     from hotconf.values.keypath import KeyPath
     from hotconf.values.layer import Layer, SourceReading
+    from hotconf.values.merge import Merged
     from hotconf.values.report import Fault, PendingRestart
 
 S = TypeVar("S")
@@ -72,9 +73,14 @@ class Draft(Generic[S]):
 class Rules:
     """What a draft must keep to. `guard` is the share of values that may vanish; None: all of them."""
 
-    model: type[BaseModel]
+    constructor: Constructor
     guard: float | None = None
     on_restart_required: Literal["defer", "reject"] = "defer"
+
+    @property
+    def model(self) -> type[BaseModel]:
+        """The settings class."""
+        return self.constructor.model
 
     def draft(
         self,
@@ -87,10 +93,10 @@ class Rules:
         """Merge, guard, validate, defer and compare. Raises Rejected with every fault at once."""
         readings = [self.canonical(reading) for reading in readings]
         layers = [layer for reading in readings for layer in reading.layers]
-        merged = merge([*layers, *(with_canonical_keys(self.model, layer) for layer in overrides)])
+        merged = self.constructor.merge([*layers, *(with_canonical_keys(self.model, layer) for layer in overrides)])
         if running is not None and not force:
             self._guard(running, readings, merged)
-        settings = validate(self.model, merged)
+        settings = validate(self.model, merged, self.constructor)
         if running is None:
             return Draft(settings, merged, readings, everything(settings))
         changed = compare(running.settings, settings)
@@ -116,7 +122,7 @@ class Rules:
         if not mutable(self.model) and not (changed and unmoved):
             return running, ()
         try:
-            made = validate(self.model, running.merged)
+            made = validate(self.model, running.merged, self.constructor)
         except Rejected:  # a validator that goes by something else, such as the time
             return running, ()
         found = compare(running.settings, made)
@@ -147,7 +153,8 @@ class Rules:
         return [path for path in changed if all(each.at(path).kind != "override" for each in origins)]
 
     def _defer(self, running: Draft[Any], candidate: Built, changed: Sequence[KeyPath]) -> Deferral:
-        deferral = defer(self.model, Built(running.merged, running.settings), candidate, changed=changed)
+        built = Built(running.merged, running.settings)
+        deferral = defer(self.model, built, candidate, changed=changed, constructor=self.constructor)
         if deferral.pending and self.on_restart_required == "reject":
             raise Rejected(refusals(deferral.pending), "defer")
         return deferral

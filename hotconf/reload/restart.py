@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from hotconf.sources.construct import Constructor
     from hotconf.values.keypath import KeyPath
     from hotconf.values.layer import Origin
 
@@ -81,7 +82,14 @@ class _Part:
         return ((key, _Part((*self.path, key), running.get(key), wanted.get(key))) for key in keys)
 
 
-def defer(model: type[BaseModel], running: Built, candidate: Built, *, changed: Sequence[KeyPath]) -> Deferral:
+def defer(
+    model: type[BaseModel],
+    running: Built,
+    candidate: Built,
+    *,
+    changed: Sequence[KeyPath],
+    constructor: Constructor | None = None,
+) -> Deferral:
     """Return a candidate in which all that only a restart can apply is as it is running.
 
     `changed` are the paths at which the two differ, as `compare` tells them. Where none of them has to wait it is the
@@ -96,10 +104,11 @@ def defer(model: type[BaseModel], running: Built, candidate: Built, *, changed: 
     values = _mixed(candidate.merged.values, running.merged.values, places)
     pending = tuple(_pending(model, running, candidate, kept=kept))
     # Blamed are the sources as they are now: in them the operator will mend it.
-    settings = _validated(model, Merged(values, candidate.merged.layers), pending)
+    given = _mixed(candidate.merged.given, running.merged.values, places)
+    settings = _validated(model, Merged(values, candidate.merged.layers, given), constructor, pending)
     _check_kept(model, _Part((), running.settings, settings), pending)
     layers = (*candidate.merged.layers, _layer(running.merged, candidate.merged, places))
-    return Deferral(Merged(values, layers), settings, pending)
+    return Deferral(Merged(values, layers, given), settings, pending)
 
 
 def refusals(pending: Sequence[PendingRestart]) -> list[Fault]:
@@ -221,9 +230,11 @@ def _kept(values: Any, running: Any, key: Any, places: Sequence[KeyPath]) -> Any
     return kept if mixed == empty and kept is ABSENT else mixed
 
 
-def _validated(model: type[BaseModel], merged: Merged, pending: Sequence[PendingRestart]) -> Any:
+def _validated(
+    model: type[BaseModel], merged: Merged, constructor: Constructor | None, pending: Sequence[PendingRestart]
+) -> Any:
     try:
-        return validate(model, merged)
+        return validate(model, merged, constructor)
     except Rejected as invalid:
         several = len(pending) > 1
         names = ", ".join(entry.path for entry in pending[:_MOST_LISTED])

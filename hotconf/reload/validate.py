@@ -10,19 +10,20 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import Rejected
 from hotconf.schema.fields import Field, fields_by_key, fields_of, shape_at, shape_below, suggest, unwrapped
 from hotconf.schema.redact import scrub, secret_texts, visible_path
 from hotconf.schema.shape import Shape
+from hotconf.sources.construct import Constructor
 from hotconf.values.merge import ABSENT, SCALARS, are_scalars, lookup, origin_in
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
     from hotconf.values.keypath import KeyPath
@@ -39,21 +40,21 @@ _BY_RULE = {"value_error", "assertion_error"}
 _UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
-def validate(model: type[BaseModel], merged: Merged) -> Any:
+def validate(model: type[BaseModel], merged: Merged, constructor: Constructor | None = None) -> Any:
     """Return settings built from merged values alone: nothing is read again here. Raises Rejected.
 
     The settings share nothing with the layers. A validator of the class may raise anything at all; whatever it is
     becomes a fault.
     """
     key_types = set[type]()
-    values = _copy(merged.values, key_types)
+    values = _copy(merged.given, key_types)
     # What a key may be depends on where it lies, which is dear to find out: only asked where any key is no string.
     odd_keys = _odd_keys(Shape(models=(model,)), merged.values, ()) if key_types - {str} else ()
     odd = [_odd_key(merged, path) for path in odd_keys]
     if odd:
         raise Rejected(odd)
     try:
-        return _build(model, values)
+        return (constructor or Constructor(model)).build(values, merged.layers)
     except (Rejected, KeyboardInterrupt):
         raise
     except ValidationError as error:
@@ -94,25 +95,6 @@ def _copy(value: Any, key_types: set[type]) -> Any:
     if isinstance(value, list):
         return [item if type(item) in SCALARS else _copy(item, key_types) for item in value]
     return value
-
-
-def _build(model: type[BaseModel], values: dict[str, Any]) -> BaseModel:
-    if not issubclass(model, BaseSettings):
-        return _own(model, model.model_validate(values))
-    # BaseSettings.__init__ would read the environment again; this is what BaseModel.__init__ does after it.
-    settings: BaseModel = model.__new__(model)
-    built: object = model.__pydantic_validator__.validate_python(values, self_instance=settings)
-    if built is not settings:
-        message = f"a validator of {model.__name__} returns another object than the one it was given"
-        raise Rejected([Fault("", message)])
-    return settings
-
-
-def _own(model: type[BaseModel], built: object) -> BaseModel:
-    """Return settings that nobody else holds: a validator may have returned a constant of the program."""
-    if not isinstance(built, model):
-        raise Rejected([Fault("", f"a validator of {model.__name__} returns no {model.__name__}")])
-    return built.model_copy() if model.__pydantic_decorators__.model_validators else built
 
 
 def _crash(error: BaseException) -> str:

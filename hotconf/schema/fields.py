@@ -19,7 +19,6 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.errors import PydanticUndefinedAnnotation
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from pydantic_settings import BaseSettings
 from typing_extensions import is_typeddict
 
 import hotconf.values.keypath as keypath
@@ -141,22 +140,10 @@ def check_schema(model: Any) -> None:
     """
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise SchemaError(f"{model!r} is not a pydantic model class: pass a BaseSettings or BaseModel subclass")
-    owner = next(cls for cls in model.__mro__ if "__init__" in vars(cls))
-    if issubclass(model, BaseSettings) and owner is not BaseSettings:
-        raise SchemaError(
-            f"{owner.__name__} overrides __init__, which is not called when settings are built from merged values: "
-            "move its work into validators or model_post_init"
-        )
     try:
         model.model_rebuild()
     except PydanticUndefinedAnnotation as error:
         raise SchemaError(f"{model.__name__} refers to a type that is not defined yet: {error.name}") from error
-    for path, nested in models_within(model):
-        if path and issubclass(nested, BaseSettings):
-            raise SchemaError(
-                f"{model.__name__}.{keypath.render(path)}: {nested.__name__} is a nested BaseSettings, which would "
-                "read the environment a second time during validation: derive it from BaseModel or hotconf.Section"
-            )
 
 
 def models_within(model: type) -> Iterator[tuple[KeyPath, type]]:

@@ -1,19 +1,27 @@
-"""A dotenv file that HotConf was given: its variables mean to the settings what the environment's would."""
+"""A dotenv file that HotConf was given: it means to the settings what the class's own `env_file` would."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
+from dataclasses import replace
+from io import StringIO
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dotenv import dotenv_values
 from pydantic_settings import DotEnvSettingsSource
+from pydantic_settings.sources.utils import parse_env_vars
 
+import hotconf.formats as formats
 from hotconf.abc import Settling, Source, WatchedFiles
-from hotconf.errors import SourceError
-from hotconf.sources.variables import Variables, unreadable
-from hotconf.values.layer import Layer
+from hotconf.errors import FormatError, SourceError
+from hotconf.schema.redact import secret_texts
+from hotconf.sources.provenance import Document, Lines, Variables, failure
+from hotconf.values.layer import Layer, Origin
+from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from pydantic_settings import BaseSettings
@@ -22,26 +30,33 @@ if TYPE_CHECKING:
 class _File(Source, WatchedFiles, Settling, Protocol):
     """The file that is read, whatever else it is."""
 
+    path: Path
+
     @property
     def protection(self) -> str | None: ...
 
-    async def read(self) -> Layer: ...
+    async def contents(self) -> bytes | None: ...
 
 
 class Dotenv:
-    """Reads a dotenv file by the names that a settings class gives its variables: prefix, delimiter, case.
+    """Reads a dotenv file as a settings class reads its own: prefix, delimiter, case, encoding, `${NAME}`.
 
-    Values are taken as they stand: `${NAME}` is not expanded.
+    Args:
+        file: The file.
+        model: The settings class.
+        options: Its constructor options; those of a dotenv file count here too.
     """
 
     kind = "dotenv"
 
-    def __init__(self, file: _File, model: type[BaseSettings]) -> None:
+    def __init__(self, file: _File, model: type[BaseSettings], options: Mapping[str, Any] | None = None) -> None:
         self.name = file.name
         self.required = file.required
         self._file = file
         self._model = model
-        self._last: tuple[Layer, Layer] | None = None
+        known = inspect.signature(DotEnvSettingsSource).parameters.keys() - {"env_file", "settings_cls", "_init_state"}
+        self._options = {name: (options or {})[f"_{name}"] for name in known if f"_{name}" in (options or {})}
+        self._last: tuple[bytes | None, Layer] | None = None
 
     def __repr__(self) -> str:
         return f"Dotenv({self.name!r})"
@@ -57,23 +72,40 @@ class Dotenv:
 
     async def read(self) -> Layer:
         """Return the settings that the variables stand for. Raises SourceError."""
-        layer = await self._file.read()
-        if self._last is None or self._last[0] is not layer:
+        data = await self._file.contents()
+        # `${NAME}` is looked up in the environment as well, which may be another by now.
+        if self._last is None or self._last[0] != data or b"$" in (data or b""):
             # In a thread: pydantic-settings looks at every field for every variable that it does not know.
-            self._last = (layer, await asyncio.to_thread(self._as_settings, layer))
+            layer = await asyncio.to_thread(self._layer, data)
+            if self._last is None or self._last[0] != data or self._last[1].values != layer.values:
+                self._last = (data, layer)
         return self._last[1]
 
     async def until_quiet(self) -> None:
         """Return when a file that was refused as still being written may be read again."""
         await self._file.until_quiet()
 
-    def _as_settings(self, layer: Layer) -> Layer:
-        source = DotEnvSettingsSource(self._model, env_file=None)
-        fold: Any = str if source.case_sensitive else str.lower
-        source.env_vars = {fold(name): value for name, value in layer.values.items()}
-        origins = {str(name): layer.origins[(name,)] for name in layer.values}
-        named = Variables(self._model, source, origins)
+    def _layer(self, data: bytes | None) -> Layer:
+        if data is None:
+            return Layer(self.name, {}, {(): Origin("dotenv", self.name)}, "absent")
+        source = DotEnvSettingsSource(self._model, env_file=None, **self._options)
+        document = Document(self.name, self._file.path, "dotenv", source.env_file_encoding)
+        text = document.text({self._file.path: data})
+        place = Origin("dotenv", self.name)
+        if text is None:
+            raise SourceError([Fault("", f"is not text in {source.env_file_encoding}", place)])
         try:
-            return Layer(layer.source, source(), named, layer.revision)
+            formats.parse("dotenv", text)
+        except FormatError as error:
+            raise SourceError([Fault("", error.reason, replace(place, line=error.line, column=error.column))]) from None
+        variables = dotenv_values(stream=StringIO(text.decode("utf-8-sig")))
+        rules = source.case_sensitive, source.env_ignore_empty, source.env_parse_none_str
+        source.env_vars = parse_env_vars(variables, *rules)
+        lines = Lines(source, [document], {self._file.path: data})
+        try:
+            said = source()
         except Exception as error:
-            raise SourceError([unreadable(error, named, self.name)]) from error
+            origins = Variables(source, {}, source.env_vars, lines)
+            fault = failure(error, origins, self.name, secret_texts(self._model, variables))
+            raise SourceError([fault]) from error
+        return Layer(self.name, said, Variables(source, said, source.env_vars, lines), str(hash(data)))

@@ -93,10 +93,25 @@ class File:
         try:
             return await self._reader.layer()
         except FileNotFoundError:
-            place = Origin("file", self.name)
-            if self.required:
-                raise SourceError([Fault("", "does not exist", place)]) from None
-            return Layer(self.name, {}, {(): place}, "absent")
+            return self._absent()
+
+    async def contents(self) -> bytes | None:
+        """Return the bytes, for a file that another source parses; None for an optional file that is absent.
+
+        Raises:
+            SourceError: As `read` does.
+        """
+        try:
+            return await self._reader.contents()
+        except FileNotFoundError:
+            self._absent()
+            return None
+
+    def _absent(self) -> Layer:
+        place = Origin("file", self.name)
+        if self.required:
+            raise SourceError([Fault("", "does not exist", place)]) from None
+        return Layer(self.name, {}, {(): place}, "absent")
 
     async def until_quiet(self) -> None:
         """Return when a file that was refused as still being written may be read again."""

@@ -1,60 +1,69 @@
 """The settings class's own sources: environment, dotenv, secrets, command line, and whatever it adds.
 
-They are built anew for every read, through the class's public hook `settings_customise_sources`, and asked in its
-order. Each becomes a layer; which variable or file a value came from is worked out when somebody asks.
+They are made anew for every read, by the class's own constructor, and asked in the class's order. What each said is a
+layer. So is what the sources of settings classes within the settings said, each at the place of its class.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic_settings import (
     BaseSettings,
-    CliSettingsSource,
     DotEnvSettingsSource,
-    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
-    SecretsSettingsSource,
 )
 from pydantic_settings.sources import DefaultSettingsSource
 
 import hotconf.formats as formats
+import hotconf.sources.provenance as provenance
 from hotconf.errors import FormatError, SourceError
-from hotconf.formats import Located
+from hotconf.schema.fields import fields_of, models_within, shape_below, unwrapped
+from hotconf.schema.keys import with_canonical_keys
+from hotconf.schema.redact import secret_texts
+from hotconf.sources.construct import Constructor, Record, copied, same
+from hotconf.sources.provenance import failure, name_of, origins_of, told
 from hotconf.sources.reader import FileReader, ReadLimits, every, weakest
-from hotconf.sources.variables import Variables, unreadable
 from hotconf.values.keypath import KeyPath
-from hotconf.values.layer import Layer, Origin
-from hotconf.values.merge import merge
+from hotconf.values.layer import DEFAULT, Layer, Nested, Origin
+from hotconf.values.merge import ABSENT, lookup
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
 
-_FORMATS = {"env_file": "dotenv", "toml_file": "toml", "json_file": "json", "yaml_file": "yaml"}
+    from hotconf.schema.shape import Shape
+    from hotconf.sources.construct import Asked, Read
+
+_SETTINGS = ("env_file", *provenance.CONFIG_FILES, "secrets_dir")
+_UNKNOWN = object()
 
 
 class SettingsSources:
-    """The sources that a BaseSettings class declares, read together because a later one may look at an earlier."""
+    """The sources that a settings class declares, read together because a later one may look at an earlier.
+
+    Where the class constructs other settings classes, `reads_last` is true: theirs may depend on what all others said.
+    """
 
     kind = "settings"
     required = True
-    guarded = False  # a variable that is gone was taken away by somebody
+    guarded = False  # a variable may be taken away
 
-    def __init__(self, model: type[BaseSettings], patience: ReadLimits | None = None) -> None:
-        self.name = f"sources of {model.__name__}"
-        self._model = model
-        self._patience = patience or ReadLimits()
+    def __init__(self, constructor: Constructor, limits: ReadLimits | None = None) -> None:
+        self.name = f"sources of {constructor.model.__name__}"
+        self.reads_last = constructor.calls_constructors
+        self._constructor = constructor
+        self._limits = limits or ReadLimits()
         self._folder = _working_folder()
-        self._found: list[Path] = []  # named by the sources themselves, known once they were built
-        self._secrets: list[Path] = []  # the files in the folders among them that a value may come from
-        self._looked = False
+        self._declared = list(_declared(constructor, self._folder))
+        self._asked: list[Any] = []  # the sources that were asked last
         self._readers: dict[Path, FileReader] = {}
 
     @property
@@ -63,96 +72,159 @@ class SettingsSources:
         return weakest(self._readers.values())
 
     def paths(self) -> Iterable[Path]:
-        """Return the files and folders that the class's configuration names."""
-        config: Mapping[str, Any] = self._model.model_config
-        declared = (path for key in (*_FORMATS, "secrets_dir") for path in _listed(config.get(key)))
-        yield from dict.fromkeys(self._folder / path.expanduser() for path in (*declared, *self._found))
+        """Return the files and folders that the class names and, once they were asked, those that its sources read."""
+        found = (path for source in self._asked for path in provenance.watched(source, self._folder))
+        return dict.fromkeys((*self._declared, *found))
 
-    async def read(self) -> Sequence[Layer]:
-        """Return a layer for each source, the weakest first. Raises SourceError, SourceBusy while a file is written."""
+    async def read(self, below: Sequence[Layer] = (), above: Sequence[Layer] = ()) -> Sequence[Layer]:
+        """Return a layer for each source, the weakest first.
+
+        Args:
+            below: What the weaker sources of the configuration said.
+            above: What the stronger ones said.
+
+        Raises:
+            SourceError: A source failed, or cannot be made; SourceBusy while a file is written.
+        """
         before = await self._contents()
-        if not self._looked:  # else the secrets would be news after the first read, and every source be asked again
-            await asyncio.to_thread(self._look)
-            before = await self._contents()
+        # Which of the files in a folder count is known only from the sources.
+        stamps = await asyncio.to_thread(self._stamps_in_folders) if not self._asked else {}
         while True:
-            layers = await asyncio.to_thread(self._read_all)
+            began = _now()
+            read, error = await asyncio.to_thread(self._ask, below, above)
             # The sources open their files without asking who writes them: what they read is what was there all along.
             after = await self._contents()
-            if after == before:
-                return layers
-            before = after
+            news = (path for path, data in after.items() if before.get(path) != data)
+            if all(path not in before and _is_unmoved(path, stamps.get(path), began) for path in news):
+                break
+            before, stamps = after, {}
+        if error is not None or read is None:
+            raise SourceError(self._unmade(error, after)) from error
+        return await asyncio.to_thread(self._layers, read, after, below, above)
 
     async def until_quiet(self) -> None:
         """Return when the files that were busy may be read again."""
         await asyncio.gather(*(reader.until_quiet() for reader in self._readers.values()))
 
     async def _contents(self) -> Mapping[Path, bytes]:
-        """Return what the files hold that nobody is writing. One that is absent is the business of its source."""
-        paths = await asyncio.to_thread(_files, [*self.paths(), *self._secrets]) if any(self.paths()) else []
-        self._readers = {path: self._readers.get(path) or FileReader(path, str(path), self._patience) for path in paths}
+        """Return what the files hold while no process writes them. One that is absent is the business of its source."""
+        paths = await asyncio.to_thread(self._files) if self._asked or self._declared else []
+        self._readers = {path: self._readers.get(path) or FileReader(path, str(path), self._limits) for path in paths}
         return dict(zip(paths, await every(reader.contents() for reader in self._readers.values()), strict=True))
 
-    def _read_all(self) -> Sequence[Layer]:
-        state: Mapping[str, Any] = {}
-        layers, faults = list[Layer](), list[Fault]()
-        for source in self._look():
-            try:
-                layer = self._read(source, state)
-            except SourceError as error:
-                faults += error.faults
-                continue
-            state = merge([layer, Layer("stronger", state)]).values
-            layers.append(layer)
+    def _files(self) -> list[Path]:
+        secrets = (path for source in self._asked for path in provenance.secret_files(source, self._folder))
+        return [path for path in dict.fromkeys((*self.paths(), *secrets)) if path.is_file()]
+
+    def _stamps_in_folders(self) -> Mapping[Path, object]:
+        folders = (path for path in self._declared if path.is_dir())
+        return {file: _stamp(file) for folder in folders for file in provenance.files_below(folder)}
+
+    def _ask(self, below: Sequence[Layer], above: Sequence[Layer]) -> tuple[Read | None, BaseException | None]:
+        """Ask every source, and learn which files they read. Returns what making a source raised."""
+
+        def combine(own: Record | None) -> Mapping[str, Any]:
+            said = self._own_layers(own, {}) if own is not None else []
+            layers = [with_canonical_keys(self._constructor.model, layer) for layer in (*below, *said, *above)]
+            return dict(copied(self._constructor.merge(layers).given))
+
+        try:
+            read = self._constructor.read(combine)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and not error.code:
+                raise  # --help was asked for, and given
+            self._asked = self._asked or list(_sources_in(error.__traceback__))
+            return None, error
+        self._asked = [asked.source for record in _records(read) for asked in record.sources]
+        return read, None
+
+    def _layers(
+        self, read: Read, contents: Mapping[Path, bytes], below: Sequence[Layer], above: Sequence[Layer]
+    ) -> Sequence[Layer]:
+        faults = [fault for _, error in read.errors for fault in self._unmade(error, contents)]
+        for record in _records(read):
+            for asked in record.sources:
+                faults += self._faults(asked, contents)
         if faults:
             raise SourceError(faults)
-        return layers[::-1]
+        own = self._own_layers(read.own, contents) if read.own is not None else []
+        if not read.called:
+            return own
+        layers = [with_canonical_keys(self._constructor.model, layer) for layer in (*below, *own, *above)]
+        given = self._constructor.merge(layers).given
+        settings = read.settings if read.settings is not None else _UNKNOWN
+        placed = list(_placed(self._constructor.model, given, settings, read.called))
+        nested = [layer for path, record, made in placed for layer in self._nested(path, record, contents, made=made)]
+        lost = [record for record in read.called if all(record is not known for _, known, _ in placed)]
+        return [*own, *nested, *(Layer(record.cls.__name__, {}, nested=Nested(None, False, record)) for record in lost)]
 
-    def _look(self) -> Sequence[PydanticBaseSettingsSource]:
-        """Make the sources, and learn which files they read."""
-        sources = self._sources()
-        self._found = [path for source in sources for path in _paths_of(source)]
-        self._secrets = [path for source in sources for path in _secrets_of(self._model, source)]
-        self._looked = True
-        return sources
+    def _own_layers(self, record: Record, contents: Mapping[Path, bytes]) -> list[Layer]:
+        return [
+            Layer(name_of(asked.source), asked.said, origins_of(asked.source, asked.said, self._folder, contents))
+            for asked in reversed(record.sources)
+            if not isinstance(asked.source, DefaultSettingsSource)
+        ]
 
-    def _sources(self) -> Sequence[PydanticBaseSettingsSource]:
-        try:
-            return _sources(self._model)
-        except SystemExit as error:
-            if not error.code:  # --help was asked for, and given
-                raise
+    def _nested(self, path: KeyPath, record: Record, contents: Mapping[Path, bytes], *, made: bool) -> Iterator[Layer]:
+        """Yield the layers of a nested class. `made` tells that code gave its constructor the values that it got."""
+        kinds = [type(asked.source) for asked in record.sources]
+        given = kinds.index(InitSettingsSource) if InitSettingsSource in kinds else len(kinds)
+        for index, asked in reversed(list(enumerate(record.sources))):
+            if kinds[index] is DefaultSettingsSource or (index == given and not made):
+                continue
+            origins = origins_of(asked.source, asked.said, self._folder, contents)
+            layer = with_canonical_keys(record.cls, Layer(name_of(asked.source), asked.said, origins))
+            values: dict[Any, Any] = dict(layer.values)
+            for key in reversed(path):
+                values = {key: values}
+            places = {path: DEFAULT} if index == given else _Below(path, layer.origins)
+            yield Layer(layer.source, values, places, nested=Nested(path, index < given, record))
+
+    def _faults(self, asked: Asked, contents: Mapping[Path, bytes]) -> Iterator[Fault]:
+        """Yield what is wrong with what a source read or said."""
+        source = asked.source
+        if isinstance(source, DotEnvSettingsSource):
+            # pydantic-settings would pass over the lines that it cannot read.
+            yield from _text_faults(source, self._folder, contents)
+        if asked.error is not None:
+            origins = origins_of(source, asked.said, self._folder, contents)
+            yield failure(asked.error, origins, name_of(source), secret_texts(source_class(source), asked.said))
+
+    def _unmade(self, error: BaseException | None, contents: Mapping[Path, bytes]) -> list[Fault]:
+        """Return why a source could not be made. Some read their files then; ours tell where a text is wrong."""
+        if isinstance(error, SystemExit):
             message = "is not what the settings accept, see the usage above"
-            raise SourceError([Fault("", message, Origin("cli", "command line"))]) from None
-        except Exception as error:
-            # Some sources read their files when they are made. Ours tell where a text is wrong, and quote nothing.
-            faults = [fault for path, kind in self._declared() for fault in _text_faults(path, kind)]
-            faults = faults or [Fault("", f"cannot be read: {type(error).__name__}", Origin("source", self.name))]
-            raise SourceError(faults) from error
+            return [Fault("", message, Origin("cli", "command line"))]
+        sources = list(_sources_in(error.__traceback__)) if error is not None else []
+        faults = [fault for source in sources[-1:] for fault in _text_faults(source, self._folder, contents)]
+        place = Origin("source", name_of(sources[-1]) if sources else self.name)
+        return faults or [Fault("", f"cannot be read: {told(error)}", place)]
 
-    def _declared(self) -> Iterator[tuple[Path, str]]:
-        """Yield the files that the class's configuration names, with their formats, whatever their names say."""
-        config: Mapping[str, Any] = self._model.model_config
-        for key, kind in _FORMATS.items():
-            yield from ((self._folder / path.expanduser(), kind) for path in _listed(config.get(key)))
 
-    def _read(self, source: PydanticBaseSettingsSource, state: Mapping[str, Any]) -> Layer:
-        name = _name(source)
-        if isinstance(source, DotEnvSettingsSource) and source.env_file_encoding is None:
-            faults = [fault for path in _listed(source.env_file) for fault in _text_faults(path.expanduser(), "dotenv")]
-            if faults:  # pydantic-settings would pass over the lines that it cannot read
-                raise SourceError(faults)
-        origins = _origins(self._model, source)
-        hand_over = getattr(source, "_set_current_state", None)
-        if hand_over is not None:  # a source may look at what the stronger ones said
-            hand_over(dict(state))
-        try:
-            values: object = source()
-        except Exception as error:
-            raise SourceError([unreadable(error, origins, name)]) from error
-        if not isinstance(values, Mapping):
-            message = f"returned {type(values).__name__} where a mapping is needed"
-            raise SourceError([Fault("", message, Origin("source", name))])
-        return Layer(name, values, origins)
+def source_class(source: Any) -> type:
+    """Return the settings class that a source reads for."""
+    return getattr(source, "settings_cls", BaseSettings)
+
+
+def _now() -> int:
+    """Return the time that a file gets which is written now, in nanoseconds; 0 where that is not known."""
+    coarse = 5 if sys.platform == "linux" else getattr(time, "CLOCK_REALTIME", None)  # CLOCK_REALTIME_COARSE
+    return time.clock_gettime_ns(coarse) if coarse is not None else 0
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what tells one state of a file from another; nothing where it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _is_unmoved(path: Path, before: object, began: int) -> bool:
+    """Whether a file is as it was before a time, when its stamp may not have been taken."""
+    stamp = _stamp(path)
+    return stamp == before or max(stamp[-2:], default=began) < began
 
 
 def _working_folder() -> Path:
@@ -163,98 +235,53 @@ def _working_folder() -> Path:
         return Path()
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in dict.fromkeys(paths) if path.exists() and not path.is_dir()]
+def _declared(constructor: Constructor, folder: Path) -> Iterator[Path]:
+    """Yield the files and folders that the configuration of a class names, and of the settings classes within it."""
+    given = {key.removeprefix("_"): value for key, value in constructor.options.items()}
+    for path, model in models_within(constructor.model):
+        if not issubclass(model, BaseSettings):
+            continue
+        config: Mapping[str, Any] = {**model.model_config, **({} if path else given)}
+        for key in _SETTINGS:
+            files = provenance.listed(config.get(key))
+            yield from (found for file in files if isinstance(found := provenance.path_of(file, folder), Path))
 
 
-def _sources(model: type[BaseSettings]) -> Sequence[PydanticBaseSettingsSource]:
-    """Return the sources of a class, the strongest first."""
-    sources = model.settings_customise_sources(
-        model,
-        init_settings=InitSettingsSource(model, init_kwargs={}),
-        env_settings=EnvSettingsSource(model),
-        dotenv_settings=DotEnvSettingsSource(model),
-        file_secret_settings=SecretsSettingsSource(model),
-    )
-    arguments = model.model_config.get("cli_parse_args")
-    if arguments and not any(isinstance(source, CliSettingsSource) for source in sources):
-        cli: CliSettingsSource[Any] = CliSettingsSource(model, cli_parse_args=arguments)
-        sources = (cli, *sources)
-    return sources
+def _records(read: Read) -> Iterator[Record]:
+    yield from ([read.own] if read.own is not None else [])
+    yield from read.called
 
 
-def default_objects(model: type[BaseSettings]) -> Mapping[str, Any]:
-    """Return the default objects of a class as values, if it wants them changed in part: the weakest layer of all."""
-    return DefaultSettingsSource(model)()
+def _sources_in(trace: TracebackType | None) -> Iterator[PydanticBaseSettingsSource]:
+    """Yield the sources whose code an exception came through, the innermost last."""
+    while trace is not None:
+        source = trace.tb_frame.f_locals.get("self")
+        if isinstance(source, PydanticBaseSettingsSource):
+            yield source
+        trace = trace.tb_next
 
 
-def _paths_of(source: PydanticBaseSettingsSource) -> Iterator[Path]:
-    """Yield the files and folders that a source says it reads."""
-    for name in ("env_file", "secrets_dir", "toml_file_path", "json_file_path", "yaml_file_path"):
-        for path in _listed(getattr(source, name, None)):
-            yield path.expanduser()
+def _text_faults(source: Any, folder: Path, contents: Mapping[Path, bytes]) -> Iterator[Fault]:
+    for document in provenance.documents(source, folder):
+        data = document.text(contents)
+        try:
+            formats.parse(document.format, data if data is not None else b"{}")
+        except FormatError as error:
+            yield Fault("", error.reason, Origin("file", document.name, error.line, error.column))
 
 
-def _secrets_of(model: type[BaseSettings], source: PydanticBaseSettingsSource) -> Iterator[Path]:
-    """Yield the files in a secrets folder that hold, or would hold, the value of a field."""
-    if isinstance(source, SecretsSettingsSource):
-        origins = _secret_origins(source)
-        names = Variables(model, source, origins)
-        found = (names.get((field,)) for field in model.model_fields)
-        yield from (Path(origin.source) for origin in found if origin is not None)
+class _Below(Mapping[KeyPath, Origin]):
+    """Origins of a nested class's source: those that the source has, below the path of the class."""
 
-
-def _listed(paths: Any) -> list[Path]:
-    if paths is None:
-        return []
-    several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    return [Path(path) for path in several]
-
-
-def _name(source: PydanticBaseSettingsSource) -> str:
-    if isinstance(source, DotEnvSettingsSource):
-        return "dotenv"
-    if isinstance(source, CliSettingsSource):
-        return "command line"
-    if isinstance(source, EnvSettingsSource):
-        return "environment"
-    return "secrets" if isinstance(source, SecretsSettingsSource) else type(source).__name__
-
-
-def _origins(model: type, source: PydanticBaseSettingsSource) -> Mapping[KeyPath, Origin]:
-    if isinstance(source, CliSettingsSource):
-        return _Named(_flag)
-    if isinstance(source, DotEnvSettingsSource):
-        return Variables(model, source, _dotenv_origins(source))
-    if isinstance(source, EnvSettingsSource):
-        found = {name: Origin("env", name) for name in os.environ}
-        return Variables(model, source, found)
-    if isinstance(source, SecretsSettingsSource):
-        return Variables(model, source, _secret_origins(source))
-    for key, kind in _FORMATS.items():
-        files = _listed(getattr(source, f"{key}_path", None))
-        if len(files) == 1:
-            return _file_origins(files[0], kind)
-    return {(): Origin("source", _name(source))}
-
-
-def _flag(path: KeyPath) -> Origin:
-    # A list is one argument, whatever lies in it.
-    names = itertools.takewhile(lambda key: isinstance(key, str), path)
-    return Origin("cli", f"--{'.'.join(map(str, names))}")
-
-
-class _Named(Mapping[KeyPath, Origin]):
-    """Origins that follow from the path alone."""
-
-    def __init__(self, name: Any) -> None:
-        self._name = name
+    def __init__(self, path: KeyPath, origins: Mapping[KeyPath, Origin]) -> None:
+        self._path = path
+        self._origins = origins
 
     def __getitem__(self, path: KeyPath) -> Origin:
-        if not path:
+        length = len(self._path)
+        if path[:length] != self._path:
             raise KeyError(path)
-        origin: Origin = self._name(path)
-        return origin
+        return self._origins[path[length:]]
 
     def __iter__(self) -> Iterator[KeyPath]:
         return iter(())
@@ -263,39 +290,62 @@ class _Named(Mapping[KeyPath, Origin]):
         return 0
 
 
-def _file_origins(path: Path, kind: str) -> Mapping[KeyPath, Origin]:
+def _placed(
+    model: type, given: Mapping[str, Any], settings: Any, records: Sequence[Record]
+) -> Iterator[tuple[KeyPath, Record, bool]]:
+    """Yield the records of nested constructors with their places, and whether code gave them their values.
+
+    Args:
+        model: The class of the settings.
+        given: What its constructor was given.
+        settings: What it made; _UNKNOWN where that failed.
+        records: The records.
+    """
+    for field in fields_of(model).values():
+        places = field.input_paths or ((field.name,),)
+        place = next((place for place in places if lookup(given, place) is not ABSENT), places[0])
+        value = lookup(given, place)
+        inner = getattr(settings, field.name, None) if settings is not _UNKNOWN else _UNKNOWN
+        for path, record, made in _placed_below(field.shape, value, inner, records):
+            yield (*place, *path), record, made
+
+
+def _placed_below(
+    shape: Shape, value: Any, settings: Any, records: Sequence[Record]
+) -> Iterator[tuple[KeyPath, Record, bool]]:
+    shape = unwrapped(shape)
+    if isinstance(value, Mapping) or value is ABSENT:
+        models = shape.models
+        if settings is not _UNKNOWN:
+            kind: type = type(settings)
+            models = (kind,) if fields_of(kind) else ()
+        for model in models:
+            record = _matching(model, value, records)
+            if record is not None:
+                yield (), record, value is ABSENT
+                yield from _placed(model, record.values, settings, records)
+                return
+        if value is not ABSENT or settings is not _UNKNOWN:
+            for model in models:
+                yield from _placed(model, {} if value is ABSENT else value, settings, records)
+        pairs: Iterable[tuple[Any, Any]] = value.items() if value is not ABSENT and shape.values is not None else ()
+    else:
+        pairs = enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, item in pairs:
+        below = shape_below(shape, key if isinstance(key, int) else str(key))
+        for path, record, made in _placed_below(below, item, _item(settings, key), records):
+            yield (key, *path), record, made
+
+
+def _item(settings: Any, key: Any) -> Any:
     try:
-        data = path.expanduser().read_bytes()
-        formats.parse(kind, data)
-    except (OSError, FormatError):
-        return {(): Origin("file", str(path))}
-    return Located(str(path), kind, data)
+        return settings[key]
+    except (LookupError, TypeError):
+        return _UNKNOWN
 
 
-def _text_faults(path: Path, kind: str) -> Iterator[Fault]:
-    try:
-        formats.parse(kind, path.read_bytes())
-    except FormatError as error:
-        yield Fault("", error.reason, Origin("file", str(path), error.line, error.column))
-    except OSError:
-        return  # absent, or a folder: whoever reads it says so
-
-
-def _dotenv_origins(source: DotEnvSettingsSource) -> dict[str, Origin]:
-    found: dict[str, Origin] = {}
-    for path in _listed(source.env_file):
-        try:
-            data = path.expanduser().read_bytes()
-            formats.parse("dotenv", data)
-            positions = formats.locate("dotenv", data)
-        except (OSError, FormatError):
-            continue
-        for (name,), (line, column) in positions.items():
-            found[str(name)] = Origin("dotenv", str(path), line, column)
-    return found
-
-
-def _secret_origins(source: SecretsSettingsSource) -> dict[str, Origin]:
-    folders = [path.expanduser() for path in _listed(source.secrets_dir)]
-    files = itertools.chain.from_iterable(folder.iterdir() for folder in folders if folder.is_dir())
-    return {file.name: Origin("secrets", str(file)) for file in files}
+def _matching(model: type, value: Any, records: Sequence[Record]) -> Record | None:
+    """Return the record of a constructor that was given a value; of one that code called, the only one there is."""
+    alike = [record for record in records if record.cls is model]
+    exact = [record for record in alike if value is not ABSENT and same(record.given, value)]
+    return exact[0] if exact else alike[0] if len(alike) == 1 else None

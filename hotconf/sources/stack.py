@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -17,18 +17,17 @@ from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.file import File
 from hotconf.sources.memory import program_layer
 from hotconf.sources.overlay import Overlay
-from hotconf.sources.pydantic import SettingsSources, default_objects
+from hotconf.sources.pydantic import SettingsSources
 from hotconf.sources.reader import ReadLimits
 from hotconf.values.layer import Layer, Origin, SourceReading
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from pydantic import BaseModel
-
     from hotconf.schema.settings import Options
+    from hotconf.sources.construct import Constructor
 
 
 _MORE_READS = 2
@@ -47,18 +46,15 @@ class SourceStatus(TypedDict):
     error: str | None
 
 
-def compose(
-    model: type[BaseModel], sources: Sequence[Any], init: Mapping[str, Any] | None, options: Options
-) -> list[Source]:
+def compose(constructor: Constructor, sources: Sequence[Any], options: Options) -> list[Source]:
     """Return every source, the weakest first. Raises ValueError for a file that options would have us overwrite."""
-    stack: list[Source] = [_as_source(source, model, options) for source in sources]
+    model = constructor.model
+    stack: list[Source] = [_as_source(source, constructor, options) for source in sources]
     _refuse_to_overwrite(stack, options)
-    if issubclass(model, BaseSettings):
-        stack.append(SettingsSources(model, ReadLimits(options.size_limit, options.settle, options.max_wait)))
-        if defaults := default_objects(model):
-            stack.insert(0, ConstantSource(defaults, kind="default"))
-    if init:
-        stack.append(ConstantSource(init, kind="init"))
+    if constructor.init and not issubclass(model, BaseSettings):  # which puts it where the class wants it
+        stack.append(InitValues(constructor.init))
+    if issubclass(model, BaseSettings) or constructor.calls_constructors:
+        stack.append(SettingsSources(constructor, ReadLimits(options.size_limit, options.settle, options.max_wait)))
     if options.overlay is not None:
         stack.append(
             Overlay(
@@ -82,24 +78,25 @@ def _refuse_to_overwrite(sources: Iterable[Source], options: Options) -> None:
             raise ValueError(f"{name}: {path} is {other} already: it would be written over, so name another file")
 
 
-def _as_source(source: Any, model: type[BaseModel], options: Options) -> Source:
+def _as_source(source: Any, constructor: Constructor, options: Options) -> Source:
+    model = constructor.model
     if isinstance(source, str) or hasattr(source, "__fspath__"):
         source = File(source, size_limit=options.size_limit, settle=options.settle, max_wait=options.max_wait)
     if isinstance(source, File) and source.is_dotenv and issubclass(model, BaseSettings):
-        return Dotenv(source, model)
+        return Dotenv(source, model, constructor.options)
     if isinstance(source, type) or not isinstance(source, Source):
         raise TypeError(f"{source!r} is neither a path nor a Source, which has a name, required and an async read()")
     return source
 
 
-class ConstantSource:
-    """Values that stay what they are: those given to HotConf itself, or the default objects of the class."""
+class InitValues:
+    """The values that HotConf was given for a class that has no sources of its own."""
 
+    name = kind = "init"
     required = True
 
-    def __init__(self, values: Mapping[str, Any], *, kind: Literal["init", "default"]) -> None:
-        self.name = self.kind = kind
-        self._layer = program_layer(kind, values, kind=kind)
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._layer = program_layer("init", values, kind="init")
 
     async def read(self) -> Layer:
         """Return the values."""
@@ -133,8 +130,8 @@ class SourceState:
         """Return the files and folders that should be watched now. Raises what the source raises."""
         return cast("WatchedFiles", self.source).paths() if self._is_watched else ()
 
-    async def _layers(self) -> Sequence[Layer]:
-        read = await self.source.read()
+    async def _layers(self, others: tuple[Sequence[Layer], Sequence[Layer]] | None) -> Sequence[Layer]:
+        read = await (self.source.read() if others is None else cast("SettingsSources", self.source).read(*others))
         layers: Sequence[Layer] = read if isinstance(read, (list, tuple)) else [cast("Layer", read)]
         for layer in layers:
             held: object = getattr(layer, "values", None)
@@ -143,10 +140,13 @@ class SourceState:
                 raise SourceError([Fault("", message, Origin("source", self.source.name))])
         return layers
 
-    async def read(self) -> Sequence[Layer]:
-        """Read the source. Raises SourceError; an optional source that is out of reach keeps its last layers."""
+    async def read(self, others: tuple[Sequence[Layer], Sequence[Layer]] | None = None) -> Sequence[Layer]:
+        """Read the source. Raises SourceError; an optional source that is out of reach keeps its last layers.
+
+        `others` are the layers of the weaker and of the stronger sources, for a source that reads after them.
+        """
         try:
-            self.layers = await self._layers()
+            self.layers = await self._layers(others)
         except (OSError, TimeoutError) as error:
             self._failed(error)
             if self.source.required or self.layers is None:
@@ -246,14 +246,27 @@ class Stack:
         """
         before, late, results = await self._stamps(), self.states, dict[SourceState, Any]()
         for _ in range(1 + _MORE_READS):
-            read = await asyncio.gather(*(state.read() for state in late), return_exceptions=True)
-            results.update(zip(late, read, strict=True))
+            await self._read_into(results, late)
             after = await self._stamps()
             late = tuple(state for state in self.states if after.get(state) != before.get(state))
             if not late:
                 break
             before = after
         return _readings(results)
+
+    async def _read_into(self, results: dict[SourceState, Any], states: Sequence[SourceState]) -> None:
+        """Read sources at once, and then the one that constructs settings from what all the others said."""
+        last = [state for state in self.states if getattr(state.source, "reads_last", False)]
+        first = [state for state in states if state not in last]
+        read = await asyncio.gather(*(state.read() for state in first), return_exceptions=True)
+        results.update(zip(first, read, strict=True))
+        for state in last:
+            index = self.states.index(state)
+            below, above = (
+                [layer for other in part if isinstance(results[other], Sequence) for layer in results[other]]
+                for part in (self.states[:index], self.states[index + 1 :])
+            )
+            (results[state],) = await asyncio.gather(state.read((below, above)), return_exceptions=True)
 
     async def _stamps(self) -> Mapping[SourceState, object]:
         """Return what tells one version of each source's files from another; nothing for less than two files."""

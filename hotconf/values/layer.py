@@ -46,18 +46,33 @@ DEFAULT = Origin("default", "default")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Nested:
+    """What makes a layer one of a settings class within the settings, which has sources of its own.
+
+    Its constructor stands at `path`; None where that is not known. `above` is true for a source that is stronger than
+    what the constructor is given. `record` is for making the settings again without asking the source.
+    """
+
+    path: KeyPath | None
+    above: bool
+    record: Any = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Layer:
     """The values of one source, as its reader found them. It does not change after it was made.
 
     `values` is a tree of mappings, lists and scalars. `origins` maps paths to their places, and may compute a place
     only when it is asked; a path that it does not hold gets the source's name as its place. `revision` is the source's
-    own version of its content: equal revisions mean equal values. It is empty where a source has none.
+    own version of its content: equal revisions mean equal values. It is empty where a source has none. `nested` is set
+    for a source of a settings class within the settings.
     """
 
     source: str
     values: Mapping[str, Any] = field(repr=False)  # not masked yet
     origins: Mapping[KeyPath, Origin] = field(default_factory=dict)
     revision: str = ""
+    nested: Nested | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

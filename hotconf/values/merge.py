@@ -34,10 +34,15 @@ SCALARS = frozenset({str, int, float, bool, type(None)})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Merged:
-    """Merged values and the layers they came from, the weakest first. Shares its parts with the layers."""
+    """Merged values and the layers they came from, the weakest first. Shares its parts with the layers.
+
+    `values` are complete. `given` are those that the constructor of the settings is given: without what the sources of
+    nested settings classes said, which their own constructors add.
+    """
 
     values: Mapping[str, Any] = field(repr=False)
     layers: tuple[Layer, ...]
+    given: Mapping[str, Any] = field(repr=False)
 
     def suppliers(self, path: KeyPath) -> Iterator[tuple[Layer, Any]]:
         """Yield the layers that hold a value at a path with what they hold, the strongest first.
@@ -60,12 +65,46 @@ def merge(layers: Sequence[Layer]) -> Merged:
     """Merge layers, the weakest first. No layer is changed.
 
     Associative where layers agree on what is a mapping. Where one has a scalar in the place of a mapping the order of
-    merging tells, and it is always from the weakest up: the scalar cuts off all that lies below it.
+    merging tells, and it is always from the weakest up: the scalar cuts off all that lies below it. Layers of nested
+    settings classes are no part of the result.
     """
     values: Mapping[str, Any] = {}
     for layer in layers:
-        values = _over(values, layer.values)
-    return Merged(values, tuple(layers))
+        if layer.nested is None:
+            values = _over(values, layer.values)
+    return Merged(values, tuple(layers), values)
+
+
+def with_nested(given: Mapping[str, Any], layers: Sequence[Layer], nested: Sequence[Layer]) -> Merged:
+    """Complete merged values with what the sources of nested settings classes said, at the places of the classes."""
+    places = [(layer.nested.path or (), layer.nested.above, layer) for layer in nested if layer.nested is not None]
+    # The constructor of a class within a nested class is given what the outer one made of its own sources.
+    below = [layer for _, above, layer in sorted(places, key=lambda place: -len(place[0])) if not above]
+    above = [layer for _, above, layer in sorted(places, key=lambda place: len(place[0])) if above]
+    values = given
+    for path in sorted({path for path, _, _ in places if path}, key=len):
+        values = _completed(values, path, _at(path, below), _at(path, above))
+    return Merged(values, (*below, *layers, *above), given)
+
+
+def _at(path: KeyPath, layers: Iterable[Layer]) -> Mapping[str, Any]:
+    """Merge what the layers of one nested settings class hold at its place."""
+    values: Mapping[str, Any] = {}
+    for layer in layers:
+        if layer.nested is not None and layer.nested.path == path:
+            values = _over(values, lookup(layer.values, path))
+    return values
+
+
+def _completed(values: Any, path: KeyPath, below: Mapping[str, Any], above: Mapping[str, Any]) -> Any:
+    """Return values with more below and above those at a path, or as they are where it leads through a scalar."""
+    if isinstance(values, Mapping):
+        if not path:
+            return _over(_over(below, values), above)
+        return {**values, path[0]: _completed(values.get(path[0], {}), path[1:], below, above)}
+    if isinstance(values, list) and path and isinstance(path[0], int) and path[0] < len(values):
+        return [*values[: path[0]], _completed(values[path[0]], path[1:], below, above), *values[path[0] + 1 :]]
+    return values
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,10 +7,11 @@ from hotconf import NotLoaded
 from hotconf.reload.candidate import Rules
 from hotconf.reload.holder import Holder
 from hotconf.reload.pointer import Pointer
+from hotconf.sources.construct import Constructor
 from hotconf.values.layer import Layer, SourceReading
 from tests.heart import App
 
-RULES = Rules(App)
+RULES = Rules(Constructor(App))
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ async def test_I1_whatever_fails_the_last_good_one_stays_in_force_and_mending_re
 async def test_I1_an_unforeseen_error_rejects_too(monkeypatch):
     conf, memory = memory_conf()
     async with conf.running(signals=()):
-        monkeypatch.setattr("hotconf.reload.candidate.merge", raising(ZeroDivisionError()))
+        monkeypatch.setattr("hotconf.sources.construct.merge", raising(ZeroDivisionError()))
         memory.set({"port": 1})
         report = await conf.reload()
         assert report.outcome == "rejected"

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings
 
 from hotconf import ConfigError, Layer, Origin
 from hotconf.sources import Dir, File, Memory
+from hotconf.sources.construct import Constructor
 from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.pydantic import SettingsSources
 from hotconf.testing import FakeSource
@@ -157,7 +158,7 @@ class TestOwn(InFolder):
             model_config = {"env_file": self.path}
             name: str
 
-        return SettingsSources(Named)
+        return SettingsSources(Constructor(Named))
 
     def write(self, values):
         replace(self.path, f"NAME={values['name']}\n")

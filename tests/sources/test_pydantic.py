@@ -363,6 +363,13 @@ class Customised(Settings):
     [
         (ConnectionRefusedError("vault:hunter2@host"), "cannot be read: ConnectionRefusedError"),
         (KeyError("hunter2"), "cannot be read: KeyError"),
+        (KeyError("region"), "cannot be read: KeyError: 'region'"),
+        (ValueError("is\nsealed"), "cannot be read: ValueError: is sealed"),
+        (
+            ValueError("GET https://me:hunter2@vault/v1 failed"),
+            "cannot be read: ValueError: GET https://***@vault/v1 failed",
+        ),
+        (PermissionError(13, "hunter2", "/etc/app.ini"), "cannot be read: PermissionError: Permission denied"),
         (None, "returned NoneType where a mapping is needed"),
         ([("port", 1)], "returned list where a mapping is needed"),
     ],
@@ -455,21 +462,21 @@ async def test_I5_a_dotenv_of_the_class_that_changes_while_it_is_read_is_read_ag
     path = tmp_path / ".env"
     path.write_text("OWN_PORT=1\n")
     conf = conf_of(own_with(env_file=path))
-    real = SettingsSources._read_all
+    real = SettingsSources._ask
 
-    def read_all(own):
-        layers = real(own)
+    def ask(own, *others):
+        asked = real(own, *others)
         path.write_text("OWN_PORT=2\n")
-        return layers
+        return asked
 
-    monkeypatch.setattr(SettingsSources, "_read_all", read_all)
+    monkeypatch.setattr(SettingsSources, "_ask", ask)
     conf.load()
     assert conf.current.port == 2
 
 
 def test_an_item_of_an_argument_is_blamed_on_the_argument():
     arguments = own_with(cli_parse_args=["--pools", json.dumps({"a": {"hosts": ["x", [1]]}})])
-    assert fault_of(arguments).startswith("--pools.a.hosts: pools.a.hosts.1: ")
+    assert fault_of(arguments).startswith("--pools: pools.a.hosts.1: ")
 
 
 def test_a_secret_that_is_no_text_is_named(tmp_path):
