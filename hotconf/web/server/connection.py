@@ -45,7 +45,7 @@ _NEVER = 365 * 86400.0
 _RECHECK_INTERVAL = 0.1
 _CLOSING_TIME = 0.5
 
-# aiohttp has no exception of their own for these, only texts.
+# aiohttp has no exceptions for these, only texts. The tests of the answers fail when a text changes.
 _TOO_MANY_HEADERS = "Too many headers"
 _UNKNOWN_VERSION = "Bad status line:\n  Invalid HTTP version:"
 
@@ -113,9 +113,9 @@ class Connection(web.RequestHandler):
         self._received = 0
         self._due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        # The request that runs: from the moment aiohttp takes it up until its response is written. Its task comes
-        # a little later, and never where it could not be parsed. The payload stays behind it: aiohttp reads what is
-        # left of that before it takes the next request up.
+        # The request that runs: from the moment in which aiohttp takes it up until its response is written. Its task
+        # is set a little later, and never if it could not be parsed. The payload is kept after its end: aiohttp reads
+        # the rest of it before it takes up the next request.
         self._request: web.BaseRequest | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._refusal: web.Response | None = None
@@ -193,7 +193,7 @@ class Connection(web.RequestHandler):
             self._refusal = self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         elif _head_size(message) > limits.header_size:
             self._refusal = self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
-        elif limits.body_size is not None and _body_size(request) > limits.body_size:
+        elif limits.body_size is not None and max(request.content_length or 0, payload.total_bytes) > limits.body_size:
             self._refusal = self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_size")
         elif payload.is_eof():
             self._enter(_Phase.HANDLING, None)
@@ -213,10 +213,13 @@ class Connection(web.RequestHandler):
         if self._drain.closing:
             self.announce_close()
         try:
+            response: web.StreamResponse
             if self._drain.cancelling:
-                response: web.StreamResponse = _shutting_down()
+                response = _shutting_down()
+            elif self._refusal is not None:
+                response = self._refusal
             else:
-                response = self._refusal or await handle(request)
+                response = await handle(request)
         except (BodyTimeout, web.RequestPayloadError) as error:
             if request.writer.output_size:
                 raise
@@ -245,7 +248,7 @@ class Connection(web.RequestHandler):
         if isinstance(error, web.HTTPRequestEntityTooLarge):
             # So that aiohttp reads the rest of the body for a moment, and the client reads the response and no reset.
             self._payload.set_exception(None)  # type: ignore[arg-type]
-        # In a drain too: a request that was asked before it whether it keeps its connection remembers the answer.
+        # Needed in a drain although `announce_close` was called: a request caches its `keep_alive` when first asked.
         is_last = isinstance(error, _INCOMPLETE) or (self._drain.closing and not self._messages)
         if is_last and isinstance(response, web.StreamResponse):
             response.force_close()
@@ -439,20 +442,11 @@ def serve_connections(server: web.Server) -> None:
     # frozen already and may be served by another server too.
     make_request, handle = server.request_factory, server.request_handler
 
-    def begin(
-        message: RawRequestMessage,
-        payload: StreamReader,
-        connection: Any,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
-    ) -> web.BaseRequest:
-        request: web.BaseRequest = connection.begin(make_request, message, payload, writer, task)
-        return request
+    def begin(message: Any, payload: Any, connection: Any, writer: Any, task: Any) -> Any:
+        return connection.begin(make_request, message, payload, writer, task)
 
-    def answer(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-        connection: Any = request.protocol
-        answering: Awaitable[web.StreamResponse] = connection.answer(handle, request)
-        return answering
+    def answer(request: Any) -> Any:
+        return request.protocol.answer(handle, request)
 
     server.request_factory, server.request_handler = begin, answer
 
@@ -463,11 +457,6 @@ def _head_size(message: RawRequestMessage) -> int:
     for name, value in message.raw_headers:
         size += len(name) + len(value) + 3
     return size
-
-
-def _body_size(request: web.BaseRequest) -> int:
-    """Return the number of bytes that the body has: as declared, or as far as it came."""
-    return max(request.content_length or 0, request.content.total_bytes) if request.body_exists else 0
 
 
 def _shutting_down() -> web.Response:

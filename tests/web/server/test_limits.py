@@ -1,4 +1,4 @@
-"""Limits: every one with real sockets, its count, and its change while the server runs."""
+"""Each limit with real sockets: what happens beyond it, its count, and its change while the server runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def refused(server):
 
 @pytest.fixture(autouse=True)
 def silence(caplog):
-    """Nothing that a client does wrong is an error of ours."""
+    """Nothing that a client does wrong is logged as an error."""
     yield
     during = caplog.get_records("call")
     assert [record.getMessage() for record in during if record.levelno >= logging.ERROR] == []
@@ -61,7 +61,7 @@ def connect(server):
 # Connections in all
 
 
-async def test_one_connection_too_many_is_told_to_come_again(gates):
+async def test_connection_above_the_limit_is_answered_503_with_retry_after(gates):
     async with serving(gates.app(), limits=Limits(connections=1)) as server:
         async with client_of(server) as first, client_of(server) as second:
             assert (await first.get()).status == 200
@@ -75,7 +75,7 @@ async def test_one_connection_too_many_is_told_to_come_again(gates):
         assert refused(server) == {"connections": 1}
 
 
-async def test_a_client_that_is_sending_reads_the_503_and_no_reset(gates):
+async def test_client_that_is_sending_reads_the_503_and_no_reset(gates):
     async with serving(gates.app(), limits=Limits(connections=1)) as server, client_of(server) as first:
         await first.get()
         with connect(server) as second:
@@ -85,7 +85,7 @@ async def test_a_client_that_is_sending_reads_the_503_and_no_reset(gates):
         assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
 
 
-async def test_refused_clients_that_do_not_read_block_nobody(gates):
+async def test_refused_clients_that_do_not_read_block_no_other(gates):
     limits = Changing(connections=1)
     async with serving(gates.app(), limits=limits, backlog=400) as server, client_of(server) as first:
         await first.get()
@@ -117,14 +117,14 @@ async def test_change_of_the_limit_of_connections_holds_for_the_next_one(gates):
         limits.change(connections=1)
         async with client_of(server) as third:
             assert (await third.reply()).status == 503
-        assert (await second.get()).status == 200, "who is in stays in"
+        assert (await second.get()).status == 200, "connections that are open stay open"
         limits.change(connections=3)
         async with client_of(server) as fourth:
             assert (await fourth.get()).status == 200
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_work_for_a_client_that_left_keeps_its_place(gates, reset):
+async def test_running_handler_of_a_client_that_left_keeps_its_slot(gates, reset):
     async with serving(gates.app(), limits=Limits(connections=1)) as server:
         async with client_of(server) as client:
             client.send(GET % b"/slow")
@@ -141,7 +141,7 @@ async def test_work_for_a_client_that_left_keeps_its_place(gates, reset):
             assert (await client.get()).status == 200
 
 
-async def test_places_are_given_up_once_however_a_connection_ends(gates, caplog):
+async def test_slot_is_released_once_however_a_connection_ends(gates, caplog):
     async with serving(gates.app(), limits=Limits(per_address=9)) as server:
         for data in (b"", HALF_A_HEAD, GET % b"/", b"nonsense\r\n\r\n", UPLOAD % 9 + b"half"):
             async with client_of(server) as client:
@@ -165,7 +165,7 @@ async def test_handshakes_count_as_connections_and_are_closed_above_the_limit(ga
         await until(lambda: not server._limiter.taken)
 
 
-async def test_failed_handshake_gives_its_place_up(gates, tls, certificate):
+async def test_failed_handshake_releases_its_slot(gates, tls, certificate):
     trusting = ssl.create_default_context(cafile=certificate[0])
     async with serving(gates.app(), ssl_context=tls, limits=Limits(connections=1)) as server:
         async with client_of(server) as confused:
@@ -178,7 +178,7 @@ async def test_failed_handshake_gives_its_place_up(gates, tls, certificate):
         assert refused(server) == {}
 
 
-async def test_slow_handshake_is_cut_and_counted(gates, tls):
+async def test_slow_handshake_is_closed_and_counted(gates, tls):
     async with serving(gates.app(), ssl_context=tls, limits=Limits(handshake_timeout=SOON)) as server:
         async with client_of(server) as client, asyncio.timeout(PATIENCE):
             with contextlib.suppress(ConnectionError):
@@ -199,7 +199,7 @@ async def test_slow_head_over_tls_is_answered(gates, tls, certificate):
 # Connections of one address
 
 
-async def test_one_too_many_of_an_address_is_closed_without_a_word(gates):
+async def test_connection_above_the_limit_per_address_is_closed_without_an_answer(gates):
     limits = Changing(per_address=1)
     async with serving(gates.app(), limits=limits) as server, client_of(server) as first:
         await first.get()
@@ -227,14 +227,14 @@ async def test_limit_per_address_holds_in_a_burst(gates):
         assert refused(server) == {"per_address": 7}
 
 
-async def test_another_address_has_a_count_of_its_own(gates):
+async def test_each_address_has_its_own_count(gates):
     async with serving(gates.app(), limits=Limits(per_address=1)) as server, client_of(server) as first:
         await first.get()
         async with client_of(server, local_addr=("127.0.0.2", 0)) as second:
             assert (await second.get()).status == 200
 
 
-async def test_local_clients_have_no_address_but_are_counted(gates, tmp_path):
+async def test_clients_of_a_socket_file_count_towards_all_connections_only(gates, tmp_path):
     path = tmp_path / "app.sock"
     async with serving(gates.app(), unix_socket=path, limits=Limits(per_address=1, connections=2)):
         pairs = [await asyncio.open_unix_connection(path) for _ in range(3)]
@@ -271,7 +271,7 @@ async def test_half_a_head_on_a_kept_connection_is_answered_408(gates):
         await half_head_is_answered(server, client)
 
 
-async def test_a_byte_now_and_then_buys_no_time(gates):
+async def test_single_bytes_do_not_extend_the_header_timeout(gates):
     loop = asyncio.get_running_loop()
     async with serving(gates.app(), limits=Limits(header_timeout=2 * SOON)) as server, client_of(server) as client:
         began = loop.time()
@@ -285,7 +285,7 @@ async def test_a_byte_now_and_then_buys_no_time(gates):
         assert loop.time() - began < PATIENCE
 
 
-async def test_silent_client_is_closed_without_a_word(gates):
+async def test_silent_client_is_closed_without_an_answer(gates):
     async with serving(gates.app(), limits=Limits(header_timeout=SOON)) as server, client_of(server) as client:
         async with asyncio.timeout(PATIENCE):
             assert await client.ended()
@@ -320,7 +320,7 @@ async def test_half_a_head_behind_a_running_request_waits_for_its_answer(gates):
             assert await client.ended()
 
 
-# Reading has its limits; what takes long after that has none
+# What takes long after a request was read has no limit
 
 
 @pytest.fixture
@@ -376,7 +376,7 @@ async def test_body_that_stops_coming_is_answered_408(gates):
         assert refused(server) == {"body_timeout": 1}
 
 
-async def test_body_that_goes_on_coming_has_all_the_time(gates):
+async def test_body_that_keeps_coming_has_no_time_limit(gates):
     async with serving(gates.app(), limits=Limits(body_timeout=5 * SOON)) as server, client_of(server) as client:
         client.send(UPLOAD % 8)
         for _ in range(8):
@@ -387,7 +387,7 @@ async def test_body_that_goes_on_coming_has_all_the_time(gates):
         assert refused(server) == {}
 
 
-async def test_slow_handler_is_not_held_against_its_client(gates):
+async def test_slow_handler_does_not_count_as_a_slow_client(gates):
     size = 4_000_000
 
     async def lazy(request):
@@ -408,7 +408,7 @@ async def test_slow_handler_is_not_held_against_its_client(gates):
         assert refused(server) == {}
 
 
-async def test_time_begins_anew_when_the_handler_reads_on(gates):
+async def test_body_timeout_restarts_when_the_handler_reads_on(gates):
     timeout, size = 5 * SOON, 900_000
 
     async def lazy(request):
@@ -428,7 +428,7 @@ async def test_time_begins_anew_when_the_handler_reads_on(gates):
         assert refused(server) == {}
 
 
-async def test_handler_may_catch_the_timeout_and_its_answer_is_the_last(gates):
+async def test_handler_may_catch_the_timeout_and_its_response_is_the_last(gates):
     async def forgiving(request):
         try:
             return web.Response(body=await request.read())
@@ -529,7 +529,7 @@ async def test_head_of_too_many_lines_is_answered_431(gates, piece):
         assert refused(server) == {"header_size": 1}
 
 
-async def test_head_that_goes_on_and_on_is_answered_and_no_longer_kept(gates):
+async def test_endless_head_is_answered_431_and_not_buffered(gates):
     async with serving(gates.app(), limits=Limits(header_size=4096)) as server, client_of(server) as client:
         client.send(many_headers(50))
         assert (await client.reply()).status == 431
@@ -565,6 +565,15 @@ async def test_pipelined_head_that_is_too_large_is_refused_and_the_first_answere
         assert refused(server) == {"header_size": 1}
 
 
+async def test_half_a_head_behind_a_request_counts_towards_its_size(gates):
+    async with serving(gates.app(), limits=Limits(header_size=1024)) as server, client_of(server) as client:
+        head = b"GET / HTTP/1.1\r\nHost: test\r\nX: " + b"x" * 1300 + b"\r\n\r\n"
+        client.send(GET % b"/" + head[:700])
+        assert (await client.reply()).status == 200
+        client.send(head[700:])
+        assert (await client.reply()).status == 431
+
+
 @pytest.mark.parametrize(("size", "status"), [(1024, 200), (1025, 431)])
 @pytest.mark.parametrize("cut", [1, 1020, 2000])
 async def test_header_size_is_kept_to_the_byte(gates, size, status, cut):
@@ -588,7 +597,7 @@ async def test_large_body_does_not_count_as_head(gates):
 # The size of a body
 
 
-async def test_declared_body_that_is_too_large_is_answered_before_it_comes(gates):
+async def test_declared_body_that_is_too_large_is_answered_before_it_arrives(gates):
     async with serving(gates.app(), limits=Limits(body_size=1000)) as server, client_of(server) as client:
         client.send((UPLOAD % 1001).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
         reply = await client.reply()
@@ -634,7 +643,7 @@ async def test_client_that_goes_on_sending_reads_the_413_and_no_reset(gates):
     ("limit", "size", "status"),
     [(None, 2_000_000, 413), (None, 1000, 200), (3_000_000, 2_000_000, 200), (1000, 1000, 200), (0, 1, 413)],
 )
-async def test_body_size_stands_in_place_of_the_applications(gates, limit, size, status):
+async def test_body_size_replaces_the_limit_of_the_application(gates, limit, size, status):
     async with serving(gates.app(), limits=Limits(body_size=limit)) as server, client_of(server) as client:
         client.send(UPLOAD % size + b"x" * size)
         assert (await client.reply()).status == status
@@ -704,7 +713,7 @@ def test_uvloop_keeps_every_limit():
         runner.run(scenario())
 
 
-# The demo's section
+# The section of the demo
 
 
 @contextlib.asynccontextmanager
@@ -718,7 +727,7 @@ async def demo(path):
         await server.stop()
 
 
-async def test_demo_obeys_its_file_from_the_next_connection_and_request_on(tmp_path):
+async def test_demo_applies_its_limits_from_the_next_connection_and_request_on(tmp_path):
     path = tmp_path / "demo.toml"
     path.write_text('message = "hello"\n')
     async with demo(path) as (conf, server), client_of(server) as client:
@@ -743,7 +752,7 @@ async def test_demo_obeys_its_file_from_the_next_connection_and_request_on(tmp_p
         assert refused(server) == {"connections": 1, "body_size": 1, "header_size": 1}
 
 
-def test_demo_has_every_limit_that_concerns_it_and_the_defaults_agree():
+def test_demo_has_every_limit_but_that_of_tls_and_the_same_defaults():
     names = {field.name for field in dataclasses.fields(Limits)}
     assert set(LimitsSettings.model_fields) == names - {"handshake_timeout"}
     settings = LimitsSettings()
@@ -754,6 +763,6 @@ def test_demo_has_every_limit_that_concerns_it_and_the_defaults_agree():
 
 @pytest.mark.parametrize("name", LimitsSettings.model_fields)
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), 1e12, "many", None])
-def test_demo_refuses_a_limit_without_sense(name, value):
+def test_demo_refuses_an_invalid_limit(name, value):
     with pytest.raises(ValidationError):
         LimitsSettings(**{name: value})

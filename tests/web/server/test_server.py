@@ -1,4 +1,4 @@
-"""web.Server: what it binds, what it serves, and that a drain loses nothing that was accepted."""
+"""web.Server: what it binds and serves, and a drain that loses no accepted request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def accepts_connections(port):
 # Start and stop
 
 
-async def test_port_zero_tells_what_was_bound_and_serves(gates):
+async def test_port_zero_reports_the_bound_port_and_serves(gates):
     async with serving(gates.app()) as server, aiohttp.ClientSession() as session:
         assert server.port != 0
         assert server.addresses == (f"127.0.0.1:{server.port}",)
@@ -55,7 +55,7 @@ def test_name_and_url_are_known_before_the_start():
     assert (server.name, server.url, server.addresses) == ("http 127.0.0.1:8080", "http://127.0.0.1:8080", ())
 
 
-async def test_a_port_may_be_asked_for_at_each_start(gates):
+async def test_port_may_be_a_function_that_is_called_at_each_start(gates):
     asked = iter([0, 70_000])
     server = Server(gates.app(), port=lambda: next(asked))
     await server.start()
@@ -194,7 +194,7 @@ async def test_localhost_binds_every_family_at_one_port(gates):
                     assert response.status == 200
 
 
-def test_family_that_the_machine_lacks_is_left_out():
+def test_address_family_that_the_machine_lacks_is_skipped():
     there, absent = (socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET, ("192.0.2.1", 0))
     (sock,) = sockets._bind_every([absent, there], reuse_port=False)
     sock.close()
@@ -232,7 +232,7 @@ async def test_reuse_port_lets_two_servers_share_one(gates):
 
 
 @pytest.mark.parametrize("wanted", [False, True])
-async def test_access_log_is_off_unless_asked_for(gates, caplog, wanted):
+async def test_access_log_is_off_by_default(gates, caplog, wanted):
     caplog.set_level(logging.INFO, "aiohttp.access")
     async with serving(gates.app(), access_log=wanted) as server, client_of(server) as client:
         await client.get()
@@ -240,7 +240,7 @@ async def test_access_log_is_off_unless_asked_for(gates, caplog, wanted):
 
 
 @pytest.mark.parametrize("wanted", [False, True])
-async def test_a_client_that_leaves_cancels_its_handler_only_if_asked_for(gates, wanted):
+async def test_client_that_leaves_cancels_its_handler_only_with_handler_cancellation(gates, wanted):
     async with serving(gates.app(), handler_cancellation=wanted) as server:
         async with client_of(server) as client:
             client.send(GET % b"/slow")
@@ -329,11 +329,12 @@ async def test_client_that_ends_its_side_between_two_requests_is_closed(gates):
         await until(lambda: not server._connections())
 
 
-async def test_client_that_ends_its_side_behind_half_a_body_hears_that_it_was_half(gates):
+async def test_client_that_ends_its_side_behind_half_a_body_is_answered_400(gates):
     async with serving(gates.app()) as server, client_of(server) as client:
         client.send(b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf")
         client.writer.write_eof()
-        assert (await client.reader.read())[:12] in {b"HTTP/1.1 400", b""}, "where it comes later, nobody reads"
+        # If its end arrives after its head was taken up, the connection closes without an answer.
+        assert (await client.reader.read())[:12] in {b"HTTP/1.1 400", b""}
         await until(lambda: not server._connections())
 
 
@@ -375,7 +376,7 @@ async def test_live_unix_socket_is_in_use(gates, path):
         assert await ask_unix(path) == 200
 
 
-async def test_other_files_at_the_path_are_left_alone(gates, path):
+async def test_other_file_at_the_path_is_kept(gates, path):
     path.write_text("mine")
     with pytest.raises(FileExistsError, match=f"cannot listen on unix:{path}: the path exists and is no socket"):
         await Server(gates.app(), unix_socket=path).start()
@@ -481,7 +482,7 @@ async def test_connection_made_while_the_backlog_is_emptied_is_answered(gates, m
 # Drain
 
 
-async def test_begin_drain_says_close_and_still_accepts(gates):
+async def test_begin_drain_sends_connection_close_and_still_accepts(gates):
     async with serving(gates.app()) as server, client_of(server) as old:
         assert not (await old.get()).closes
         server.begin_drain()
@@ -600,7 +601,7 @@ async def test_work_of_a_client_that_left_is_waited_for(gates):
         assert gates.seen == ["finished"]
 
 
-async def test_events_end_with_a_last_event_and_a_clean_end(gates):
+async def test_event_stream_ends_with_a_last_event_and_a_clean_end(gates):
     async with serving(gates.app()) as server, client_of(server) as client:
         client.send(GET % b"/events")
         await client.head()
@@ -611,7 +612,7 @@ async def test_events_end_with_a_last_event_and_a_clean_end(gates):
         assert await drained == ()
 
 
-async def test_long_lived_handlers_go_on_through_the_shutdown_delay(gates):
+async def test_long_lived_handlers_continue_during_the_shutdown_delay(gates):
     async with serving(gates.app()) as server, client_of(server) as client:
         client.send(GET % b"/events")
         await gates.entered.wait()
@@ -663,7 +664,7 @@ async def test_websocket_client_that_never_replies_does_not_hold_the_drain(gates
 
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_websocket_client_that_reads_nothing_does_not_hold_the_drain(loop_factory):
-    """Its handler is in the middle of a message, and would be for ever."""
+    """Its handler is in the middle of a message that it can never finish."""
 
     async def flood(request):
         ws = web.WebSocketResponse()
@@ -695,7 +696,7 @@ def test_the_old_public_names_are_aliases():
     assert (hotconf.web.draining_of, hotconf.web.messages) == (shutdown_event, iter_messages)
 
 
-async def test_shutdown_event_under_another_server_never_comes():
+async def test_shutdown_event_under_another_server_is_never_set():
     from aiohttp.test_utils import make_mocked_request
 
     assert not shutdown_event(make_mocked_request("GET", "/")).is_set()
@@ -797,7 +798,7 @@ async def test_deadline_is_kept_against_a_handler_that_ignores_it(gates, monkeyp
         gates.release.set()
 
 
-async def test_deadline_before_the_linger_closes_idle_connections_without_blame(gates):
+async def test_deadline_before_the_linger_closes_idle_connections_and_names_none(gates):
     async with serving(gates.app(), idle_linger=60) as server, client_of(server) as client:
         await client.get()
         assert await draining(server, within=0.2) == ()
@@ -845,7 +846,7 @@ async def test_tls_websocket_is_closed_as_going_away(gates, tls, certificate, ca
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_tls_client_that_says_no_goodbye_does_not_hold_the_drain(gates, tls, certificate):
+async def test_tls_client_that_does_not_answer_the_close_does_not_hold_the_drain(gates, tls, certificate):
     trusting = ssl.create_default_context(cafile=certificate[0])
     async with serving(gates.app(), ssl_context=tls) as server:
         sock = await asyncio.to_thread(connect_tls, trusting, server.port)
@@ -858,7 +859,7 @@ def connect_tls(context, port):
     return context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1")
 
 
-async def test_plain_text_on_a_tls_port_harms_nobody(gates, tls, certificate):
+async def test_plain_text_on_a_tls_port_affects_no_other_client(gates, tls, certificate):
     trusting = ssl.create_default_context(cafile=certificate[0])
     async with serving(gates.app(), ssl_context=tls) as server:
         async with client_of(server) as confused:
@@ -869,11 +870,11 @@ async def test_plain_text_on_a_tls_port_harms_nobody(gates, tls, certificate):
             assert (await client.get()).status == 200
 
 
-# Storms, on either loop
+# Many clients during a stop, on either loop
 
 
-class Storm(threading.Thread):
-    """Clients on a loop of their own: each asks, reads the whole answer, and asks again, until nobody accepts."""
+class Clients(threading.Thread):
+    """Clients on a loop of their own: each sends a request and reads the response, again and again, until refused."""
 
     def __init__(self, port, *, keep_alive, clients=32):
         super().__init__()
@@ -884,9 +885,9 @@ class Storm(threading.Thread):
         self.lost = []
 
     def run(self):
-        asyncio.run(self.rage())
+        asyncio.run(self.ask_all())
 
-    async def rage(self):
+    async def ask_all(self):
         await asyncio.gather(*(self.client() for _ in range(self.clients)))
 
     async def client(self):
@@ -909,25 +910,25 @@ class Storm(threading.Thread):
                 return
 
 
-async def weather_storms(*, keep_alive, rounds):
+async def stop_under_load(*, keep_alive, rounds):
     for _ in range(rounds):
         async with serving(Gates().app()) as server:
-            await weather(Storm(server.port, keep_alive=keep_alive), server)
+            await stop_during(Clients(server.port, keep_alive=keep_alive), server)
 
 
-async def weather(storm, server):
-    storm.start()
-    await until(lambda: storm.answered >= 200)
+async def stop_during(clients, server):
+    clients.start()
+    await until(lambda: clients.answered >= 200)
     assert await draining(server) == ()
-    await asyncio.to_thread(storm.join)
-    assert storm.lost == []
+    await asyncio.to_thread(clients.join)
+    assert clients.lost == []
 
 
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("keep_alive", [True, False], ids=["kept alive", "a connection a request"])
 def test_stops_under_load_lose_no_request(loop_factory, keep_alive):
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(weather_storms(keep_alive=keep_alive, rounds=10 if keep_alive else 4))
+        runner.run(stop_under_load(keep_alive=keep_alive, rounds=10 if keep_alive else 4))
 
 
 def test_uvloop_keeps_every_step_of_a_drain():
@@ -947,7 +948,7 @@ def test_uvloop_keeps_every_step_of_a_drain():
         runner.run(scenario())
 
 
-# What cannot be read
+# Malformed requests
 
 
 ASKED = b"POST /upload HTTP/1.1\r\nHost: test\r\n"
@@ -984,7 +985,7 @@ ASKED = b"POST /upload HTTP/1.1\r\nHost: test\r\n"
         "Expect-in-no-UTF-8",
     ],
 )
-async def test_what_cannot_be_read_is_a_problem_and_quoted_nowhere(gates, caplog, sent, status):
+async def test_malformed_request_is_answered_with_a_problem_and_quoted_nowhere(gates, caplog, sent, status):
     async with serving(gates.app()) as server, client_of(server) as client:
         client.send(sent)
         assert (await client.reader.readexactly(7)) == b"HTTP/1."
@@ -997,7 +998,7 @@ async def test_what_cannot_be_read_is_a_problem_and_quoted_nowhere(gates, caplog
 
 
 @pytest.mark.parametrize("path", ["upload", "deaf"])
-async def test_a_chunk_that_cannot_be_read_is_answered_at_once(gates, caplog, path):
+async def test_malformed_chunk_is_answered_at_once(gates, caplog, path):
     async def deaf(request):
         gates.entered.set()
         await gates.release.wait()
@@ -1017,7 +1018,7 @@ async def test_a_chunk_that_cannot_be_read_is_answered_at_once(gates, caplog, pa
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error_of_ours(gates, caplog):
+async def test_client_that_leaves_in_the_middle_of_its_body_is_not_logged_as_an_error(gates, caplog):
     async with serving(gates.app()) as server:
         async with client_of(server) as client:
             client.send(ASKED + b"Content-Length: 100\r\n\r\nhalf")
@@ -1026,7 +1027,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error_of_our
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_an_error_of_a_handler_whose_client_left_is_logged(gates, caplog):
+async def test_error_of_a_handler_whose_client_left_is_logged(gates, caplog):
     async def broken(request):
         gates.entered.set()
         await until(lambda: request.transport is None)
