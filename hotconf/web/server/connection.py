@@ -212,14 +212,9 @@ class Connection(web.RequestHandler):
         self._drain.mark(request)
         if self._drain.closing:
             self.announce_close()
+        refused = _shutting_down() if self._drain.cancelling else self._refusal
         try:
-            response: web.StreamResponse
-            if self._drain.cancelling:
-                response = _shutting_down()
-            elif self._refusal is not None:
-                response = self._refusal
-            else:
-                response = await handle(request)
+            response = await handle(request) if refused is None else refused
         except (BodyTimeout, web.RequestPayloadError) as error:
             if request.writer.output_size:
                 raise
