@@ -1,7 +1,7 @@
-"""Canonical keys: every layer spells a field the same way before layers are merged.
+"""Canonical keys: every layer has a field under the same key before layers are merged.
 
 Without this, an alias in a file and a name in the environment would be two keys, and the weaker layer could win. The
-canonical spelling is the first that pydantic accepts, so validators that look at the raw input still find it.
+canonical key is the first that pydantic accepts, so validators that look at the raw input still find it.
 """
 
 from __future__ import annotations
@@ -9,28 +9,28 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hotconf.schema.fields import Field, fields_by_key, fields_of, models_in, shape_below, unwrapped
+from hotconf.schema.fields import fields_by_key, fields_of, models_within, shape_below, unwrapped
 from hotconf.schema.shape import Shape
-from hotconf.values.merge import ABSENT, lookup
+from hotconf.values.merge import ABSENT, SCALARS, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from hotconf.schema.fields import Field
     from hotconf.values.keypath import KeyPath
     from hotconf.values.layer import Layer, Origin
 
-_SCALARS = (str, int, float, bool, type(None))
-
 
 def with_canonical_keys(model: type, layer: Layer) -> Layer:
-    """Return the layer with canonical keys; the very same layer where nothing is spelt differently.
+    """Return the layer with canonical keys; the very same layer where all are canonical already.
 
     A field that can only be reached by several AliasPaths has no canonical key: there the first of them that any layer
     has wins, as it does for pydantic.
     """
-    if not renames(model):
+    if not accepts_several_keys(model):
         return layer
     moved: dict[KeyPath, KeyPath] = {}
     values = _respell(Shape(models=(model,)), layer.values, (), moved)
@@ -40,22 +40,13 @@ def with_canonical_keys(model: type, layer: Layer) -> Layer:
 
 
 @functools.lru_cache(maxsize=1024)
-def renames(model: type) -> bool:
+def accepts_several_keys(model: type) -> bool:
     """Whether any model reachable from this class accepts a field under more than one key."""
-    pending, seen = [model], set[type]()
-    while pending:
-        current = pending.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        for field in fields_of(current).values():
-            if len(field.input_paths) > 1:
-                return True
-            pending += models_in(field.shape)
-    return False
+    return any(len(field.input_paths) > 1 for _, nested in models_within(model) for field in fields_of(nested).values())
 
 
 def _respell(shape: Shape, value: Any, path: KeyPath, moved: dict[KeyPath, KeyPath]) -> Any:
+    """Return a value with canonical keys, and note in `moved` where each value that has a new path was before."""
     shape = unwrapped(shape)
     if isinstance(value, Mapping):
         if shape.models:
@@ -70,19 +61,19 @@ def _respell(shape: Shape, value: Any, path: KeyPath, moved: dict[KeyPath, KeyPa
 def _respell_model(
     shape: Shape, values: Mapping[str, Any], path: KeyPath, moved: dict[KeyPath, KeyPath]
 ) -> dict[str, Any]:
-    known = _known(shape.models)
-    chosen = _chosen(known, values)
+    keys = _keys_of(shape.models)
+    used = keys.used(values)
     result: dict[str, Any] = {}
     for key, value in values.items():
-        field = known.get(key)
-        name = field.keys[0] if field is not None and chosen[field.name] == (key,) else key
+        field = keys.known.get(key)
+        name = field.keys[0] if field is not None and used[field.name] == (key,) else key
         if name != key:
             moved[(*path, name)] = (*path, key)
-        if field is None or isinstance(value, _SCALARS):
+        if field is None or type(value) in SCALARS:
             result[name] = value
         else:
             result[name] = _respell(_shape_of(shape, field), value, (*path, name), moved)
-    for field, place, stays in (*_lifted(shape.models, chosen, values), *_shared(shape.models, values)):
+    for field, place, stays in keys.displaced(used, values):
         name = field.keys[0]
         moved[(*path, name)] = (*path, *place)
         result[name] = _respell(_shape_of(shape, field), lookup(values, place), (*path, name), moved)
@@ -96,105 +87,101 @@ def _shape_of(owner: Shape, field: Field) -> Shape:
     return field.shape if len(owner.models) == 1 else shape_below(owner, field.keys[0])
 
 
-@functools.lru_cache(maxsize=1024)
-def _known(models: tuple[type, ...]) -> Mapping[str, Field]:
-    """Return fields by spelling; of a union, only what every member that knows a spelling takes for the same field.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Keys:
+    """The keys that the members of a union of models accept.
 
-    That goes for the canonical spelling too: another member may know it as an alias of something else.
+    `known` are fields by key: only those that every member which knows the key takes for the same field. `late` are the
+    fields of a single model that claim keys of an earlier field, with those keys.
     """
-    found: dict[str, Field] = {}
+
+    fields: Sequence[Field]
+    known: Mapping[str, Field]
+    late: Sequence[tuple[Field, Collection[str]]]
+
+    def used(self, values: Mapping[str, Any]) -> dict[str, KeyPath]:
+        """Return, by field, the input path that counts where a source has several: the first, as for pydantic."""
+        found: dict[str, KeyPath] = {}
+        for key, field in self.known.items():
+            if key in values and field.input_paths[0] == (key,):
+                found[field.name] = (key,)
+            elif field.name not in found and (key in values or field.alias_paths):
+                found[field.name] = _first_present(field, values)
+        return found
+
+    def displaced(
+        self, used: Mapping[str, KeyPath], values: Mapping[str, Any]
+    ) -> Iterator[tuple[Field, KeyPath, bool]]:
+        """Yield the fields whose value has to be copied to their canonical key.
+
+        Their values lie at an AliasPath, or at a key that belongs to an earlier field as well. Each comes with the path
+        of its value, and with whether the key that leads there stays.
+        """
+        for field in {field.name: field for field in self.known.values() if field.alias_paths}.values():
+            place = used[field.name]
+            if len(place) > 1:
+                stays = self._is_wanted(str(place[0]), values)
+                if not (stays and _is_found_at(field, place)):
+                    yield field, place, stays
+        canonical = {field.keys[0] for field in self.fields if field.keys}
+        for field, keys in self.late:
+            place = _first_present(field, values)
+            if len(place) == 1 and place[0] in keys:
+                stays = place[0] in canonical
+                if not (stays and _is_found_at(field, place)):
+                    yield field, place, stays
+
+    def _is_wanted(self, head: str, values: Mapping[str, Any]) -> bool:
+        """Whether a key stays though a value was taken from below it: another field has it, or has its value there."""
+        if any(head in field.keys for field in self.fields):
+            return True
+        paths = (path for field in self.fields if not field.keys for path in field.alias_paths)
+        return any(path[0] == head and lookup(values, path) is not ABSENT for path in paths)
+
+
+@functools.lru_cache(maxsize=1024)
+def _keys_of(models: tuple[type, ...]) -> _Keys:
+    claimed: dict[str, Field] = {}
     for model in models:
-        found = {**fields_by_key(model), **found}
-    return {
-        key: field
-        for key, field in found.items()
-        if all(
-            _canonical_key(model, spelling) in (None, field.keys[0])
-            for model in models
-            for spelling in (key, field.keys[0])
-        )
-    }
+        claimed = {**fields_by_key(model), **claimed}
+
+    def is_agreed(field: Field, key: str) -> bool:
+        found = [known for model in models if (known := fields_by_key(model).get(key)) is not None]
+        return all(known.keys[0] == field.keys[0] for known in found)
+
+    # The canonical key too: another member may know it as an alias of something else.
+    known = {key: field for key, field in claimed.items() if is_agreed(field, key) and is_agreed(field, field.keys[0])}
+    fields = [field for model in models for field in fields_of(model).values()]
+    late = []
+    if len(models) == 1:
+        claims = ((field, {key for key in field.keys if claimed[key] is not field}) for field in fields)
+        late = [(field, keys) for field, keys in claims if keys]
+    return _Keys(fields, known, late)
 
 
-def _canonical_key(model: type, key: str) -> str | None:
-    field = fields_by_key(model).get(key)
-    return None if field is None else field.keys[0]
-
-
-def _chosen(known: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, KeyPath]:
-    """Return, by field, the place that counts where a source uses several: the first, as pydantic has it."""
-    found: dict[str, KeyPath] = {}
-    for key, field in known.items():
-        if key in values and field.input_paths[0] == (key,):
-            found[field.name] = (key,)
-        elif field.name not in found and (key in values or field.alias_paths):
-            used = (place for place in field.input_paths if lookup(values, place) is not ABSENT)
-            found[field.name] = next(used, ())
-    return found
-
-
-def _lifted(
-    models: tuple[type, ...], chosen: Mapping[str, KeyPath], values: Mapping[str, Any]
-) -> Iterator[tuple[Field, KeyPath, bool]]:
-    """Yield the fields whose value lies at an AliasPath, with the path, and whether the key that leads there stays."""
-    fields_by_name = {field.name: field for field in _known(models).values() if field.alias_paths}
-    for name, field in fields_by_name.items():
-        path = chosen[name]
-        stays = len(path) > 1 and _is_wanted(models, str(path[0]), values)
-        if len(path) > 1 and not (stays and _is_found_at(field, path)):
-            yield field, path, stays
-
-
-def _shared(models: tuple[type, ...], values: Mapping[str, Any]) -> Iterator[tuple[Field, KeyPath, bool]]:
-    """Yield the fields that have their value at a key which belongs to an earlier field too, likewise."""
-    for field, keys in _latecomers(models):
-        used = next((place for place in field.input_paths if lookup(values, place) is not ABSENT), ())
-        stays = len(used) == 1 and used[0] in _canonical_keys(models)
-        if len(used) == 1 and used[0] in keys and not (stays and _is_found_at(field, used)):
-            yield field, used, stays
+def _first_present(field: Field, values: Mapping[str, Any]) -> KeyPath:
+    return next((path for path in field.input_paths if lookup(values, path) is not ABSENT), ())
 
 
 def _is_found_at(field: Field, place: KeyPath) -> bool:
-    """Whether pydantic looks at a place before the canonical key, which would be one that nobody asked for."""
+    """Whether pydantic looks at a place before the canonical key, so that a copy there would not be asked for."""
     return field.input_paths.index(place) < field.input_paths.index((field.keys[0],))
 
 
-@functools.lru_cache(maxsize=1024)
-def _latecomers(models: tuple[type, ...]) -> Sequence[tuple[Field, Collection[str]]]:
-    """Return the fields of a model that claim keys of an earlier field, with those keys; for a union, none."""
-    if len(models) != 1:
-        return ()
-    owners = fields_by_key(models[0])
-    claims = (
-        (field, {key for key in field.keys if owners[key] is not field}) for field in fields_of(models[0]).values()
-    )
-    return [(field, keys) for field, keys in claims if keys]
-
-
-@functools.lru_cache(maxsize=1024)
-def _canonical_keys(models: tuple[type, ...]) -> Collection[str]:
-    return {field.keys[0] for model in models for field in fields_of(model).values() if field.keys}
-
-
-def _is_wanted(models: tuple[type, ...], head: str, values: Mapping[str, Any]) -> bool:
-    """Whether a key must stay though something was lifted from below it: another field is there, or looks there too."""
-    known = [field for model in models for field in fields_of(model).values()]
-    if any(head in field.keys for field in known):
-        return True
-    places = (place for field in known if not field.keys for place in field.alias_paths)
-    return any(place[0] == head and lookup(values, place) is not ABSENT for place in places)
-
-
 class _Moved(Mapping["KeyPath", "Origin"]):
-    """The origins of a layer whose keys were respelt: asked for the new path, it looks up the old one."""
+    """The origins of a layer with canonical keys, by new path. Each lookup goes to the old path."""
 
     def __init__(self, origins: Mapping[KeyPath, Origin], moved: Mapping[KeyPath, KeyPath]) -> None:
         self._origins = origins
         self._moved = moved
 
     def __getitem__(self, path: KeyPath) -> Origin:
-        source = self._source_path(path)
-        # What was lifted from deeper down may have its place from anything on the way there.
+        source: KeyPath = ()
+        # The outermost rename first: an inner one was noted below the new key of the outer.
+        for index, key in enumerate(path):
+            renamed = self._moved.get(path[: index + 1])
+            source = (*source, *renamed[index:]) if renamed is not None else (*source, key)
+        # A value that was copied from deeper down may have its place from anything on the way there.
         for length in range(len(source), len(path) - 1, -1):
             found = self._origins.get(source[:length])
             if found is not None:
@@ -206,11 +193,3 @@ class _Moved(Mapping["KeyPath", "Origin"]):
 
     def __len__(self) -> int:
         return len(self._origins)
-
-    def _source_path(self, path: KeyPath) -> KeyPath:
-        # The outermost rename first: an inner one was recorded below the new spelling of the outer.
-        found: KeyPath = ()
-        for index, key in enumerate(path):
-            renamed = self._moved.get(path[: index + 1])
-            found = (*found, *renamed[index:]) if renamed is not None else (*found, key)
-        return found

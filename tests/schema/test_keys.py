@@ -10,7 +10,7 @@ from pydantic import AliasChoices, AliasGenerator, AliasPath, BaseModel, ConfigD
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
-from hotconf.schema.keys import renames, with_canonical_keys
+from hotconf.schema.keys import accepts_several_keys, with_canonical_keys
 from hotconf.schema.settings import Section
 from hotconf.values.layer import Layer, Origin
 from tests.trees import build, env, faults, file, origins
@@ -299,7 +299,7 @@ class Plain(Section):
 
 def test_a_class_without_aliases_costs_nothing():
     layer = file({"host": "x", "children": [{"host": "y"}]})
-    assert not renames(Plain)
+    assert not accepts_several_keys(Plain)
     assert with_canonical_keys(Plain, layer) is layer
     assert with_canonical_keys(App, file({"server": {"host": "x"}})).values == {"server": {"host": "x"}}
 
