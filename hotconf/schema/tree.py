@@ -11,6 +11,7 @@ from pydantic import BaseModel, RootModel
 import hotconf.values.keypath as keypath
 from hotconf.schema.fields import fields_of, shape_below
 from hotconf.schema.shape import SECRET_TYPES, Shape, shape_of, union
+from hotconf.values.merge import SCALARS
 
 if TYPE_CHECKING:
     from hotconf.values.keypath import KeyPath
@@ -68,6 +69,8 @@ def refined(shape: Shape, value: Any) -> Shape:
 
     It may be of a class that the schema does not name: a subclass that a validator chose, or that is a default.
     """
+    if type(value) in SCALARS or type(value) is dict:
+        return shape  # they say nothing of themselves
     own = _own_shape(type(value))
     if own is None and is_list(value) and (shape.items or not shape.positions):
         kinds = dict.fromkeys(map(type, value))  # each class once: this is asked again for every item of a list
