@@ -1,4 +1,4 @@
-"""Builds: what is made once and shared by all who ask for it, in a thread where it takes long."""
+"""A cache of what is built from a snapshot: once for all requests, in a thread where it takes long."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ O = TypeVar("O")  # noqa: E741 - the owner
 T = TypeVar("T")
 
 _LARGE = 300
-"""Values. To write so many takes the event loop a few milliseconds, in which it would serve nobody."""
+"""Values. Writing so many takes a few milliseconds, in which the event loop could serve no other request."""
 
 
 class BuildCache(Generic[O, T]):
-    """Keeps what was built for its newest owner, a snapshot, by name; `most` of them. For one event loop.
+    """Keeps what was built for the newest owner, a snapshot, by name; at most `most` of them. For one event loop.
 
-    Who asks for what is being built waits for it, and who gives up waiting spoils it for nobody. What building raises
-    is raised to all who wait, and is not kept.
+    Requests for the same name wait for one build. A request that gives up does not cancel it. An error is raised in
+    every request that waits, and is not kept.
     """
 
     def __init__(self, is_large: Callable[[O], bool], *, most: int = 1000) -> None:
@@ -33,7 +33,7 @@ class BuildCache(Generic[O, T]):
         self._builds: dict[Hashable, asyncio.Task[T]] = {}
 
     async def get(self, owner: O, name: Hashable, build: Callable[[], T]) -> T:
-        """Return what `build` makes. It is called once, in a thread where the owner is large."""
+        """Return the result of `build`, which is called once, in a thread where the owner is large."""
         if self._owner is not owner or len(self._builds) >= self._most:
             self._owner, self._in_thread, self._builds = owner, self._is_large(owner), {}
         building = self._builds.get(name)
@@ -54,7 +54,7 @@ def _forget_failed(builds: dict[Hashable, asyncio.Task[T]], name: Hashable, buil
 
 
 def is_large(settings: Any) -> bool:
-    """Whether to write settings out takes so long that the event loop should not."""
+    """Whether writing settings takes too long for the event loop."""
     left, count = [settings], 0
     while left and count <= _LARGE:
         inner = children(left.pop())

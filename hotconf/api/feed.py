@@ -1,6 +1,7 @@
-"""The feed: everybody who waits for the configuration to change, parked requests and event streams.
+"""The feed: every client that waits for the configuration to change, in parked requests and event streams.
 
-One change is encoded once for each part that is watched, and the same bytes go to every stream of that part.
+A change is encoded once for each part that is watched, and the same bytes go to every stream of that part. One task
+looks after all clients; a task for each would be a third of a client's memory.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
     from hotconf.values.keypath import KeyPath
     from hotconf.values.report import Report
 
-LOOK = 1.0
-"""Seconds between two looks for clients that have gone."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two checks for clients that have gone."""
 
 SHORTEST_HEARTBEAT = 0.1
-"""Seconds. Signs of life in shorter order would be all that the event loop does."""
+"""Seconds. With shorter ones the event loop would do nothing else."""
 
-_BACKLOG = 64 * 1024  # bytes that may wait for a slow reader before it gets only the newest state
+_BACKLOG = 64 * 1024  # bytes that may wait for a slow client before it gets only the newest state
 _HEARTBEAT = b": here\n\n"
 _BATCH = 250  # clients that are served before the event loop may do something else: a few milliseconds
 
@@ -69,12 +70,12 @@ class _Stream:
     def open(self, channel: Channel) -> asyncio.Future[None]:
         """Send the state in force, and each change from now on. The future that is returned ends with the stream."""
         self.channel = channel
-        self.feed._join(self)  # noqa: SLF001 - both are this module's
+        self.feed.join(self)
         return self.ended
 
     def close(self) -> None:
         """Send no more."""
-        self.feed._leave(self)  # noqa: SLF001
+        self.feed.leave(self)
 
     def send(self, data: bytes) -> None:
         """Send events, unless the client lags: then it gets nothing more until `catch_up`, which shows the gap."""
@@ -112,11 +113,11 @@ class _Parked:
 
 
 class Feed:
-    """Parks requests and feeds streams of one configuration, in one event loop. `heartbeat` is in seconds."""
+    """The waiting clients of one configuration, in one event loop. `heartbeat` is in seconds."""
 
     def __init__(self, conf: HotConf[Any], *, heartbeat: float, max_watchers: int) -> None:
         self._conf = conf
-        # Names this life of this process: a token from another one must never look like one of ours.
+        # Part of every token, and new in every process: a token of another process must not look like one of this.
         self._store = secrets.token_hex(4)
         self._heartbeat = check_seconds("heartbeat", heartbeat, least=SHORTEST_HEARTBEAT)
         self._max_watchers = max_watchers
@@ -127,14 +128,14 @@ class Feed:
         self._outbox: deque[tuple[Callable[[Any], object], Iterator[Any]]] = deque()
         self._tending: asyncio.Task[None] | None = None
         self._drains: set[asyncio.Event] = set()
-        self._joined = asyncio.Event()
+        self._drain_added = asyncio.Event()
         self._newest: tuple[object, KeyPath, bytes] = None, (), b""
-        conf.on_change(self._changed)
+        conf.on_change(lambda _change: self._in_loop(self._announce))
         conf.observe(self)
 
     @property
     def watchers(self) -> dict[str, int]:
-        """How many wait, by kind."""
+        """The number of waiting clients, by kind."""
         return {"poll": len(self._parked), "stream": sum(len(group.streams) for group in self._groups.values())}
 
     def token(self, generation: int) -> str:
@@ -149,7 +150,7 @@ class Feed:
         parked = _Parked(request, request.draining, asyncio.get_running_loop().create_future(), path, seen)
         self._parked.add(parked)
         try:
-            # The engine may have a thread of its own, which has swapped before it could know of us.
+            # An engine in a thread of its own may have swapped before this request was parked.
             if not _is_over(parked) and self._conf.snapshot.changed_in(path) <= seen:
                 async with asyncio.timeout(seconds):
                     await parked.ended
@@ -164,7 +165,7 @@ class Feed:
     async def stream(self, request: Request) -> _Stream:
         """Answer with server-sent events until the client leaves or the server drains.
 
-        A client that reads too slowly misses events; then it gets the newest state, which says so: `"gap": true`. With
+        A client that reads too slowly misses events; then it gets the newest state, with `"gap": true`. With
         `?reports=1` there is an event for every reload too, whatever its outcome.
         """
         path = part_at(self._conf.snapshot.document, keys_in(parameter(request, "path") or "")).path
@@ -174,16 +175,18 @@ class Feed:
         ended = asyncio.get_running_loop().create_future()
         return _Stream(self, request, request.draining, ended, path, token, reports)
 
-    def _join(self, stream: _Stream) -> None:
-        # Nothing is awaited in between: no change can come before the greeting, or be missed behind it.
+    def join(self, stream: _Stream) -> None:
+        """Send a stream the state in force, and add it to those that get each change."""
+        # Nothing is awaited in between: no change can come before the greeting, or be missed after it.
         snapshot, path = self._conf.snapshot, stream.path
         stream.send(self._greeting(stream.token, snapshot, path))
         group = self._groups.setdefault(path, _Group(path, snapshot.changed_in(path)))
         if group.generation < snapshot.changed_in(path):
-            self._tell(group, snapshot)  # the engine runs in another thread, and the others have not heard of it yet
+            self._publish(group, snapshot)  # the engine runs in another thread: `_announce` is yet to come
         group.streams.add(stream)
 
-    def _leave(self, stream: _Stream) -> None:
+    def leave(self, stream: _Stream) -> None:
+        """Remove a stream that was admitted, whether it joined or not."""
         self._admitted -= 1
         group = self._groups.get(stream.path)
         if group is not None:
@@ -192,26 +195,20 @@ class Feed:
                 del self._groups[stream.path]
 
     def _greeting(self, token: str, snapshot: Snapshot[Any], path: KeyPath) -> bytes:
-        """Return the full state, or nothing new for a client that has it already."""
-        retry = f"retry: {random.randint(1000, 3000)}\n".encode()  # noqa: S311 - so that clients do not come back in step
-        since = self._generation_of(token, snapshot)
-        if since is not None and since >= snapshot.changed_in(path):
-            return retry + b": nothing new\n\n"
-        state = self._state(snapshot, path) if since is None else self._event(snapshot, path, since=since)
-        return retry + b"\n" + state
-
-    def _state(self, snapshot: Snapshot[Any], path: KeyPath) -> bytes:
-        """Return the full state, encoded once for all who come one after the other, as they do after a restart."""
-        # By the document: an override is of the same generation, and the snapshot itself would keep its resources open.
+        """Return the full state, only what changed since a token, or nothing new."""
+        retry = f"retry: {random.randint(1000, 3000)}\n".encode()  # noqa: S311 - so that clients return at other times
+        store, _, number = token.partition(".")
+        known = store == self._store and number.isascii() and number.isdecimal() and len(number) < 20
+        if known and int(number) <= snapshot.generation:
+            if int(number) >= snapshot.changed_in(path):
+                return retry + b": nothing new\n\n"
+            return retry + b"\n" + self._event(snapshot, path, since=int(number))
+        # Encoded once for all clients that come one after the other, as they do after a restart. Known by the document:
+        # an override is of the same generation, and the snapshot itself would keep its resources open.
         document = snapshot.document
         if self._newest[0] is not document or self._newest[1] != path:
             self._newest = document, path, self._event(snapshot, path, since=None)
-        return self._newest[2]
-
-    def _generation_of(self, token: str, snapshot: Snapshot[Any]) -> int | None:
-        store, _, generation = token.partition(".")
-        known = store == self._store and generation.isascii() and generation.isdecimal() and len(generation) < 20
-        return int(generation) if known and int(generation) <= snapshot.generation else None
+        return retry + b"\n" + self._newest[2]
 
     def _event(self, snapshot: Snapshot[Any], path: KeyPath, *, since: int | None, gap: bool = False) -> bytes:
         dotted = keypath.render(path)
@@ -231,54 +228,49 @@ class Feed:
 
     # Changes
 
-    def _changed(self, _change: object) -> None:
-        self._call(self._wake)
-
     def reload_began(self, triggers: Sequence[str]) -> None:
-        """Nobody is told before something has come of it."""
+        """Do nothing: streams get the report when the reload has ended."""
 
     def reload_ended(self, report: Report) -> None:
-        """Tell the streams that asked for reports."""
-        self._call(self._report, report)
+        """Send a report to the streams that asked for reports."""
+        self._in_loop(self._publish_report, report)
 
-    def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        # The engine may have a loop of its own.
+    def _in_loop(self, function: Callable[..., object], *arguments: object) -> None:
+        # The engine may run in another loop. Before the first client there is none to send to.
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has closed: nobody waits in it any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and all its clients are gone
                 self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _wake(self) -> None:
+    def _announce(self) -> None:
         snapshot = self._conf.snapshot
         changed_in = {path: snapshot.changed_in(path) for path in {parked.path for parked in self._parked}}
         over = [parked.ended for parked in self._parked if changed_in[parked.path] > parked.seen]
-        self._do(_resolve, over)
+        self._enqueue(_resolve, over)
         for group in self._groups.values():
             if snapshot.changed_in(group.path) > group.generation:
-                self._tell(group, snapshot)
+                self._publish(group, snapshot)
 
-    def _tell(self, group: _Group, snapshot: Snapshot[Any]) -> None:
+    def _publish(self, group: _Group, snapshot: Snapshot[Any]) -> None:
         event = self._event(snapshot, group.path, since=group.generation)
         group.generation = snapshot.changed_in(group.path)
-        self._send(event, group.streams)
+        self._enqueue(methodcaller("send", event), tuple(group.streams))
 
-    def _report(self, report: Report) -> None:
+    def _publish_report(self, report: Report) -> None:
         streams = [stream for group in self._groups.values() for stream in group.streams if stream.reports]
         if streams:
-            self._send(f"event: report\ndata: {json.dumps(jsonable(report))}\n\n".encode(), streams)
+            event = f"event: report\ndata: {json.dumps(jsonable(report))}\n\n".encode()
+            self._enqueue(methodcaller("send", event), streams)
 
-    def _send(self, data: bytes, streams: Iterable[_Stream]) -> None:
-        self._do(methodcaller("send", data), tuple(streams))
+    def _enqueue(self, function: Callable[[Any], object], items: Iterable[Any]) -> None:
+        """Call a function with each item, after everything that was enqueued before: events keep their order.
 
-    def _do(self, function: Callable[[Any], object], items: Iterable[Any]) -> None:
-        """Call a function with each item, behind all that is still to be done: each stream gets its frames in order.
-
-        In batches, between which the event loop serves others.
+        The calls are made in batches, and the event loop runs other tasks in between.
         """
         self._outbox.append((function, iter(items)))
         if len(self._outbox) == 1:
-            self._do_batch()
+            self._run_batch()
 
-    def _do_batch(self) -> None:
+    def _run_batch(self) -> None:
         rest = _BATCH
         while self._outbox and rest:
             function, items = self._outbox[0]
@@ -289,32 +281,32 @@ class Feed:
             if rest:
                 self._outbox.popleft()
         if self._outbox:
-            asyncio.get_running_loop().call_soon(self._do_batch)
+            asyncio.get_running_loop().call_soon(self._run_batch)
 
     # Clients that come and go
 
     def _admit(self, request: Request) -> None:
         """Count one more client, until it is counted off. Raises Problem (503) where there is no room.
 
-        Counted from here on, and not from when it waits: a client that does not read its greeting is there, too.
+        A client counts from here on, and not from when it waits: it may not read its greeting.
         """
         if self._admitted >= self._max_watchers:
             headers = {"Retry-After": "5"}
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients wait for changes already", headers=headers)
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients wait for changes; retry", headers=headers)
         self._loop = asyncio.get_running_loop()
         if self._tending is None or self._tending.done():
-            self._drains, self._joined = set(), asyncio.Event()
+            self._drains, self._drain_added = set(), asyncio.Event()
             self._outbox.clear()
             self._tending = asyncio.create_task(self._tend(), name="hotconf-feed")
         self._admitted += 1
         if request.draining is not None and request.draining not in self._drains:
             self._drains.add(request.draining)
-            self._joined.set()
+            self._drain_added.set()
 
     async def _tend(self) -> None:
-        """Look for clients that have gone, and let the others hear that we are here. Ends when nobody waits."""
+        """End the waits of clients that have gone, send heartbeats, and let slow clients catch up, while any waits."""
         loop = asyncio.get_running_loop()
-        beat = loop.time() + self._heartbeat
+        next_beat = loop.time() + self._heartbeat
         while True:
             await self._pause()
             if not self._admitted:
@@ -322,40 +314,41 @@ class Feed:
             for parked in self._parked:
                 if _is_over(parked):
                     _resolve(parked.ended)
-            due = loop.time() >= beat
-            beat = loop.time() + self._heartbeat if due else beat
+            beats = loop.time() >= next_beat
+            next_beat = loop.time() + self._heartbeat if beats else next_beat
             for group in self._groups.values():
-                self._tend_group(group, beat=due)
+                self._check_streams(group, beats=beats)
 
     async def _pause(self) -> None:
-        """Wait until it is time to look again: after a while, at the first drain, or when a server's first client came.
+        """Wait until the next check is due: after an interval, or when a drain begins.
 
-        One look for all, and not a task for each that waits: that would be a third of the memory of a client.
+        The first client of another server ends the pause too, so that its drain is waited for.
         """
         drains = [draining for draining in self._drains if not draining.is_set()]
-        waiting = [asyncio.ensure_future(event.wait()) for event in (self._joined, *drains)]
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._drain_added, *drains)]
         try:
-            await asyncio.wait(waiting, timeout=min(LOOK, self._heartbeat), return_when=asyncio.FIRST_COMPLETED)
+            timeout = min(CHECK_INTERVAL, self._heartbeat)
+            await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waiting:
                 task.cancel()
-        self._joined.clear()
+        self._drain_added.clear()
 
-    def _tend_group(self, group: _Group, *, beat: bool) -> None:
-        alive, behind = [], []
+    def _check_streams(self, group: _Group, *, beats: bool) -> None:
+        keeping_up, behind = [], []
         for stream in group.streams:
             if _is_over(stream):
                 _resolve(stream.ended)
             elif not stream.lags:
-                alive.append(stream)
+                keeping_up.append(stream)
             elif not stream.channel.unsent:
                 behind.append(stream)
-        # While something is still being sent, they would see something older after the newest.
+        # Not while anything is enqueued: it is older than the newest state, and would arrive after it.
         if behind and not self._outbox:
             newest = self._event(self._conf.snapshot, group.path, since=None, gap=True)
-            self._do(methodcaller("catch_up", newest), behind)
-        if beat:
-            self._send(_HEARTBEAT, alive)
+            self._enqueue(methodcaller("catch_up", newest), behind)
+        if beats:
+            self._enqueue(methodcaller("send", _HEARTBEAT), keeping_up)
 
 
 def _is_over(waiting: _Parked | _Stream) -> bool:

@@ -16,14 +16,14 @@ from aiohttp import web
 from hotconf import HotConf, Options, Section
 from hotconf.api.endpoints import Endpoint
 from hotconf.api.exchange import Response
-from hotconf.api.feed import _BACKLOG, LOOK, Feed
+from hotconf.api.feed import _BACKLOG, CHECK_INTERVAL, Feed
 from hotconf.sources import Memory
 from hotconf.web.app import route
 from tests.web.clients import GET, client_of, draining, serving, until
 from tests.web.sites import site_of
 
 LARGE = 20_000
-PATIENCE = LOOK + 5
+PATIENCE = CHECK_INTERVAL + 5
 
 
 class App(Section):
@@ -283,7 +283,7 @@ async def test_between_batches_the_loop_serves_others(monkeypatch):
             await stack.enter_async_context(here.reader())
         await until(lambda: here.feed.watchers["stream"] == 7)
         turns, done = 0, []
-        here.feed._do(done.append, range(7))
+        here.feed._enqueue(done.append, range(7))
         while here.feed._outbox:
             turns += 1
             assert len(done) == 2 * turns
