@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, under Prometheus's own names where it has the same, all derived from status and reports."""
+"""Metrics for Prometheus, derived from status and reports. Where Prometheus has the same metric, names match."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class Metrics(Collector):
-    """The metrics of one configuration, in a registry of their own or in one that is given.
+    """The metrics of one configuration. Safe from any thread.
 
-    Reloads are counted from now on, dry runs not at all; the rest is read when somebody asks. `watchers` tells how many
-    clients wait for changes, by kind. Safe from any thread.
+    Reloads are counted from now on, without dry runs; gauges are read at each collection.
+
+    Args:
+        conf: The configuration.
+        registry: Where the metrics are registered; a new registry by default.
+        watchers: Returns the number of clients that wait for changes, by kind.
     """
 
     def __init__(
@@ -41,11 +45,14 @@ class Metrics(Collector):
         self._registry = registry if registry is not None else CollectorRegistry()
         self._succeeded_at = max((_ended_at(report) for report in conf.reports if _is_good(report)), default=0.0)
         self._reloads = Counter(
-            "hotconf_reloads", "Reloads, by the first trigger.", ["trigger", "outcome"], registry=self._registry
+            "hotconf_reloads",
+            "Configuration reloads by first trigger and outcome.",
+            ["trigger", "outcome"],
+            registry=self._registry,
         )
         self._durations = Histogram(
             "hotconf_reload_duration_seconds",
-            "From the first read to the last commit.",
+            "Time from the first read of a source to the last commit.",
             registry=self._registry,
             buckets=_BUCKETS,
         )
@@ -53,11 +60,11 @@ class Metrics(Collector):
         conf.observe(self)
 
     def exposition(self) -> bytes:
-        """Return everything in the registry as text, of CONTENT_TYPE."""
+        """Return all metrics of the registry in Prometheus' text format, for responses of CONTENT_TYPE."""
         return generate_latest(self._registry)
 
     def reload_began(self, triggers: Sequence[str]) -> None:
-        """Count nothing: what began also ends."""
+        """Count nothing: a reload is counted when it ends."""
 
     def reload_ended(self, report: Report) -> None:
         """Count a reload."""
@@ -69,11 +76,11 @@ class Metrics(Collector):
             self._succeeded_at = _ended_at(report)
 
     def describe(self) -> Iterator[Metric]:
-        """Tell a registry what it would collect, which it asks before anything is loaded."""
+        """Yield the metrics without a load having taken place: a registry calls this when they are registered."""
         return self.collect()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what the status says now."""
+        """Yield the gauges."""
         status = self._conf.status
         gauges = {
             "hotconf_config_last_reload_successful": (
@@ -84,20 +91,25 @@ class Metrics(Collector):
                 "Timestamp of the last successful configuration reload.",
                 self._succeeded_at,
             ),
-            "hotconf_config_generation": ("Number of the configuration in force.", status.generation),
-            "hotconf_pending_restart": ("Settings that wait for a restart.", len(status.pending_restart)),
-            "hotconf_snapshots_leased": ("Snapshots that somebody holds.", len(status.leased)),
+            "hotconf_config_generation": ("Generation of the configuration in force.", status.generation),
+            "hotconf_pending_restart": ("Changed settings that only a restart can apply.", len(status.pending_restart)),
+            "hotconf_snapshots_leased": ("Snapshots with at least one lease.", len(status.leased)),
         }
         yield from (GaugeMetricFamily(name, text, value) for name, (text, value) in gauges.items())
         stale = {str(source["name"]): source["state"] == "stale" for source in status.sources}
-        yield _labelled("hotconf_source_stale", "Whether an earlier layer of a source stands.", "source", stale)
+        yield _labelled(
+            "hotconf_source_stale",
+            "Whether a source could not be read and its last layer is still in force.",
+            "source",
+            stale,
+        )
         yield _labelled("hotconf_watchers", "Clients that wait for changes.", "kind", self._watchers())
 
 
 def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=[label])
     for key, value in values.items():
-        # A file may have a name that is no UTF-8, which this text has to be.
+        # The text format is UTF-8, which a file name need not be.
         family.add_metric([key.encode("utf-8", "backslashreplace").decode()], float(value))
     return family
 

@@ -43,14 +43,16 @@ class CommandHandlers:
         try:
             tags = tags_in(request.header("If-Match"), strong=True)
         except ValueError:
-            raise Problem(HTTPStatus.BAD_REQUEST, "If-Match must be the ETag of /config as it came, or *") from None
+            raise Problem(
+                HTTPStatus.BAD_REQUEST, "If-Match must be the ETag of /config as it was received, or *"
+            ) from None
         if tags is None:
             detail = "send the ETag of /config as If-Match to avoid overwriting a concurrent change"
             raise Problem(HTTPStatus.PRECONDITION_REQUIRED, detail)
         values = await merge_patch(request)
         confirm, dry_run = duration(request, "confirm"), flag(request, "dry_run")
         if confirm is not None and not 0 < confirm <= _LONGEST_CONFIRM:
-            raise Problem(HTTPStatus.BAD_REQUEST, "confirm must be more than 0 and at most 24 hours")
+            raise Problem(HTTPStatus.BAD_REQUEST, "confirm must be between 0 and 24 hours")
 
         def expect(snapshot: Snapshot[Any]) -> bool:
             return any(tag == ANY or token_of(tag) == self._config.token(snapshot) for tag in tags)
@@ -65,11 +67,11 @@ class CommandHandlers:
         return await self._carry_out(request, self._conf.confirm())
 
     async def rollback(self, request: Request) -> Response:
-        """Go back to a generation, without a body to the one before the running one."""
+        """Go back to a generation, without a body to the previous one."""
         only_parameters(request)
         generation = (await json_body(request, "generation")).get("generation")
         if generation is not None and (not isinstance(generation, int) or isinstance(generation, bool)):
-            raise Problem(HTTPStatus.BAD_REQUEST, "generation must be a number, or left out for the one before")
+            raise Problem(HTTPStatus.BAD_REQUEST, "generation must be a number, or left out for the previous one")
         return await self._carry_out(request, self._conf.rollback(generation))
 
     async def _carry_out(self, request: Request, command: Awaitable[Report]) -> Response:
@@ -90,7 +92,7 @@ class CommandHandlers:
         if report.outcome == "rejected":
             raise Problem(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
-                "rejected; what was running stays in force: mend the faults and ask again",
+                "rejected; the running configuration stays in force: fix the faults and retry",
                 faults=document.pop("faults"),
                 report=document,
             )

@@ -100,7 +100,7 @@ def _matches(request: Request, view: View) -> bool:
 def _is_current(request: Request, view: View) -> bool:
     """Whether a client that wants to wait has the values that are in force, in whatever notation.
 
-    Values from another process, or another life of this one, are not. Raises Problem for a tag that no process gave.
+    Values from another process, or from an earlier run of this one, are not. Raises Problem for what is not a tag.
     """
     try:
         tags = tags_in(request.header("If-None-Match")) or ()
@@ -108,5 +108,7 @@ def _is_current(request: Request, view: View) -> bool:
         tags = ("",)
     tokens = [tag if tag == ANY else token_of(tag) for tag in tags]
     if None in tokens:
-        raise Problem(HTTPStatus.BAD_REQUEST, "If-None-Match holds no token of this service: leave it out once")
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, "If-None-Match holds no token of this service: send the request once without it"
+        )
     return any(token in (ANY, view.token) for token in tokens)

@@ -1,4 +1,4 @@
-"""Inspection: what was, what is and why. History, reports, origins, schemas, status, probes and metrics."""
+"""Inspection: history, reports, origins, schemas, status, probes and metrics."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class InspectHandlers:
         self._feed = feed
         self._state = state or (lambda: conf.status.state)
         self._metrics = Metrics(conf, watchers=lambda: feed.watchers)
-        # For thousands of keys each of these takes long, while the event loop has others to serve.
+        # For thousands of keys each of these takes long, and would hold the event loop.
         self._explained: BuildCache[Origins, bytes] = BuildCache(lambda _origins: True, most=100)
 
     async def history(self, _request: Request) -> Response:
@@ -66,7 +66,7 @@ class InspectHandlers:
         for report in self._conf.reports:
             if report.id == number:
                 return json_response(jsonable(report))
-        raise Problem(HTTPStatus.NOT_FOUND, f"no report {number} is kept: /reloads lists those that are")
+        raise Problem(HTTPStatus.NOT_FOUND, f"report {number} is not kept: /reloads lists those that are")
 
     async def origins(self, _request: Request) -> Response:
         """Answer with every value and the place that it came from."""
@@ -91,16 +91,16 @@ class InspectHandlers:
         return json_response(await asyncio.to_thread(openapi, prefix=prefix))  # the first call generates schemas
 
     async def status(self, _request: Request) -> Response:
-        """Answer with everything there is to know at a glance."""
+        """Answer with the status of the configuration and the process."""
         more = {"state": self._state(), "watchers": self._feed.watchers, "unconfirmed": self._conf.unconfirmed}
         return json_response({**jsonable(self._conf.status), **more})
 
     async def healthz(self, _request: Request) -> Response:
-        """Answer that the process lives."""
+        """Answer that the process is alive."""
         return json_response({"status": "ok"})
 
     async def readyz(self, _request: Request) -> Response:
-        """Answer whether it is ready: not while starting or draining, nor degraded where that is asked for."""
+        """Answer whether it is ready: not while starting or draining, nor degraded without `ready_when_degraded`."""
         state = self._state()
         ready = state == "ready" and (self._conf.options.ready_when_degraded or self._conf.recovered is None)
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
@@ -123,7 +123,9 @@ def _explanation(origins: Origins, snapshot: Snapshot[Any], keys: tuple[str, ...
     try:
         return encoded(jsonable(origins.explain(path)))
     except KeyError:
-        raise Problem(HTTPStatus.NOT_FOUND, f"{path} has no origin of its own: ask for what it is in") from None
+        raise Problem(
+            HTTPStatus.NOT_FOUND, f"{path} has no origin of its own: request the value that it is part of"
+        ) from None
 
 
 def _every_origin(origins: Origins, snapshot: Snapshot[Any]) -> bytes:
@@ -139,5 +141,5 @@ def _every_origin(origins: Origins, snapshot: Snapshot[Any]) -> bytes:
 def _number(request: Request) -> int:
     text = unquote(request.tail)
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise Problem(HTTPStatus.NOT_FOUND, "what is asked for here has a number")
+        raise Problem(HTTPStatus.NOT_FOUND, "the last part of this path is a number")
     return int(text)

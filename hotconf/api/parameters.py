@@ -22,13 +22,13 @@ MERGE_PATCH = "application/merge-patch+json"
 
 _FLAGS = {"0": False, "false": False, "1": True, "true": True}
 
-_UNDERSTOOD = "gzip, deflate"
+_SUPPORTED = "gzip, deflate"
 _DECODED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 """The codings that a face has undone by now. Without a library for the last two, it has refused them."""
 
-# Tokens: the one name under which ETag, long poll, stream and If-Match know what a client has. A token is
-# <store>.<generation>: the life of the process that gave it, and the generation in which the values of the part last
-# changed. An ETag adds a suffix where the same part is served in several representations.
+# A token names the state that a client has, in ETag, long poll, stream and If-Match alike. It is <store>.<generation>:
+# the run of the process that issued it, and the generation in which the values of the part last changed. An ETag adds a
+# suffix where the same part is served in several representations.
 
 ANY = " * "
 """The tag of a condition that everything satisfies. No real tag can hold a space."""
@@ -98,8 +98,8 @@ async def _object(request: Request, *content_types: str) -> Mapping[str, Any]:
         header = "Accept-Patch" if request.method == "PATCH" else "Accept"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={header: ", ".join(content_types)})
     if (request.header("Content-Encoding") or "").lower() not in _DECODED:
-        advice = f"send the body as it is, or with one of these as its Content-Encoding: {_UNDERSTOOD}"
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={"Accept-Encoding": _UNDERSTOOD})
+        advice = f"send the body without Content-Encoding, or with one of: {_SUPPORTED}"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={"Accept-Encoding": _SUPPORTED})
     try:
         return formats.parse("json", await request.read())
     except FormatError as error:
@@ -107,7 +107,7 @@ async def _object(request: Request, *content_types: str) -> Mapping[str, Any]:
 
 
 def token_of(tag: str) -> str | None:
-    """Return the token in an ETag's value, without its suffix; None for a tag that no hotconf process gave."""
+    """Return the token in an ETag's value, without its suffix; None for a tag that no hotconf process issued."""
     found = _TOKEN.fullmatch(tag)
     return found[1] if found else None
 

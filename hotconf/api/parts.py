@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 _MOST_COMPARED = 100
-"""Keys among which a near one is looked for, while the event loop serves nobody."""
+"""Keys among which a similar one is searched: the search holds the event loop."""
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")  # one spelling for each item
 
 
 class Part(NamedTuple):
-    """One place and what is there. `path` has the indices of lists as numbers."""
+    """One place and its value. `path` has the indices of lists as numbers."""
 
     path: KeyPath
     value: Any
@@ -40,15 +40,15 @@ def keys_of(tail: str) -> tuple[str, ...]:
 
 
 def keys_in(dotted: str) -> tuple[str, ...]:
-    """Return the keys that a dotted text names. Raises Problem where it is none."""
+    """Return the keys that a dotted path names. Raises Problem (400) for a text that is no dotted path."""
     try:
         return tuple(map(str, keypath.parse(dotted)))
     except ValueError:
-        raise Problem(HTTPStatus.BAD_REQUEST, "path is not a dotted path, such as database.pool_size") from None
+        raise Problem(HTTPStatus.BAD_REQUEST, "path must be a dotted path such as database.pool_size") from None
 
 
 def part_at(document: Any, keys: Iterable[str]) -> Part:
-    """Return the part of a document that keys name. Raises Problem (404), which names what is near."""
+    """Return the part of a document that keys name. Raises Problem (404), which names a similar key."""
     path: list[str | int] = []
     for key in keys:
         inner = _children(document)
@@ -69,9 +69,9 @@ def _children(document: Any) -> dict[Any, Any]:
 def _missing(path: list[str | int], key: str, document: Any) -> str:
     owner = keypath.render(tuple(path)) or "the configuration"
     if isinstance(document, list):
-        return f"{owner} is a list of {len(document)}: it has no item {key!r}"
+        return f"{owner} is a list of {len(document)} items and has no item {key!r}"
     if not isinstance(document, dict):
-        return f"{owner} is a single value: nothing lies below it"
+        return f"{owner} is a single value and has no parts"
     slashes = "; write a/b, not a.b" if "." in key else ""
     return f"{owner} has no {key!r}{_near(key, document)}{slashes}"
 

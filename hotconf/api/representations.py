@@ -1,4 +1,4 @@
-"""Representations: the same document as JSON, TOML or YAML, whichever a client accepts most."""
+"""Representations: the same document as JSON, TOML or YAML, whichever Accept prefers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One notation. `suffix` ends the ETags of what is written in it; `also` are further names of the media type."""
+    """One notation. `suffix` ends the ETags of documents in it; `also` are further names of its media type."""
 
     name: str
     media_type: str
@@ -26,7 +26,7 @@ class Representation:
 
     @property
     def media_types(self) -> tuple[str, ...]:
-        """Every name by which it may be asked for."""
+        """Every name that Accept may use for it."""
         return self.media_type, *self.also
 
 
@@ -38,30 +38,30 @@ ALL = (JSON, TOML, YAML)
 
 @functools.lru_cache(maxsize=256)
 def accepted(header: str | None) -> tuple[Representation, ...]:
-    """Return what an Accept header allows, what it likes most first; JSON first where it does not care.
+    """Return what an Accept header allows, the most preferred first; JSON first where it has no preference.
 
     Parts of the header that cannot be read are passed over; None and an empty header allow everything.
     """
     if not (header or "").strip(" \t,"):
         return ALL
     ranges = tuple(_ranges(header or ""))
-    likes = [(_quality(ranges, one), one) for one in ALL]
-    return tuple(one for quality, one in sorted(likes, key=lambda like: -like[0]) if quality > 0)
+    qualities = [(_quality(ranges, one), one) for one in ALL]
+    return tuple(one for quality, one in sorted(qualities, key=lambda entry: -entry[0]) if quality > 0)
 
 
 def best(header: str | None) -> Representation:
-    """Return what to answer with. Raises Problem (406) where there is nothing that both sides know."""
+    """Return what to answer with. Raises Problem (406) where Accept allows nothing that is served."""
     allowed = accepted(header)
     if not allowed:
         known = ", ".join(one.media_type for one in ALL)
-        raise Problem(HTTPStatus.NOT_ACCEPTABLE, f"nothing that Accept allows is served here: ask for one of {known}")
+        raise Problem(HTTPStatus.NOT_ACCEPTABLE, f"Accept allows no representation that is served; served: {known}")
     if allowed[0] is not YAML or _has_yaml():
         return allowed[0]
     if len(allowed) > 1:
         return allowed[1]
     raise Problem(
         HTTPStatus.NOT_ACCEPTABLE,
-        "YAML needs the extra on the server: pip install 'hotconf[yaml]'; ask for JSON or TOML otherwise",
+        "the server has no YAML library: pip install 'hotconf[yaml]' there, or accept JSON or TOML",
     )
 
 
@@ -75,13 +75,15 @@ def written(representation: Representation, value: Any) -> bytes:
     if not isinstance(value, dict):
         raise Problem(
             HTTPStatus.NOT_ACCEPTABLE,
-            f"this part is no table, and {representation.name.upper()} is served for tables only: ask for JSON",
+            f"this part is not a table, and {representation.name.upper()} is served for tables only: accept JSON",
         )
     try:
         shown = formats.without_null(value) if representation is TOML else value
         return formats.dump(representation.name, shown).encode()
     except (FormatError, UnicodeEncodeError):
-        detail = f"{representation.name.upper()} cannot hold all of these values: ask for JSON, or for a smaller part"
+        detail = (
+            f"{representation.name.upper()} cannot hold all of these values: accept JSON, or request a smaller part"
+        )
         raise Problem(HTTPStatus.NOT_ACCEPTABLE, detail) from None
 
 
@@ -113,7 +115,7 @@ def _number(text: str) -> float | None:
 
 
 def _quality(ranges: tuple[tuple[str, float], ...], one: Representation) -> float:
-    """Return how much a notation is liked: what the most specific ranges say that hold it, 0 where none does."""
+    """Return the quality of a notation: that of the most specific ranges that include it, 0 where none does."""
     for names in (one.media_types, (f"{one.media_type.partition('/')[0]}/*",), ("*/*",)):
         found = [quality for name, quality in ranges if name in names]
         if found:

@@ -22,10 +22,8 @@ Reach: TypeAlias = Literal["file", "machine", "network"]
 
 _FREE = ("/healthz", "/readyz")  # under any prefix
 _FREE_WITH_METRICS = (*_FREE, "/metrics")
-_FOREIGN_HOST = "the Host of this request is not ours: call it by a loopback name, or allow this one with --allow-host"
-_OPEN_TO_ALL = (
-    "this address can be reached from other machines, and no token protects it: call it by a loopback address"
-)
+_FOREIGN_HOST = "this Host is not allowed: use a loopback name, or allow it with --allow-host"
+_OPEN_TO_ALL = "this address can be reached from other machines, and no token protects it: use a loopback address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Safety:
     """What a request must show: a Host that is allowed, and a bearer token where there is one.
 
     Without a token nothing is answered that came to an address which other machines can reach, whatever its Host says.
-    `hosts` are names beyond loopback that clients may use. `known_as` is what the audit log calls the token.
+    `hosts` are names beyond loopback that clients may use. `known_as` is the token's name in the audit log.
     `/healthz` and `/readyz` are free of both, since a kubelet knows neither; with `open_metrics`, `/metrics` is too.
     """
 
@@ -47,7 +45,7 @@ class Safety:
         """Build it with the token that a file holds, which is named as the file is.
 
         Raises:
-            ValueError: The file holds no token, or a name is none that a host can have.
+            ValueError: The file holds no token, or one of `hosts` is not a host name.
         """
         allowed = frozenset(_allowed(host) for host in hosts)
         if not token_file:
@@ -91,7 +89,7 @@ class Safety:
         # Only browsers send these two.
         site, origin = header("Sec-Fetch-Site"), header("Origin")
         if site not in (None, "none", "same-origin") or not (origin is None or _same_place(origin, host)):
-            raise Problem(HTTPStatus.FORBIDDEN, "another site's page sent this request: only our own pages may")
+            raise Problem(HTTPStatus.FORBIDDEN, "a page of another site sent this request")
         if self.token is None:
             return None
         scheme, _, given = (header("Authorization") or "").partition(" ")
@@ -120,7 +118,7 @@ def _read_token(path: Path) -> str:
     try:
         token = path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no UTF-8 text: it must hold a token") from None
+        raise ValueError(f"{path} is not UTF-8 text: it must hold a token") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}: it must hold a token") from None
     if not token:
@@ -131,7 +129,7 @@ def _read_token(path: Path) -> str:
 def _allowed(name: str) -> str:
     host = _host_name(f"[{name}]" if name.count(":") > 1 and "[" not in name else name)
     if not host:
-        raise ValueError(f"{name!r} is no host name that could be allowed")
+        raise ValueError(f"{name!r} is not a host name")
     return host
 
 

@@ -41,10 +41,10 @@ _Seconds: TypeAlias = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class LimitsSettings(Section):
-    """Who may come in, how much they may send, and how long they may take: `Limits`, in the file.
+    """Limits on connections, in seconds, and in bytes: the server's `Limits`, in the file.
 
-    Counts of connections, seconds, and bytes. The next connection or request obeys; no restart is needed. The numbers
-    are far above what a well-behaved client needs. Behind a proxy all clients share its address.
+    They apply to the next connection or request; no restart is needed. The defaults are far above what a well-behaved
+    client needs. Behind a proxy all clients share its address.
     """
 
     connections: _Count = 10_000
@@ -57,12 +57,12 @@ class LimitsSettings(Section):
 
     @functools.cached_property
     def limits(self) -> Limits:
-        """The same for the server, built once for each configuration: it is asked for at every request."""
+        """The same for the server. It is built once for each configuration, since every request reads it."""
         return Limits(**self.model_dump())
 
 
 class Demo(Settings):
-    """What can be configured. `DEMO_MESSAGE` in the environment stands above the file."""
+    """The demo's settings. `DEMO_MESSAGE` in the environment overrides the file."""
 
     model_config = SettingsConfigDict(env_prefix="DEMO_")
 
@@ -91,7 +91,7 @@ def demo_server(service: Service, conf: HotConf[Demo], *, host: str, port: int, 
     service.add(server)
     service.every(1.0, _run_of("every second"), name="every second")
     service.every(60.0, _run_of("every minute"), name="every minute")
-    service.on_ready(lambda: _set_log_level(conf.current))  # on_change does not tell of the first configuration
+    service.on_ready(lambda: _set_log_level(conf.current))  # on_change is not called for the first configuration
     return server
 
 
@@ -104,7 +104,7 @@ async def _message(request: web.Request) -> web.Response:
 
 
 async def _slow(request: web.Request) -> web.Response:
-    """Take the time that was asked for, and answer from the snapshot that was in force at the start."""
+    """Wait for the requested time, and answer from the snapshot that was in force at the start."""
     settings = _settings(request)
     await asyncio.sleep(_seconds(request))
     return web.Response(text=settings.message)

@@ -38,8 +38,18 @@ def config_app(
 ) -> web.Application:
     """Return an application with every endpoint, to run alone or to mount with `add_subapp` under any prefix.
 
-    Without `safety` it answers to loopback names alone, and asks for no token. The other options are those of
-    `config_routes`.
+    Args:
+        conf: The configuration.
+        safety: Decides which requests are answered. By default those to loopback names, without a token.
+        state: As for `config_routes`.
+        heartbeat: As for `config_routes`.
+        max_watchers: As for `config_routes`.
+
+    Returns:
+        The application. It does not start the configuration: that is up to `conf.running()` or a `Service`.
+
+    Raises:
+        ValueError: `heartbeat` is not a number of seconds, or too small.
     """
     app = web.Application(middlewares=[(safety or Safety()).middleware()], client_max_size=BODY_LIMIT)
     app.add_routes(config_routes(conf, state=state, heartbeat=heartbeat, max_watchers=max_watchers))
@@ -55,10 +65,20 @@ def config_routes(
 ) -> list[web.RouteDef]:
     """Return the endpoints as routes, for an application that has middlewares of its own.
 
-    Among those must be `Safety.middleware`, or the application answers whoever reaches it. `state` says how far the
-    process is, for `/readyz` and `/status`: `lambda: service.state` where a service starts more than the configuration.
-    Without it they tell the configuration's own state. Streams carry a sign of life every `heartbeat` seconds; beyond
-    `max_watchers` parked requests and streams a client is told to come back.
+    One of them must be `Safety.middleware`, or another that authenticates: without it every client is answered.
+
+    Args:
+        conf: The configuration.
+        state: Returns the state for `/readyz` and `/status`: `lambda: service.state` where a service starts more than
+            the configuration. By default it is the state of the configuration.
+        heartbeat: Seconds between two heartbeats of a stream.
+        max_watchers: The largest number of parked requests and streams. Beyond it the response is 503.
+
+    Returns:
+        The routes, for `app.add_routes`.
+
+    Raises:
+        ValueError: `heartbeat` is not a number of seconds, or too small.
     """
     served = endpoints(conf, state=state, heartbeat=heartbeat, max_watchers=max_watchers)
     return [route(endpoint) for endpoint in served]
@@ -75,7 +95,7 @@ def config_server(
     heartbeat: float = 15.0,
     max_watchers: int = 10_000,
 ) -> Server:
-    """Add a server of a configuration to a service, and return it. It serves the endpoints and nothing else."""
+    """Add a server to a service, and return it. It serves the endpoints of a configuration and nothing else."""
 
     async def front(_request: Request) -> Response:
         return Response(status=HTTPStatus.FOUND, headers={"Location": "dashboard"})
@@ -175,7 +195,7 @@ class _Request:
 
 
 class _Channel:
-    """The connection of a stream. The bytes go to its transport: a task for each of thousands would wait in between."""
+    """The connection of a stream. It writes to the transport: awaiting each write would need a task for each stream."""
 
     __slots__ = ("_chunked", "transport")
 

@@ -1,4 +1,4 @@
-"""The client: asks a running configuration service, and follows a part of its configuration."""
+"""A client of the configuration service: single requests, and the stream of one part."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 _CONNECT = 5.0
 _ANSWER = 30.0
 _SILENCE = 120.0
-"""Seconds: to connect, to answer a question, and without a sign of life in a stream."""
+"""Seconds: to connect, for a response, and without a byte in a stream."""
 
 _VERDICTS = (HTTPStatus.OK, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 _RETRIES = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds between tries to come back to a stream, the last one for ever."""
+"""Seconds between attempts to reconnect to a stream; the last one repeats."""
 
 
 class Unreachable(HotconfError):  # noqa: N818 - what happened
-    """A service did not answer. `reason` says why."""
+    """A service did not respond, for a `reason`."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(url, reason)
@@ -46,9 +46,9 @@ class Unreachable(HotconfError):  # noqa: N818 - what happened
 
 
 class Declined(HotconfError):  # noqa: N818 - what happened
-    """A service answered, and not what was asked for.
+    """A service responded with something else than the requested document.
 
-    `status` is HTTP's, `detail` says what to do, `faults` are the texts of what is wrong with what was sent.
+    `status` is the status code, `detail` says what to do, `faults` are the texts of the faults that were found.
     """
 
     def __init__(self, url: str, status: int, detail: str, faults: Sequence[str] = ()) -> None:
@@ -64,7 +64,7 @@ class Declined(HotconfError):  # noqa: N818 - what happened
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a service answered: the document, and its ETag where it has one."""
+    """A response: the document, and its ETag where it has one."""
 
     document: Any
     etag: str | None
@@ -72,7 +72,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One state of a followed part. `data` is as `/events` has it; `gone` tells that nothing is there any more."""
+    """One state of a followed part. `data` is the data of an event of `/events`."""
 
     token: str
     data: Mapping[str, Any]
@@ -84,9 +84,14 @@ class Event:
 
 
 class Client:
-    """Asks one service. `url` is `http://…`, `https://…`, with a prefix if there is one, or `unix:/path/of/socket`.
+    """A client of one service, to be entered with `async with`. Every request raises Unreachable and Declined.
 
-    Enter it with `async with`. Everything raises Unreachable and Declined. Raises ValueError for a URL that is none.
+    Args:
+        url: `http://…` or `https://…`, with the prefix of the endpoints if there is one, or `unix:/path/of/socket`.
+        token: The bearer token that the service requires.
+
+    Raises:
+        ValueError: The URL is not one of these, or holds a password.
     """
 
     def __init__(self, url: str, *, token: str | None = None) -> None:
@@ -106,7 +111,7 @@ class Client:
         await self._session.close()
 
     async def get(self, path: str, *members: str) -> Reply:
-        """Return a document, `status` or `explain/a%2Fb`, which must have these members."""
+        """Return the document at a path such as `status` or `explain/a%2Fb`. It must have these members."""
         async with self._request("GET", path, total=_ANSWER) as response:
             document = await self._document(response)
             if response.status != HTTPStatus.OK or not all(member in document for member in members):
@@ -122,7 +127,7 @@ class Client:
         body: Any = None,
         etag: str | None = None,
     ) -> dict[str, Any]:
-        """Ask for a change, wait for the verdict however long it takes, and return the report; a rejected one too."""
+        """Send a command, wait for its report without a time limit, and return it, also when it was rejected."""
         headers = {"If-Match": etag} if etag else {}
         async with self._request(method, path, query=query, body=body, headers=headers) as response:
             document = await self._document(response)
@@ -133,10 +138,10 @@ class Client:
             return {**report, "faults": document.get("faults", [])}
 
     async def follow(self, path: KeyPath = ()) -> AsyncGenerator[Event | Unreachable, None]:
-        """Yield the state of a part now and whenever it has changed, for ever.
+        """Yield the state of a part now and after each change, without end.
 
-        Comes back when the connection is lost, and then yields the Unreachable first; a state that is still the last
-        one is not yielded again. Raises Unreachable where the very first try fails.
+        A lost connection yields one Unreachable and is retried until the service is back. A state that equals the last
+        one is not yielded again. Only a first attempt that fails raises Unreachable.
         """
         last: Event | None = None
         failures = tries = 0
@@ -156,7 +161,7 @@ class Client:
             tries += 1
 
     def _lost(self, error: Unreachable | Declined, *, known: bool) -> Unreachable:
-        """Return why a stream is to be tried again. Raises the error where that would be in vain."""
+        """Return the reason to retry a stream. Raises the error where a retry cannot help."""
         busy = isinstance(error, Declined) and error.status in (503, 502, 504)
         if not known or not (busy or isinstance(error, Unreachable)):
             raise error
@@ -197,7 +202,7 @@ class Client:
             yield response
 
     async def _document(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
-        """Return the JSON object that an answer holds; an empty one where it holds something else."""
+        """Return the JSON object of a response; an empty one where the body is something else."""
         with self._errors():
             data = await response.read()
         try:
@@ -211,8 +216,8 @@ class Client:
     def _declined(self, response: aiohttp.ClientResponse, document: Mapping[str, Any]) -> Declined:
         detail = document.get("detail")
         if response.status in _VERDICTS and not detail:
-            detail = "this is no answer of a hotconf service"
-        text = detail if isinstance(detail, str) and detail else f"answered {response.status} {response.reason}"
+            detail = "the response is not one of a hotconf service"
+        text = detail if isinstance(detail, str) and detail else f"responded with {response.status} {response.reason}"
         return Declined(self.url, response.status, text, _texts(document.get("faults")))
 
     @contextlib.contextmanager
@@ -225,13 +230,13 @@ class Client:
 
 @dataclass(slots=True)
 class _Frames:
-    """Splits a stream into its events, whatever their size."""
+    """Splits the bytes of a stream into its events."""
 
     _rest: bytes = b""
     _lines: dict[str, str] = field(default_factory=dict)
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, str, str]]:
-        """Yield the kind, id and data of each event that is complete now."""
+        """Yield the kind, id and data of each event that is complete."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             name, _, value = line.decode("utf-8", "replace").rstrip("\r").partition(":")
@@ -243,7 +248,7 @@ class _Frames:
 
 
 def _place(url: str) -> tuple[str | None, URL]:
-    """Return the socket file, if it is one, and the URL that requests begin with."""
+    """Return the socket file, if the URL names one, and the URL that every request begins with."""
     for prefix in ("http://unix:", "unix:"):
         if url.startswith(prefix):
             path = url.removeprefix(prefix).rstrip(":")
@@ -252,9 +257,9 @@ def _place(url: str) -> tuple[str | None, URL]:
             return path, URL("http://localhost/")
     base = URL(url)
     if base.user or base.password:
-        raise ValueError("a URL with a password in it ends up in logs: use a token file")
+        raise ValueError("a URL must not hold a password, which would end up in logs: use a token file")
     if base.scheme not in ("http", "https") or not base.host:
-        raise ValueError(f"{url} is no URL: write http://HOST:PORT or unix:/PATH")
+        raise ValueError(f"{url} is not a URL: write http://HOST:PORT or unix:/PATH")
     return None, base.with_query(None).with_fragment(None)
 
 
@@ -265,8 +270,10 @@ def _texts(faults: Any) -> list[str]:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "no response in time"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, OSError) and cause.errno:
-        return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)  # below 0: of the name service
+        return (
+            os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+        )  # below 0: an error of the name service
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Pinning: one snapshot for one request, from its first instruction to its last."""
+"""Pinning on aiohttp: one snapshot for one request, from its first instruction to its last."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ _SNAPSHOT: web.RequestKey[Snapshot[Any]] = web.RequestKey("snapshot", Snapshot)
 
 
 def pin_snapshot(conf: HotConf[Any]) -> Middleware:
-    """Return a middleware that pins the snapshot in force for each request, and names its generation in the answer.
+    """Return a middleware that pins the snapshot in force for each request, and names its generation in the response.
 
-    An answer that names a generation itself keeps it; one that its handler has begun to send goes out without.
+    A response that names a generation itself keeps it. One that its handler has begun to send goes out without.
+
+    Args:
+        conf: The configuration.
+
+    Returns:
+        The middleware. With it, `request_snapshot` returns the snapshot of a request.
     """
 
     @web.middleware
@@ -39,9 +45,9 @@ def pin_snapshot(conf: HotConf[Any]) -> Middleware:
 
 
 def release_snapshot(request: web.BaseRequest) -> None:
-    """End the lease of a request that is about to wait for long. The snapshot stays readable, its resources may close.
+    """End the lease of a request that is about to wait. The snapshot stays readable; its resources may close.
 
-    Without effect where `pin_snapshot` is not installed.
+    Does nothing without `pin_snapshot`.
     """
     leases = request.get(_LEASES)
     if leases is not None:
@@ -49,5 +55,15 @@ def release_snapshot(request: web.BaseRequest) -> None:
 
 
 def request_snapshot(request: web.BaseRequest) -> Snapshot[Any]:
-    """Return the snapshot that this request is pinned to. Raises KeyError where `pin_snapshot` is not installed."""
+    """Return the snapshot that a request is pinned to.
+
+    Args:
+        request: The request, in a handler or a middleware inside `pin_snapshot`.
+
+    Returns:
+        The snapshot that was in force when the request began.
+
+    Raises:
+        KeyError: `pin_snapshot` is not installed.
+    """
     return request[_SNAPSHOT]

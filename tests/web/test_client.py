@@ -103,7 +103,7 @@ async def test_a_redirect_is_not_followed_with_the_token():
         serving(web.get("/status", elsewhere), web.get("/other", elsewhere)) as server,
         Client(server.url, token="sesame") as client,
     ):
-        with pytest.raises(Declined, match="answered 302 Found"):
+        with pytest.raises(Declined, match="responded with 302 Found"):
             await client.get("status")
     assert asked == ["/status"]
 

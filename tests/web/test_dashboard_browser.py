@@ -205,7 +205,7 @@ async def test_a_lost_server_is_told_and_its_successor_is_found(browser, tmp_pat
             await view.sees("#state", "ready")
             await in_thread(demo.kill)
             await view.sees("#state", "unreachable")
-            await view.sees("#connection", "Below is how it stood")
+            await view.sees("#connection", "Below is the state of")
             await view.sees(view.leaf("message"), "Before hot reload")
             assert await view.locator("#reload").is_disabled()
             assert await view.locator("body").get_attribute("class") == "stale"
@@ -264,7 +264,7 @@ async def test_numbers_are_shown_as_they_are_written(view, site):
 async def test_a_dry_run_says_what_would_change_and_changes_nothing(view, site):
     site.memory.set({"message": "two"})
     await view.locator("#dry-run").click()
-    await view.sees("#answer-text", "this would change")
+    await view.sees("#answer-text", "these settings would change")
     await view.sees("#answer-text", "message")
     assert site.conf.current.message == "one"
     site.memory.set({"message": 2})
@@ -301,9 +301,9 @@ async def test_a_rollback_that_holds_can_be_overruled(browser):
     async with serving(message="one") as site, viewing(browser, site.url) as view:
         await site.change(message="two")
         await site.conf.rollback()
-        await view.sees("#facts", "the rollback, as generation 3")
+        await view.sees("#facts", "rollback, as generation 3")
         await view.locator("#force").click()
-        await view.sees("#confirm-text", "A rollback holds")
+        await view.sees("#confirm-text", "A rollback is held")
         await view.sees("#confirm-text .changes", "message")
         await view.locator("#confirm-yes").click()
         await view.sees("#answer-text", "generation 4 is in force")
@@ -316,7 +316,7 @@ async def test_a_patch_can_be_kept_before_it_is_taken_back(browser, tmp_path):
         await view.sees(view.leaf("message"), "one")
         await site.conf.patch({"message": "patched"}, confirm=600)
         await view.sees(view.leaf("message"), "patched")
-        await view.sees("#unconfirmed", "taken back in 9 min")
+        await view.sees("#unconfirmed", "undone in 9 min")
         await view.locator("#keep").click()
         await view.sees_no("#unconfirmed")
         assert site.conf.unconfirmed is None
@@ -391,7 +391,7 @@ async def test_a_token_is_asked_for_and_kept_by_the_tab(browser):
         await view.sees("#state", "ready")
         assert not [url for url in view.requested if "t0ken" in url]
         await view.locator("#forget").click()
-        await view.sees("#token-label", "asks for its token")
+        await view.sees("#token-label", "requires a token")
         await view.sees("#state", "token needed")
 
 

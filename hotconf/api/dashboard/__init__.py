@@ -1,7 +1,7 @@
-"""The dashboard: one page that shows how a configuration fares, and lets operators steer it.
+"""The dashboard: one page that shows the state of a configuration, and lets operators change it.
 
-The page and its files hold no data, so they need no token, which a browser could not send when it opens a page. What
-they show they ask of the other endpoints, by URLs relative to the page: it works under any prefix.
+The page and its files hold no data, so they need no token, which a browser could not send when it opens a page. The
+data come from the other endpoints, by URLs relative to the page: it works under any prefix.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _POLICY = (
     "script-src 'self'",
     "style-src 'self'",
     "connect-src 'self'",
-    "img-src data:",  # the empty icon, so that no browser asks for one elsewhere
+    "img-src data:",  # the empty icon, so that no browser requests one elsewhere
     "base-uri 'none'",
     "form-action 'none'",
     "frame-ancestors 'none'",
-    "require-trusted-types-for 'script'",  # text never becomes markup, whoever edits the scripts
+    "require-trusted-types-for 'script'",  # text never becomes markup, also after a mistake in a script
 )
 _HEADERS = {
     "Cache-Control": "no-cache",
@@ -61,7 +61,7 @@ class Dashboard:
     async def file(self, request: Request) -> Response:
         """Answer with one of its files."""
         name = unquote(request.tail)
-        if not name:  # the relative URLs of the page count from its name without a slash
+        if not name:  # the page's relative URLs count from its name without a slash
             return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": "../dashboard"})
         if name not in self._files:
             raise Problem(HTTPStatus.NOT_FOUND, "the dashboard has no such file: open /dashboard")

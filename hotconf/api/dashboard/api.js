@@ -9,7 +9,7 @@ let token = null;
 try {
   token = sessionStorage.getItem(STORED);
 } catch {
-  // A browser may forbid every kind of storage. Then the token lasts as long as the page.
+  // A browser may forbid storage. Then the token lasts as long as the page.
 }
 
 export const hasToken = () => Boolean(token);
@@ -25,7 +25,7 @@ export function setToken(text) {
   }
 }
 
-/** An answer that refuses. `document` is the server's problem document, `message` its detail. */
+/** A refusal. `document` is the server's problem document, `message` its detail. */
 export class Refused extends Error {
   constructor(status, document) {
     super(document.detail || document.title || `the server answered ${status}`);
@@ -34,12 +34,12 @@ export class Refused extends Error {
   }
 }
 
-/** No answer at all. */
+/** The server did not respond. */
 export class Unreachable extends Error {
   constructor() { super("The server cannot be reached."); }
 }
 
-/** A number whose text would not survive being read as one: a large integer, `1.0`. */
+/** A number that JavaScript would write in another way: a large integer, `1.0`. */
 export class Exact {
   constructor(text) { this.text = text; }
   toJSON() { return this.text; }
@@ -52,7 +52,7 @@ export async function getExact(path) {
   return JSON.parse(await (await ask(path)).text(), exact);
 }
 
-/** GET what a server may not have. */
+/** GET from an endpoint that the server may not offer. */
 export async function getOptional(path, getter = get) {
   try {
     return await getter(path);

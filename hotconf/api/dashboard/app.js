@@ -1,4 +1,4 @@
-// The page: one connection, one look at a time, and the actions.
+// The page: one connection, one poll at a time, and the actions.
 
 import { Refused, events, get, getExact, getOptional, hasToken, post, setToken } from "./api.js";
 import { byId, element, setText } from "./dom.js";
@@ -7,17 +7,17 @@ import { clock, now, span } from "./time.js";
 import { Tree } from "./tree.js";
 import { leavesOf, valueOf, valueText } from "./values.js";
 
-const LOOK_EVERY = 2_000; // milliseconds: leases and stale sources are no events of the stream
-const LOOK_WHEN_HIDDEN = 15_000;
+const POLL_EVERY = 2_000; // milliseconds: the stream has no events for leases and stale sources
+const POLL_WHEN_HIDDEN = 15_000;
 const FIRST_RETRY = 500;
 const LAST_RETRY = 15_000;
 
 const tree = new Tree(byId("tree"), { count: byId("count"), filter: byId("filter") });
-let seen = ""; // what the panels below the status show
-let reported = 0; // the newest reload among them
-let latest = null; // the time of the last look that succeeded
-let standing = {}; // what it saw
-let asked = null; // the question that is open
+let shownKey = ""; // identifies the state that the panels below the status show
+let newestReload = 0; // the id of the newest reload that they show
+let polledAt = null; // the time of the last successful poll
+let latestStatus = {}; // the status at that time
+let openDialog = null; // identifies the dialog that is open
 
 // Connection
 
@@ -38,21 +38,21 @@ async function live() {
   }
 }
 
-/** Look whenever the stream says that something changed, and now and then. Raises when the connection is lost. */
+/** Poll at every event of the stream, and at intervals. Throws when the connection is lost. */
 async function follow(connected) {
   const life = new AbortController();
   try {
     const stream = await events(life.signal);
     let end = null;
-    wakeOn(stream).catch(() => new Error("The connection broke.")).then((reason) => {
+    wakeOn(stream).catch(() => new Error("The connection was lost.")).then((reason) => {
       end = reason;
       if (!life.signal.aborted) wake();
     });
-    seen = "";
+    shownKey = "";
     while (!end) {
-      await look();
+      await poll();
       connected();
-      await pause(document.hidden ? LOOK_WHEN_HIDDEN : LOOK_EVERY);
+      await pause(document.hidden ? POLL_WHEN_HIDDEN : POLL_EVERY);
     }
     throw end;
   } finally {
@@ -60,7 +60,7 @@ async function follow(connected) {
   }
 }
 
-/** Wake whoever pauses, at every event. Returns why the stream ended. */
+/** End the pause at every event. Returns why the stream ended. */
 async function wakeOn(stream) {
   let last = "";
   for await (const name of stream) {
@@ -73,13 +73,13 @@ async function wakeOn(stream) {
 let woken = false;
 let endPause = () => {};
 
-/** End the pause that is on, or the next one before it begins: what happens while we look is not missed. */
+/** End the current pause, or the next one before it begins: an event during a poll is not missed. */
 function wake() {
   woken = true;
   endPause();
 }
 
-/** Wait for some milliseconds, or until something calls `wake`: then it is true. */
+/** Wait for some milliseconds, or until `wake` is called. Returns whether it was. */
 async function pause(milliseconds) {
   if (!woken) {
     await new Promise((resolve) => {
@@ -92,28 +92,28 @@ async function pause(milliseconds) {
   return early;
 }
 
-async function look() {
+async function poll() {
   const status = await get("status");
   const { generation, digest, last_reload: report } = status;
   const key = JSON.stringify([generation, digest, report?.id, report?.started_at]);
-  if (key !== seen) await lookCloser();
-  seen = key;
-  latest = now();
-  standing = status;
+  if (key !== shownKey) await loadPanels();
+  shownKey = key;
+  polledAt = now();
+  latestStatus = status;
   showStatus(status);
   reached(status);
 }
 
-/** Look at what a reload may have changed. One that was rejected changed nothing, and everything may be much. */
-async function lookCloser() {
+/** Load what a reload may have changed. After a rejected one only the reports: the rest did not change, and is large. */
+async function loadPanels() {
   const reloads = await getOptional("reloads");
-  const fresh = reloads.reloads?.filter(({ id }) => id > reported) ?? [];
-  if (!seen || reloads.unavailable || fresh.some(({ outcome }) => outcome !== "rejected")) {
+  const fresh = reloads.reloads?.filter(({ id }) => id > newestReload) ?? [];
+  if (!shownKey || reloads.unavailable || fresh.some(({ outcome }) => outcome !== "rejected")) {
     const [values, history] = await Promise.all([getOptional("explain", getExact), getOptional("history")]);
-    tree.show(values, { compare: latest !== null });
+    tree.show(values, { compare: polledAt !== null });
     showHistory(history, { rollBack });
   }
-  reported = reloads.reloads?.at(-1)?.id ?? 0;
+  newestReload = reloads.reloads?.at(-1)?.id ?? 0;
   showReloads(reloads);
 }
 
@@ -139,10 +139,10 @@ function setReachable(reachable) {
 
 async function retry(error, delay) {
   unreached("unreachable");
-  setText(byId("lost"), error instanceof Refused ? `The server refuses: ${error.message}` : error.message);
+  setText(byId("lost"), error instanceof Refused ? `The server refused the request: ${error.message}` : error.message);
   byId("connection").hidden = false;
   woken = false;
-  const until = Date.now() + delay * (1 + Math.random() / 4); // not in step with the other pages of a restarted server
+  const until = Date.now() + delay * (1 + Math.random() / 4); // at another time than other pages of the same server
   for (let left = until - Date.now(); left > 0; left = until - Date.now()) {
     setText(byId("retry"), `${lastSeen()}Next try in ${Math.ceil(left / 1000)} s.`);
     if (await pause(Math.min(left, 1000))) return;
@@ -150,14 +150,14 @@ async function retry(error, delay) {
 }
 
 function lastSeen() {
-  if (!latest) return "";
-  return `Below is how it stood ${span((now() - latest) / 1000)} ago, at ${clock(new Date(latest))}. `;
+  if (!polledAt) return "";
+  return `Below is the state of ${span((now() - polledAt) / 1000)} ago, at ${clock(new Date(polledAt))}. `;
 }
 
-/** Ask for the token, until there is one to try. */
+/** Show the form for the token, until one is entered. */
 function askForToken() {
   const form = byId("token-form");
-  setText(byId("token-label"), hasToken() ? "The token was refused. Token:" : "This server asks for its token:");
+  setText(byId("token-label"), hasToken() ? "The token was refused. Token:" : "This server requires a token:");
   setToken(null);
   unreached("token needed");
   byId("connection").hidden = true;
@@ -187,7 +187,7 @@ async function act(name, ask) {
 }
 
 function refusal(error) {
-  if (!(error instanceof Refused)) return [element("p", {}, `${error.message} Whether it acted is not known.`)];
+  if (!(error instanceof Refused)) return [element("p", {}, `${error.message} It is not known whether the action was carried out.`)];
   const { faults = [], report } = error.document;
   if (report) return verdict({ ...report, faults });
   return [element("p", {}, error.message)];
@@ -195,13 +195,13 @@ function refusal(error) {
 
 function answer(children, tone = "") {
   byId("answer").className = `notice ${tone}`;
-  byId("answer").hidden = false; // first: what changes while it is hidden is not read out
+  byId("answer").hidden = false; // first: screen readers ignore what changes while it is hidden
   byId("answer-text").replaceChildren(...children.filter(Boolean));
 }
 
-/** Ask before something is done; `consequences` come when they are known. */
+/** Show a dialog before an action; its consequences appear when they are known. */
 async function confirmed({ title, yes, consequences, act: carryOut }) {
-  const question = (asked = Symbol(title));
+  const dialog = (openDialog = Symbol(title));
   setText(byId("confirm-title"), title);
   setText(byId("confirm-text"), "…");
   setText(byId("confirm-yes"), yes);
@@ -211,7 +211,7 @@ async function confirmed({ title, yes, consequences, act: carryOut }) {
     carryOut();
   };
   const text = await consequences();
-  if (asked === question) byId("confirm-text").replaceChildren(...text.filter(Boolean));
+  if (openDialog === dialog) byId("confirm-text").replaceChildren(...text.filter(Boolean));
 }
 
 function rollBack({ generation: number }) {
@@ -226,7 +226,7 @@ function force() {
 }
 
 async function losses() {
-  const warnings = forceable(standing).map((text) => element("p", {}, text));
+  const warnings = forceable(latestStatus).map((text) => element("p", {}, text));
   try {
     return [...warnings, ...verdict(await post("reload?dry_run=1&force=1"))];
   } catch (error) {
@@ -235,21 +235,21 @@ async function losses() {
 }
 
 async function consequences(number) {
-  const lasting = element("p", {}, "It becomes a new generation, and holds until the content of the sources changes.");
+  const lasting = element("p", {}, "It becomes a new generation, and stays in force until the content of the sources changes.");
   const generation = await getOptional(`history/${number}`, getExact).catch(() => ({}));
   if (generation.config === undefined) return [lasting];
   const lines = differences(tree.leaves, leavesOf(generation.config));
   const list = element("ul", { class: "faults" }, lines);
-  return [lines.length ? list : element("p", {}, "No value that can be shown differs from the running ones."), lasting];
+  return [lines.length ? list : element("p", {}, "No value that can be shown differs from the running configuration."), lasting];
 }
 
 function differences(running, wanted) {
   const paths = new Set([...running.keys(), ...wanted.keys()]);
   const found = [];
   for (const path of paths) {
-    const [is, would] = [running.get(path)?.value, wanted.get(path)];
-    if (valueText(is) !== valueText(would)) {
-      found.push(element("li", {}, element("code", {}, path), ": ", valueOf(is), " becomes ", valueOf(would)));
+    const [old, next] = [running.get(path)?.value, wanted.get(path)];
+    if (valueText(old) !== valueText(next)) {
+      found.push(element("li", {}, element("code", {}, path), ": ", valueOf(old), " becomes ", valueOf(next)));
     }
   }
   return found;

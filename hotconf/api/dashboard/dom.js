@@ -1,7 +1,7 @@
 // Elements are built here and nowhere else. Text only ever becomes a text node: a value that looks like markup is shown
 // as it is.
 
-/** An element; null and false among the children are left out, anything that is no node becomes text. */
+/** Make an element. Children that are null or false are left out; any that is not a node becomes text. */
 export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -13,14 +13,13 @@ export function element(tag, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Show text, touching nothing where it is there already: a live region speaks when it is written to. */
+/** Set a node's text, unless it is there already: screen readers announce every write to a live region. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
 /**
- * Replace what a container holds, and leave the reader where they were: whatever bears a `data-key` stays open or shut,
- * and keeps the focus.
+ * Replace the content of a container. Elements with a `data-key` stay open or closed, and keep the focus.
  */
 export function redraw(container, ...children) {
   const open = new Map();
@@ -36,7 +35,7 @@ export function redraw(container, ...children) {
   (again?.matches("details") ? again.querySelector("summary") : again)?.focus();
 }
 
-/** The first few of many, and the others behind a disclosure. */
+/** Build the first `count` items, and the others inside a disclosure. */
 export function firstOf(items, count, { key, build }) {
   const shown = items.slice(0, count).map(build);
   const others = items.slice(count);

@@ -1,4 +1,4 @@
-// What surrounds the tree: the verdict, the facts, sources, pending restarts, history and reloads.
+// The panels around the tree: verdict, facts, sources, pending restarts, history and reloads.
 
 import { byId, element, firstOf, redraw, setText } from "./dom.js";
 import { age, span } from "./time.js";
@@ -7,14 +7,14 @@ import { valueOf } from "./values.js";
 const TONES = { applied: "good", unchanged: "plain", rejected: "bad", ready: "good", draining: "warn", stopped: "bad", running: "plain" };
 const SHOWN = 8;
 
-/** The state as a word and a colour. */
+/** Show the state as a word and a colour. */
 export function showState(state) {
   const node = byId("state");
   setText(node, state);
   node.className = `tag ${TONES[state] ?? "warn"}`;
 }
 
-/** Everything that `/status` tells. */
+/** Show what `/status` returned. */
 export function showStatus(status) {
   showState(status.state);
   showVerdict(status);
@@ -27,15 +27,15 @@ export function showStatus(status) {
   setText(byId("unconfirmed-left"), span(status.unconfirmed ?? 0));
 }
 
-/** What forcing the reload would overrule, a line each: the guard and a rollback that holds. Nothing else can be. */
+/** What forcing the reload would override, one line each: the guard and a held rollback. Nothing else can be forced. */
 export function forceable({ last_reload: report, held }) {
   return [
-    report?.stage === "guard" && "The guard refused this, since values vanish that a source held. They will be gone.",
-    held && "A rollback holds, since the sources hold what was rolled away from. It will be in force again.",
+    report?.stage === "guard" && "The guard rejected the reload: values vanish that a source held. They will be gone.",
+    held && "A rollback is held: the sources still have the configuration that was rolled back. It will be in force again.",
   ].filter(Boolean);
 }
 
-/** Whether something deserves a second look, for the title of the tab. */
+/** The most important fact, for the title of the tab. */
 export function headline(status) {
   if (status.state !== "ready") return status.state;
   return status.consecutive_failures ? "rejected" : `generation ${status.generation}`;
@@ -43,18 +43,18 @@ export function headline(status) {
 
 // The verdict
 
-let spoken = "";
+let announced = ""; // identifies the report that is shown: it is announced once
 
 function showVerdict({ last_reload: report, consecutive_failures: failures }) {
   const key = JSON.stringify([report?.id, report?.started_at, failures]);
-  if (key === spoken) return;
-  spoken = key;
+  if (key === announced) return;
+  announced = key;
   byId("verdict").className = report ? TONES[report.outcome] : "";
-  byId("verdict-text").replaceChildren(...(report ? verdict(report, failures) : ["Nothing was loaded yet."]));
+  byId("verdict-text").replaceChildren(...(report ? verdict(report, failures) : ["Nothing is loaded yet."]));
   byId("verdict-when").replaceChildren(...(report ? [`${attempt(report)}, `, age(report.started_at)] : []));
 }
 
-/** A report as an operator reads it: the outcome, and every fault at its place. */
+/** A report for operators: the outcome, and every fault with its place. */
 export function verdict(report, failures = 0) {
   const more = failures > 1 ? ` ${failures} reloads in a row were rejected.` : "";
   const line = element("p", {}, tag(report.outcome), " ", summary(report), more);
@@ -71,7 +71,7 @@ function summary(report) {
     const where = report.stage ? ` at ${report.stage}` : "";
     return `${report.faults.length} ${report.faults.length === 1 ? "fault" : "faults"}${where}; ${force} stays in force.`;
   }
-  if (report.dry_run) return report.changed.length ? "this would change; nothing was changed." : "nothing would change.";
+  if (report.dry_run) return report.changed.length ? "these settings would change; nothing was applied." : "nothing would change.";
   return `${force} is in force.`;
 }
 
@@ -102,7 +102,7 @@ function changes(paths, key) {
 function showFacts(status) {
   const facts = [
     ["Generation", [String(status.generation), status.loaded_at ? [", ", age(status.loaded_at)] : []].flat(2)],
-    ["Held", [status.held ? `the rollback, as generation ${status.held.generation}: ${status.held.reason}` : ""]],
+    ["Held", [status.held ? `rollback, as generation ${status.held.generation}: ${status.held.reason}` : ""]],
     ["Failures in a row", [status.consecutive_failures ? tag(status.consecutive_failures, "bad") : "0"]],
     ["Watching files", [status.watching.kind, status.watching.reason ? `: ${status.watching.reason}` : ""]],
     ["Leased snapshots", [leases(status.leased)]],
@@ -110,9 +110,9 @@ function showFacts(status) {
     ["Up for", [span(status.uptime)]],
     ["Digest", [status.digest?.slice(0, 12) ?? ""]],
   ];
-  const told = facts.filter(([, parts]) => parts.some(Boolean));
+  const known = facts.filter(([, parts]) => parts.some(Boolean));
   byId("facts").replaceChildren(
-    ...told.map(([name, parts]) => element("div", {}, element("dt", {}, name), element("dd", {}, parts))));
+    ...known.map(([name, parts]) => element("div", {}, element("dt", {}, name), element("dd", {}, parts))));
 }
 
 function leases(leased) {
@@ -158,7 +158,7 @@ function table(names, rows) {
 
 // History and reloads
 
-/** The generations, newest first. `rollBack` is called with the one that was chosen. */
+/** Show the generations, newest first. `rollBack` is called with the one that is chosen. */
 export function showHistory(answer, { rollBack }) {
   if (answer.unavailable) return unavailable("history-list", answer);
   const build = (generation) => generationItem(generation, { running: answer.running, rollBack });
@@ -181,7 +181,7 @@ function generationItem(entry, { running, rollBack }) {
   );
 }
 
-/** The attempts, newest first. */
+/** Show the reloads, newest first. */
 export function showReloads(answer) {
   if (answer.unavailable) return unavailable("reloads-list", answer);
   const items = firstOf([...answer.reloads].reverse(), SHOWN, { key: "reloads", build: reloadItem });

@@ -1,13 +1,13 @@
-// Ages by the server's clock: a browser whose own clock is wrong still shows the right ones.
+// Ages by the server's clock: they are right also in a browser whose clock is wrong.
 
 import { element, setText } from "./dom.js";
 
-let ahead = 0; // milliseconds by which the server's clock is ahead of ours
+let ahead = 0; // milliseconds by which the server's clock is ahead of the browser's
 
-/** Take the server's time from an answer. Its `Date` has whole seconds: smaller differences are not worth a correction. */
+/** Take the server's time from a response. `Date` has whole seconds, so that smaller differences are ignored. */
 export function setClock(response) {
-  const theirs = Date.parse(response.headers.get("Date") ?? "");
-  const difference = theirs - Date.now();
+  const serverTime = Date.parse(response.headers.get("Date") ?? "");
+  const difference = serverTime - Date.now();
   ahead = Math.abs(difference) > 2000 ? difference : 0;
 }
 
@@ -23,7 +23,7 @@ export function span(seconds) {
 
 export const clock = (moment) => moment.toLocaleTimeString([], { hour12: false });
 
-/** An element that says how long ago a moment was, and goes on doing so. */
+/** Make an element that shows the age of a moment, and keeps it up to date. */
 export function age(iso) {
   const moment = new Date(iso);
   return element("time", { datetime: iso, title: moment.toLocaleString() }, ageText(moment));

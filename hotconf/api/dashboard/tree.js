@@ -5,7 +5,7 @@ import { getExact } from "./api.js";
 import { element, redraw, setText } from "./dom.js";
 import { keysOf, valueOf, valueText } from "./values.js";
 
-const OPEN_BELOW = 400; // so many values are shown at once; of more, only the sections
+const OPEN_BELOW = 400; // up to so many values, sections are open at first
 
 export class Tree {
   #container;
@@ -25,7 +25,7 @@ export class Tree {
   /** The values by path, as they were shown last. */
   get leaves() { return this.#leaves; }
 
-  /** Show an answer of `/explain`. What differs from what was shown before is marked until the next change. */
+  /** Show a response of `/explain`. Values that differ from those shown before are marked until the next change. */
   show(answer, { compare }) {
     if (answer.unavailable) return this.#showNothing(answer.unavailable);
     const before = this.#leaves;
@@ -110,7 +110,7 @@ function leafItem(path) {
   return element("li", { class: "leaf" }, details);
 }
 
-/** Have an item show a leaf as it is now. Touches nothing where that is what it shows already. */
+/** Update the item of a leaf, unless it shows the same already. */
 function fill(item, leaf, mark) {
   const details = item.firstChild;
   if (details.open) explain(details);
@@ -137,7 +137,7 @@ async function explain(details) {
 
 function explanation({ path, origin, shadowed }) {
   const from = element("p", {}, element("code", {}, path), " comes from ", element("code", {}, origin));
-  if (!shadowed.length) return [from, element("p", { class: "quiet" }, "It shadows nothing.")];
+  if (!shadowed.length) return [from, element("p", { class: "quiet" }, "It shadows no other value.")];
   const entries = shadowed.map((entry) =>
     element("li", {}, "shadows ", valueOf(entry.value), " from ", element("code", {}, entry.origin)));
   return [from, element("ul", {}, entries)];

@@ -14,7 +14,7 @@ export function valueText(value) {
 
 export const valueOf = (value) => element("code", { class: "value" }, valueText(value));
 
-/** The keys of a dotted path, whose quoting is TOML's. */
+/** The keys of a dotted path, which is quoted as in TOML. */
 export function keysOf(path) {
   const keys = [];
   for (SEGMENT.lastIndex = 0; SEGMENT.lastIndex < path.length; SEGMENT.lastIndex += 1) {
