@@ -20,6 +20,7 @@ from hotconf.watch import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -58,6 +59,7 @@ class Engine:
         self._waited_for: set[SourceState] = set()
         self.inbox = Inbox()
         self.watcher: Watcher | None = None
+        self._watched: set[Path] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._serving: asyncio.Task[None] | None = None
         self._reverting: asyncio.TimerHandle | None = None
@@ -68,6 +70,7 @@ class Engine:
         try:
             await self._watch()
             _require(await self._boot.run(Errand(("start",), phase="start")))
+            await self._watch_found()
             await self._boot.remember()
         except BaseException:
             await self._stop()
@@ -140,6 +143,7 @@ class Engine:
             request.answer(report)
         self._reloader.tell()
         self._wait_for_writers()
+        await self._watch_found()
         self._watch_for_confirmation()
         if report.outcome == "applied":
             self._watch_for_leaks()
@@ -193,8 +197,13 @@ class Engine:
         for state in self._stack.states:
             if isinstance(state.source, Hinting):
                 self._spawn(self._follow_source(state.source), f"hotconf-hints-{state.source.name}")
-        if not self._options.watch or not any(self._stack.paths()):
+        await self._watch_files()
+
+    async def _watch_files(self) -> None:
+        paths = set(self._stack.paths())
+        if not self._options.watch or paths <= self._watched:
             return
+        before, self._watched = self.watcher, paths
         watcher = Watcher(
             self._stack.paths,
             debounce=self._debounce(),
@@ -203,6 +212,15 @@ class Engine:
         )
         self.watcher = await self._entered.enter_async_context(watcher)
         self._spawn(self._follow_files(watcher), "hotconf-watch")
+        if before is not None:
+            await before.__aexit__(None, None, None)
+
+    async def _watch_found(self) -> None:
+        """Watch files that only a read told of, and read again where one has changed before it was watched."""
+        before = self.watcher
+        await self._watch_files()
+        if self.watcher is not before and await asyncio.to_thread(self._stack.moved):
+            self.hint("file")
 
     def _debounce(self) -> float:
         if self._options.debounce is not None:

@@ -172,8 +172,13 @@ def folders_of(folder: Path, within: frozenset[str] = frozenset()) -> Iterator[P
 
 def files_below(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder and in those below it, as far as a source of nested secrets would look."""
-    files = (file for place in folders_of(folder) for file in place.iterdir() if file.is_file())
-    return islice(files, SECRETS_DIR_MAX_ENTRIES)
+    return islice((file for place in folders_of(folder) for file in files_in(place)), SECRETS_DIR_MAX_ENTRIES)
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder; none where it cannot be listed."""
+    with contextlib.suppress(OSError):
+        yield from (file for file in folder.iterdir() if file.is_file())
 
 
 def secret_files(source: Any, folder: Path) -> Iterator[Path]:
@@ -185,11 +190,10 @@ def secret_files(source: Any, folder: Path) -> Iterator[Path]:
     names = {name for field, info in source.settings_cls.model_fields.items() for name in names_of(source, field, info)}
     starts = tuple(f"{name}{source.env_nested_delimiter}" for name in names) if nested else ()
     for secrets in folders:
-        if secrets.is_dir():
-            for file in files_below(secrets) if nested else secrets.iterdir():
-                name = folded(source, str(file.relative_to(secrets)))
-                if (name in names or name.startswith(starts)) and file.is_file():
-                    yield file
+        for file in files_below(secrets) if nested else files_in(secrets):
+            name = folded(source, str(file.relative_to(secrets)))
+            if name in names or name.startswith(starts):
+                yield file
 
 
 # Names

@@ -65,6 +65,7 @@ class SettingsSources:
         self._declared = list(_declared(constructor, self._folder))
         self._asked: list[Any] = []  # the sources that were asked last
         self._readers: dict[Path, FileReader] = {}
+        self._stamps: dict[Path, tuple[int, ...]] = {}
 
     @property
     def protection(self) -> str | None:
@@ -106,6 +107,10 @@ class SettingsSources:
         """Return when the files that were busy may be read again."""
         await asyncio.gather(*(reader.until_quiet() for reader in self._readers.values()))
 
+    def moved(self) -> bool:
+        """Whether a file has changed since the last read. Blocks."""
+        return any(_stamp(path) != stamp for path, stamp in self._stamps.items())
+
     async def _contents(self) -> Mapping[Path, bytes]:
         """Return what the files hold while no process writes them. One that is absent is the business of its source."""
         paths = await asyncio.to_thread(self._files) if self._asked or self._declared else []
@@ -114,7 +119,8 @@ class SettingsSources:
 
     def _files(self) -> list[Path]:
         secrets = (path for source in self._asked for path in provenance.secret_files(source, self._folder))
-        return [path for path in dict.fromkeys((*self.paths(), *secrets)) if path.is_file()]
+        self._stamps = {path: _stamp(path) for path in dict.fromkeys((*self.paths(), *secrets))}
+        return [path for path in self._stamps if path.is_file()]
 
     def _stamps_in_folders(self) -> Mapping[Path, object]:
         folders = (path for path in self._declared if path.is_dir())

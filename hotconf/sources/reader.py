@@ -42,6 +42,7 @@ SIZE_LIMIT = 4 * 1024 * 1024
 SETTLE = 0.05
 MAX_WAIT = 2.0
 
+_STEP = 1024 * 1024  # bytes to read at once of a file that grows, or that is larger than it says
 _RETRY = 0.02  # seconds between two looks at a file that is being written
 BUSY_RETRY = 0.2  # the same after the read was given up
 
@@ -168,7 +169,7 @@ class FileReader:
         limit = self._limits.size_limit
         size = os.fstat(descriptor).st_size
         data = os.pread(descriptor, min(size, limit) + 1, 0)
-        while len(data) <= limit and (more := os.pread(descriptor, limit + 1 - len(data), len(data))):
+        while len(data) <= limit and (more := os.pread(descriptor, min(limit + 1 - len(data), _STEP), len(data))):
             data += more
         if len(data) > limit:
             self._refuse(f"is larger than {limit} bytes")

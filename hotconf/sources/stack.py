@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
@@ -54,7 +55,7 @@ def compose(constructor: Constructor, sources: Sequence[Any], options: Options) 
     if constructor.init and not issubclass(model, BaseSettings):  # which puts it where the class wants it
         stack.append(InitValues(constructor.init))
     if issubclass(model, BaseSettings) or constructor.calls_constructors:
-        stack.append(SettingsSources(constructor, ReadLimits(options.size_limit, options.settle, options.max_wait)))
+        stack.append(SettingsSources(constructor, ReadLimits(sys.maxsize, options.settle, options.max_wait)))
     if options.overlay is not None:
         stack.append(
             Overlay(
@@ -272,6 +273,10 @@ class Stack:
         """Return what tells one version of each source's files from another; nothing for less than two files."""
         paths = {state: _paths(state) for state in self.states}
         return await asyncio.to_thread(_stamped, paths) if sum(map(len, paths.values())) > 1 else {}
+
+    def moved(self) -> bool:
+        """Whether files that a source told of only when it was read have changed since. Blocks."""
+        return any(state.source.moved() for state in self.states if isinstance(state.source, SettingsSources))
 
     def paths(self) -> Iterator[Path]:
         """Yield every file and folder that should be watched now."""
