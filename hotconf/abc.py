@@ -9,11 +9,11 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from hotconf.errors import NotBuilt, SchemaError
+from hotconf.errors import SchemaError
 from hotconf.values.keypath import touches
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hotconf.values.report import Report
 
 S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -163,20 +164,20 @@ class Resource(Generic[R_co]):
         return any(not self.paths or any(touches(path, wanted) for wanted in self.paths) for path in changed)
 
 
-class Candidate(Generic[S]):
-    """What a resource is built from: settings that are not running yet, and the resources registered before it."""
+class Candidate(Protocol[S_co]):
+    """A candidate as the factory of a resource sees it: settings that are not running yet, and earlier resources."""
 
-    __slots__ = ("_built", "needs", "settings")
-
-    def __init__(self, settings: S, built: Mapping[Resource[Any], Any]) -> None:
-        self.settings = settings
-        self.needs: set[Resource[Any]] = set()
-        self._built = built
+    @property
+    def settings(self) -> S_co:
+        """The settings to build from."""
+        ...
 
     def __getitem__(self, resource: Resource[R]) -> R:
-        """Return the object of an earlier resource. Whoever asks is built anew whenever that is. Raises NotBuilt."""
-        if resource not in self._built:
-            raise NotBuilt(resource.name)
-        self.needs.add(resource)
-        value: R = self._built[resource]
-        return value
+        """Return the object of a resource that was registered earlier.
+
+        The resource under construction is built again whenever that one is.
+
+        Raises:
+            NotBuilt: the other resource is registered later, or was unsubscribed.
+        """
+        ...

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-import functools
 import inspect
 import logging
 import os
-import threading
 import time
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel
 
-import hotconf.reload.forks as forks
 from hotconf.abc import Resource
-from hotconf.engine.running import Running
-from hotconf.errors import ConfigError, Draining, NotRunning, SchemaError
+from hotconf.engine.running import EngineHost, Running
+from hotconf.errors import ConfigError, NotLoaded, NotRunning, SchemaError
 from hotconf.reload.audit import AuditLog
-from hotconf.reload.boot import Boot
-from hotconf.reload.candidate import Rules
+from hotconf.reload.candidate import CandidateBuilder
 from hotconf.reload.holder import Holder
 from hotconf.reload.last_good import LastGood
 from hotconf.reload.override import Override
 from hotconf.reload.reloader import Reloader
-from hotconf.reload.request import Confirm, Errand, Patch, Rollback
-from hotconf.reload.resources import Resources
-from hotconf.reload.status import State, Status
+from hotconf.reload.report import Status
+from hotconf.reload.request import Confirm, Patch, ReloadRequest, Rollback, refuse_reentry
 from hotconf.reload.subscribers import Subscribers, Subscription
-from hotconf.reload.trip import refuse_reentry
 from hotconf.schema.fields import check_schema, resolve_path
 from hotconf.schema.settings import Options
 from hotconf.sources.construct import Constructor
@@ -42,8 +33,6 @@ if TYPE_CHECKING:
     from typing import Self, TypeAlias
 
     from hotconf.abc import Candidate, Observer, Source, Subscriber
-    from hotconf.engine.engine import Engine
-    from hotconf.engine.queue import Inbox
     from hotconf.reload.history import Generation
     from hotconf.reload.snapshot import Snapshot
     from hotconf.schema.explain import Explanation, Origins
@@ -87,16 +76,11 @@ class HotConf(Holder[S]):
         self._given = [*several(files), *several(sources)]
         self._subscribers = Subscribers()
         self._put_together()
-        self._engine: Engine | None = None
-        self._state: State = "new"
-        self._started = time.monotonic()
-        self._loading = threading.Lock()
-        self._orphaned = False
-        forks.follow(self)
+        self._follow_forks()
 
     def __repr__(self) -> str:
         generation = self.snapshot.generation if self.loaded else 0
-        return f"<HotConf {self.schema.__name__} {self._state} generation={generation}>"
+        return f"<HotConf {self.schema.__name__} {self._host.state} generation={generation}>"
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: it is one, and runs in this process. Raises TypeError."""
@@ -108,26 +92,26 @@ class HotConf(Holder[S]):
         For a program that learns of them after this was made, from its own command line. Raises RuntimeError once the
         configuration was loaded or is running.
         """
-        if self.loaded or self._state != "new":
+        if self.loaded or self._host.state != "new":
             raise RuntimeError("files and options can be amended only before the first load")
         self.options = Options(**{**dict(self.options), **options})
         self._given.extend(several(files))
-        observers = tuple(observer for observer in self._reloader.journal.observers if observer is not self.audit)
+        observers = tuple(observer for observer in self._reloader.reports.observers if observer is not self.audit)
         self._put_together()
-        self._reloader.journal.observers += observers
+        self._reloader.reports.observers += observers
 
     def _put_together(self) -> None:
         options = self.options
-        self._stack = Stack.of(compose(self._constructor, self._given, options))
+        self._stack = Stack.of(self.schema, compose(self._constructor, self._given, options))
         self._reloader = Reloader(
-            Rules(self._constructor, options.guard, options.on_restart_required),
+            CandidateBuilder(self._constructor, options.guard, options.on_restart_required),
             self._stack,
             holder=self,
             subscribers=self._subscribers,
             options=options,
         )
-        last_good = LastGood(options.last_good, self.schema) if options.last_good is not None else None
-        self._boot = Boot(self._reloader, self._stack, last_good)
+        self._last_good = LastGood(options.last_good, self.schema) if options.last_good is not None else None
+        self._host = EngineHost(self, self._reloader, self._stack, self._last_good, options)
         self.audit = AuditLog(options.audit_log) if options.audit_log is not None else None
         if self.audit is not None:
             self.observe(self.audit)
@@ -138,7 +122,10 @@ class HotConf(Holder[S]):
         Subscribers are not asked: they come in when `running` starts. Raises ConfigError with the full report.
         """
         refuse_reentry(self)
-        report = self.reload_blocking() if self._engine else self._load(Errand(("load",))).result()
+        if self._host.engine is not None:
+            report = self.reload_blocking()
+        else:
+            report = self._host.load(ReloadRequest(("load",), raises=True)).result()
         if report.outcome == "rejected":
             raise ConfigError(report)
         return report
@@ -150,7 +137,7 @@ class HotConf(Holder[S]):
         ("HUP",) or (). None chooses HUP where it can be routed, in the main thread, and says so where it cannot. What
         was installed before is put back on exit. Entering raises ConfigError when the first reload is rejected.
         """
-        return Running(self, signals)
+        return Running(self, self._host, signals)
 
     async def reload(self, *, force: bool = False, trigger: str = "call", dry_run: bool = False) -> Report:
         """Reload, and return the outcome of a reload that started after this call. A bad file raises nothing.
@@ -160,15 +147,14 @@ class HotConf(Holder[S]):
         any event loop. `force` overrules the guard and a rollback that holds; `trigger` is what the report calls the
         reason. A dry run asks everybody, undoes what they prepared, and says what a reload would have done.
         """
-        return await self._carry_out(Errand((trigger,), force, dry_run=dry_run))
+        return await self._host.run(ReloadRequest((trigger,), force, dry_run=dry_run))
 
     def reload_blocking(self, timeout: float | None = None, *, force: bool = False) -> Report:
         """Do what `reload` does, for threads. Raises TimeoutError after `timeout` seconds; the reload goes on."""
         refuse_reentry(self)
-        engine = self._engine
-        if engine is not None and engine.loop is _running_loop():
+        if self._host.is_on_its_loop:
             raise RuntimeError("reload_blocking() would block the loop that has to reload: await reload() instead")
-        return self._ask(Errand(("call",), force)).result(timeout)
+        return self._host.ask(ReloadRequest(("call",), force)).result(timeout)
 
     async def rollback(self, generation: int | None = None, *, trigger: str = "rollback") -> Report:
         """Go back to a generation of the history, None for the one before the running one. It gets a new number.
@@ -176,7 +162,7 @@ class HotConf(Holder[S]):
         Everybody concerned is asked, as by any reload. It holds until the sources say something else than what was
         rolled away from, or a reload is forced. Raises UnknownGeneration, and what `reload` raises.
         """
-        return await self._carry_out(Errand((trigger,), operation=Rollback(generation)))
+        return await self._host.run(ReloadRequest((trigger,), operation=Rollback(generation)))
 
     async def patch(
         self,
@@ -195,22 +181,23 @@ class HotConf(Holder[S]):
         one to be confirmed where no engine runs, TypeError for values that are no mapping, ValueError for a
         `confirm` that is no time, and what `reload` raises.
         """
-        if confirm is not None and self._engine is None:
+        if confirm is not None and self._host.engine is None:
             raise NotRunning
-        return await self._carry_out(Errand((trigger,), operation=Patch(values, confirm, expect), dry_run=dry_run))
+        operation = Patch(values, confirm, expect)
+        return await self._host.run(ReloadRequest((trigger,), operation=operation, dry_run=dry_run))
 
     async def confirm(self, *, trigger: str = "confirm") -> Report:
         """Make the patch that waits for it permanent, on top of the overlay's file as it is by then.
 
         Raises NothingToConfirm, and what `reload` raises.
         """
-        return await self._carry_out(Errand((trigger,), operation=Confirm()))
+        return await self._host.run(ReloadRequest((trigger,), operation=Confirm()))
 
     @property
     def unconfirmed(self) -> float | None:
         """The seconds until a patch that waits to be confirmed is taken back; None where none waits."""
-        deadline = self._reloader.editor.deadline
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+        pending = self._reloader.editor.pending
+        return None if pending is None else max(0.0, pending.deadline - time.monotonic())
 
     @property
     def history(self) -> tuple[Generation[S], ...]:
@@ -219,12 +206,14 @@ class HotConf(Holder[S]):
 
     def request_reload(self, trigger: str = "call") -> None:
         """Ask for a reload and return. From any thread, also from within a reload. Raises like `reload`."""
-        self._inbox().put(trigger)
+        self._host.queue.put(trigger)
 
     @property
     def origins(self) -> Origins:
         """Where the values in force come from by now: lines may have moved since the snapshot. Raises NotLoaded."""
-        return self._reloader.pointer.origins
+        if self._reloader.running is None:
+            raise NotLoaded
+        return self._reloader.running.origins
 
     def explain(self, path: str) -> Explanation:
         """Say which source supplied a value, and what it shadows; secrets are masked.
@@ -279,15 +268,21 @@ class HotConf(Holder[S]):
 
         return register
 
-    def override(self, **values: Any) -> Override[S]:
+    def override(self, **values: Any) -> Override:
         """Return a context manager and decorator inside which some settings differ: for tests.
 
-        `values` are merged above every source, keys by name or alias, and validated; what the settings were comes back
-        on exit. Before the first load they wait for it. Overrides nest. Everybody sees them, whatever the thread;
-        nobody is asked or told, and a resource follows only when `running` is entered inside. Entering raises
-        ConfigError for values that do not validate.
+        `values` are merged above every source, keys by name or alias. Entering and leaving are two reloads: resources
+        are rebuilt, subscribers take part, and every reader sees the values, in any thread. Where no engine runs it
+        loads by itself. Overrides nest, and a reload inside one keeps it on top.
+
+        Enter it with `async with` in the event loop in which the configuration is live, with `with` anywhere else. On
+        that loop `with` works only where nothing has to be awaited.
+
+        Raises:
+            ConfigError: when entered, for values that do not validate or that a participant refuses.
+            OperationRefused: when entered by `with` on the engine's loop, and something has to be awaited.
         """
-        return Override(self._reloader.overrides, values)
+        return Override(self._host, self.schema, values)
 
     def unsubscribe(self, registered: object) -> None:
         """Take back every registration of a function, subscriber or resource. From anywhere, also from within it."""
@@ -295,27 +290,28 @@ class HotConf(Holder[S]):
 
     def observe(self, observer: Observer) -> None:
         """Let an observer see every reload from now on: when it begins, and its report."""
-        self._reloader.journal.observers += (observer,)
+        self._reloader.reports.observers += (observer,)
 
     @property
     def status(self) -> Status:
         """How things stand now."""
-        snapshot = self.snapshot if self.loaded else None
-        reports = tuple(self._reloader.journal.reports)
+        snapshot, running = self.snapshot if self.loaded else None, self._reloader.running
+        reports = self._reloader.reports
+        last = self.reports[-1:]
         return Status(
-            state=self._state,
+            state=self._host.state,
             generation=snapshot.generation if snapshot else 0,
             digest=snapshot.digest if snapshot else None,
             loaded_at=snapshot.loaded_at if snapshot else None,
-            last_reload=reports[-1] if reports else None,
-            consecutive_failures=self._reloader.journal.failures,
+            last_reload=last[0] if last else None,
+            consecutive_failures=reports.failures,
             sources=tuple(state.status for state in self._stack.states),
             watching=self._watching(),
-            pending_restart=self._reloader.pointer.pending,
+            pending_restart=running.pending if running else (),
             held=self._reloader.held,
             degraded=self._degraded(),
             leased=self.leased,
-            uptime=time.monotonic() - self._started,
+            uptime=time.monotonic() - self._host.started,
         )
 
     @property
@@ -326,69 +322,27 @@ class HotConf(Holder[S]):
     @property
     def reports(self) -> tuple[Report, ...]:
         """The reports of the last reloads, oldest first."""
-        return tuple(self._reloader.journal.reports)
+        return tuple(self._reloader.reports.reports)
 
     def begin_drain(self) -> None:
-        """Freeze the configuration: every trigger is refused from now on. For whoever drains the process."""
-        self._state = "draining"
-        if self._engine is not None:
-            self._engine.freeze()
-
-    async def _carry_out(self, errand: Errand) -> Report:
-        # Cancelling the wait cancels this future alone, and one that nobody waits for is passed over.
-        return await asyncio.wrap_future(self._ask(errand))
-
-    def _load(self, errand: Errand) -> Future[Report]:
-        """Reload without an engine, in a thread and a loop of its own: also where the caller's loop runs."""
-        if self._state == "draining":
-            raise Draining
-        outcome: Future[Report] = Future()
-        work = functools.partial(self._load_now, errand)
-        # A daemon: a source that hangs must not keep the process from ending.
-        threading.Thread(target=_resolve, args=(outcome, work), name="hotconf-load", daemon=True).start()
-        return outcome
-
-    def _load_now(self, errand: Errand) -> Report:
-        with self._loading:
-            if self._engine is None:
-                return asyncio.run(self._load_once(dataclasses.replace(errand, phase="load")))
-        return self._inbox().ask(errand).result()
-
-    async def _load_once(self, errand: Errand) -> Report:
-        report = await self._boot.run(errand)
-        await self._boot.remember()
-        return report
-
-    @property
-    def _reads_itself(self) -> bool:
-        """Whether a reload needs no engine. Where one was lost in a fork, it would pass by those who prepare."""
-        return self._engine is None and not self._orphaned
-
-    def _ask(self, errand: Errand) -> Future[Report]:
-        refuse_reentry(self)
-        return self._load(errand) if self._reads_itself else self._inbox().ask(errand)
-
-    def _inbox(self) -> Inbox:
-        engine = self._engine  # once: another thread may be leaving
-        if engine is None:
-            raise Draining if self._state == "draining" else NotRunning
-        return engine.inbox
+        """Freeze the configuration: every trigger is refused from now on. For the service that drains the process."""
+        self._host.freeze()
 
     def _degraded(self) -> tuple[str, ...]:
         stale = [f"source {state.source.name} is stale" for state in self._stack.states if state.state == "stale"]
-        rejected = ["the last reload was rejected"] if self._reloader.journal.failures else []
+        rejected = ["the last reload was rejected"] if self._reloader.reports.failures else []
         dead = [f"{name} has ended by itself" for name in self._reloader.resources.dead]
         recovered = [self._reloader.recovered] if self._reloader.recovered else []
         limit = self.options.lease_warning
         overdue = self.overdue(limit) if limit is not None else []
         leaks = [f"generation {n} is leased by {lease.owner} for more than {limit:g} s" for n, lease in overdue]
-        last_good = self._boot.last_good
+        last_good = self._last_good
         unsaved = [f"the last known good {last_good.error}"] if last_good is not None and last_good.error else []
         unwritten = [f"the audit log {self.audit.error}"] if self.audit is not None and self.audit.error else []
-        orphaned = ["not live in this forked process: enter running() in it"] if self._orphaned else []
-        engine = self._engine
+        orphaned = ["not live in this forked process: enter running() in it"] if self._host.orphaned else []
+        engine = self._host.engine
         ended = ["reloads have ended by themselves"] if engine is not None and engine.has_failed else []
-        half = self._reloader.journal.commit_errors
+        half = self._reloader.reports.commit_errors
         own = (*orphaned, *ended, *recovered, *rejected, *half)
         return (*own, *stale, *dead, *unsaved, *unwritten, *dict.fromkeys(leaks))
 
@@ -405,27 +359,20 @@ class HotConf(Holder[S]):
         return register
 
     def _watching(self) -> Mapping[str, Any]:
-        engine = self._engine
+        engine = self._host.engine
         watcher = engine.watcher if engine else None
         if watcher is None:
             return {"kind": "none", "reason": None}
         return {"kind": watcher.kind, "reason": watcher.reason}
 
-    def _swapping(self) -> AbstractContextManager[object]:
-        """Return what keeps a reload from swapping while it is entered. For a fork."""
-        return self._swap
-
     def _leave_parent(self) -> None:
         """Go on in a forked child: with the settings, and without what only the parent's threads and loop can run."""
-        self._loading = threading.Lock()  # whoever loads is in the parent
-        self._keep_own_leases()
-        self._subscribers = self._reloader._subscribers = self._subscribers.afresh()  # noqa: SLF001 - as in __init__
-        self._reloader.resources = Resources(self, self.options.retire_after)  # they are the parent's to close
-        if self._engine is not None:
-            self._engine, self._state, self._orphaned = None, "stopped", True
-            if self.loaded:
-                # Not now: a child that only runs another program, or enters `running` anew, has nothing to hear.
-                self._tell_at_next_read(self._say_orphaned)
+        super()._leave_parent()
+        self._subscribers = self._subscribers.afresh()
+        self._reloader.leave_parent(self._subscribers)
+        if self._host.leave_parent() and self.loaded:
+            # Not now: a child that only runs another program, or enters `running` anew, needs no warning.
+            self._on_next_read(self._say_orphaned)
 
     def _say_orphaned(self) -> None:
         log.warning(
@@ -452,18 +399,3 @@ def _check(model: type[BaseModel]) -> None:
         check_schema(model)
     except NameError as error:
         raise SchemaError(f"{model.__name__} refers to a type that is not defined yet: {error}") from error
-
-
-def _resolve(outcome: Future[Report], work: Callable[[], Report]) -> None:
-    if outcome.set_running_or_notify_cancel():
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-            outcome.set_exception(error)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -198,6 +198,20 @@ class Unconfirmed(OperationRefused):
         return "another patch waits to be confirmed: confirm it first, or let it run out"
 
 
+class RollbackHeld(OperationRefused):
+    """A patch was sent while a rollback is held. Its sources would bring back what was rolled back from."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__(generation)
+        self.generation = generation
+
+    def __str__(self) -> str:
+        return (
+            f"generation {self.generation} was rolled back to and is held: change the sources, or reload with force, "
+            "then send the patch again"
+        )
+
+
 class SignalsUnavailable(HotconfError):  # noqa: N818 - the public name; it reads as what happened
     """Signals can only be routed by the main thread of the main interpreter."""
 

@@ -20,7 +20,6 @@ import hotconf.web
 from hotconf import HotConf, Options, Service
 from hotconf.cli.main import command
 from hotconf.metrics import Metrics
-from hotconf.reload.forks import Forkable
 from tests.support import ROOT
 from tests.test_architecture import ROOMS
 from tests.transcripts import blocks
@@ -78,7 +77,7 @@ def test_a_name_is_in_the_library_and_in_a_test(name):
     assert speaks_of(TESTS, name), f"no test uses {name}"
 
 
-@pytest.mark.parametrize("name", sorted({*methods(HotConf), *methods(Service)} - {*methods(Forkable)}))
+@pytest.mark.parametrize("name", sorted({*methods(HotConf), *methods(Service)}))
 def test_a_method_is_in_the_library_and_in_a_test(name):
     assert re.search(rf"\b(conf|service|\w+)\.{name}\b", DOCS["library.md"]), f"docs/library.md does not show .{name}"
     assert re.search(rf"\.{name}\b", TESTS), f"no test uses .{name}"

@@ -343,7 +343,7 @@ class Machine(RuleBasedStateMachine):
     def time_is_over(self):
         model = self.model
         seen = self.conf.reports[-1]
-        self.conf._engine._revert()
+        self.conf._host.engine._revert()
         self.run(self.next_report(seen))
         file = model.below if model.below is not None else model.fresh()
         basis = replace(model.basis, file=file.file, laid=None if model.below is None else model.below.laid)

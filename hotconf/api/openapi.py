@@ -17,7 +17,7 @@ import hotconf
 from hotconf.api.exchange import JSON, PROBLEM
 from hotconf.api.parameters import MERGE_PATCH
 from hotconf.api.representations import ALL
-from hotconf.reload.status import Status
+from hotconf.reload.report import Status
 from hotconf.schema.explain import Explanation
 from hotconf.values.layer import Origin
 from hotconf.values.report import members

@@ -1,19 +1,21 @@
-"""The engine: what runs while a configuration is live. Triggers go in at one end, reports come out at the other."""
+"""The engine: what runs reloads while a configuration is live. Triggers go in, reports come out."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import threading
 import time
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
+import hotconf.reload.last_good as last_good
 from hotconf.abc import Hinting, Settling
-from hotconf.engine.queue import Inbox, Request
+from hotconf.engine.queue import ReloadQueue
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning, OperationRefused
-from hotconf.reload.request import Errand, Revert
+from hotconf.reload.request import ReloadRequest, Revert
 from hotconf.reload.subscribers import being_cancelled
 from hotconf.schema.redact import traceback_without_message
 from hotconf.watch import Watcher
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from hotconf.reload.boot import Boot
+    from hotconf.engine.queue import QueuedReload
+    from hotconf.reload.last_good import LastGood
     from hotconf.reload.reloader import Reloader
     from hotconf.schema.settings import Options
     from hotconf.sources.stack import SourceState, Stack
@@ -35,49 +38,59 @@ log = logging.getLogger("hotconf")
 CLOSING = 3.0
 """Seconds that all resources together have to close when the engine stops, unless it is told otherwise."""
 
-_FAREWELL = 1.0
+_LISTENERS_TIMEOUT = 1.0
 """Seconds that async on_change subscribers have to finish when the engine stops."""
 
 
 class Engine:
     """Runs reloads for one configuration in one event loop. An async context manager, used once.
 
-    Entering watches first and reads second, so that no change falls between; it raises ConfigError, with nothing left
+    Entering watches first and reads second, so that no change falls between. It raises ConfigError, with nothing left
     behind, when the first reload is rejected.
     """
 
     def __init__(
-        self, reloader: Reloader[Any], stack: Stack, *, boot: Boot, options: Options, closing: float = CLOSING
+        self,
+        reloader: Reloader[Any],
+        stack: Stack,
+        *,
+        last_good: LastGood | None,
+        options: Options,
+        closing: float = CLOSING,
     ) -> None:
         self._reloader = reloader
         self._stack = stack
-        self._boot = boot
+        self._last_good = last_good
         self._options = options
         self._closing = closing
         self._tasks: set[asyncio.Task[None]] = set()
         self._entered = contextlib.AsyncExitStack()
-        self._waited_for: set[SourceState] = set()
-        self.inbox = Inbox()
+        self._awaited_writers: set[SourceState] = set()
+        self._serving: asyncio.Task[None] | None = None
+        self._is_reloading = False
+        self._revert_timer: asyncio.TimerHandle | None = None
+        self._lease_timer: asyncio.TimerHandle | None = None
+        self.queue = ReloadQueue()
         self.watcher: Watcher | None = None
         self._watched: set[Path] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._serving: asyncio.Task[None] | None = None
-        self._reverting: asyncio.TimerHandle | None = None
-        self._leak_check: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         self.loop = asyncio.get_running_loop()
         try:
             await self._watch()
-            _require(await self._boot.run(Errand(("start",), phase="start")))
+            request = ReloadRequest(("start",), phase="start", raises=True)
+            report = await last_good.start(self._reloader, self._stack, self._last_good, request)
+            if report.outcome == "rejected":
+                raise ConfigError(report)  # noqa: TRY301 - what was begun ends below
             await self._watch_found()
-            await self._boot.remember()
+            await last_good.save(self._reloader, self._last_good)
         except BaseException:
             await self._stop()
             raise
         self._serving = self._spawn(self._serve(), "hotconf-reloads")
-        self._watch_for_confirmation()
-        self._reloader.tell()
+        self._schedule_revert()
+        self._reloader.notify_listeners()
         return self
 
     async def __aexit__(
@@ -86,34 +99,55 @@ class Engine:
         await self._stop()
 
     def freeze(self) -> None:
-        """Refuse every trigger from now on. A reload under way is cancelled: it changes nothing any more.
+        """Refuse every trigger from now on, and cancel a reload under way, which then changes nothing.
 
         Safe from any thread.
         """
-        self.inbox.close(Draining)
+        self.queue.close(Draining)
         if self.loop is not None and self._serving is not None:
             with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
                 self.loop.call_soon_threadsafe(self._serving.cancel)
 
     @property
     def has_failed(self) -> bool:
-        """Whether nobody runs reloads any more, although nobody stopped that: a subscriber may cancel what runs it."""
-        return self._serving is not None and self._serving.done() and self.inbox.refusal is NotRunning
+        """Whether reloads have ended although nothing stopped the engine: a subscriber may cancel their task."""
+        return self._serving is not None and self._serving.done() and self.queue.refusal is NotRunning
 
-    def hint(self, trigger: str) -> None:
-        """Ask for a reload where nobody can be told that it is refused. Safe from any thread."""
+    def request_from_outside(self, trigger: str) -> None:
+        """Ask for a reload for a trigger that cannot be told of a refusal, such as a signal. Safe from any thread."""
         try:
-            self.inbox.put(trigger)
+            self.queue.put(trigger)
         except HotconfError as refusal:
             log.info("reload (%s) refused: %s", trigger, refusal)
+
+    def run_inline(self, request: ReloadRequest) -> Report:
+        """Run a reload to its end in the thread of this loop, which cannot await meanwhile.
+
+        Raises:
+            OperationRefused: another reload is under way, or something in this one has to be awaited.
+        """
+        if self.queue.refusal is not None:
+            raise self.queue.refusal
+        if self._is_reloading or not self.queue.is_empty:
+            raise OperationRefused("another reload is under way and has to be awaited: use `async with`")
+        reload = self._reloader.reload(dataclasses.replace(request, inline=True))
+        try:
+            reload.send(None)
+        except StopIteration as done:
+            report: Report = done.value
+        else:
+            reload.close()
+            raise OperationRefused("a subscriber has to be awaited: use `async with`")
+        self._after_reload(report)
+        return report
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_task_end)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("%s ended with an error", task.get_name(), exc_info=task.exception())
@@ -121,77 +155,85 @@ class Engine:
     async def _serve(self) -> None:
         try:
             while not being_cancelled():  # what was being written then has been applied first
-                await self._answer(await self.inbox.take())
+                queued = await self.queue.take()
+                self._is_reloading = True
+                try:
+                    await self._answer(queued)
+                finally:
+                    self._is_reloading = False
         finally:
-            self.inbox.close(NotRunning)  # nobody may wait for what nobody serves any more
+            self.queue.close(NotRunning)  # no waiter may wait for a task that has ended
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, queued: QueuedReload) -> None:
         try:
-            report = await self._reloader.reload(request.errand)
+            report = await self._reloader.reload(queued.request)
         except OperationRefused as refusal:
-            request.fail(refusal)
+            queued.fail(refusal)
             return
         except BaseException:
-            request.fail(self.inbox.refusal or NotRunning)
+            queued.fail(self.queue.refusal or NotRunning)
             raise
         try:
-            await self._boot.remember()
+            await last_good.save(self._reloader, self._last_good)
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             message = "the last known good is not written; the next reload tries again\n%s"
             log.error(message, traceback_without_message(error))  # noqa: TRY400 - not its text
         finally:  # whatever becomes of the copy, this reload has taken place
-            request.answer(report)
-        self._reloader.tell()
-        self._wait_for_writers()
+            queued.answer(report)
+        self._after_reload(report)
         await self._watch_found()
-        self._watch_for_confirmation()
+
+    def _after_reload(self, report: Report) -> None:
+        self._reloader.notify_listeners()
+        self._await_writers()
+        self._schedule_revert()
         if report.outcome == "applied":
-            self._watch_for_leaks()
+            self._schedule_lease_check()
 
-    def _watch_for_leaks(self) -> None:
-        """Look later who still holds a snapshot that was replaced."""
+    def _schedule_lease_check(self) -> None:
+        """Look later which replaced snapshots are still leased."""
         limit = self._options.lease_warning
-        if limit is not None and self._leak_check is None:
-            self._leak_check = asyncio.get_running_loop().call_later(limit, self._name_leaks, limit)
+        if limit is not None and self._lease_timer is None:
+            self._lease_timer = asyncio.get_running_loop().call_later(limit, self._check_leases, limit)
 
-    def _name_leaks(self, limit: float) -> None:
-        self._leak_check = None
-        for generation, lease in self._reloader.overdue(limit):
+    def _check_leases(self, limit: float) -> None:
+        self._lease_timer = None
+        for generation, lease in self._reloader.overdue_leases(limit):
             if not lease.reported:
                 log.warning("generation %d is still leased by %s, for more than %g s", generation, lease.owner, limit)
             lease.reported = True
-        if self._reloader.overdue(0):
-            self._watch_for_leaks()
+        if self._reloader.overdue_leases(0):
+            self._schedule_lease_check()
 
-    def _watch_for_confirmation(self) -> None:
-        """Have a patch taken back when its time is over, unless somebody confirms it."""
-        deadline = self._reloader.editor.deadline
-        if self._reverting is not None:
-            self._reverting.cancel()
-            self._reverting = None
-        if deadline is not None:
-            delay = deadline - time.monotonic()
-            # It may be refused as well: then it is tried again, and not at once.
+    def _schedule_revert(self) -> None:
+        """Take a pending patch back at its deadline, unless it is confirmed before."""
+        pending = self._reloader.editor.pending
+        if self._revert_timer is not None:
+            self._revert_timer.cancel()
+            self._revert_timer = None
+        if pending is not None:
+            delay = pending.deadline - time.monotonic()
+            # Taking it back may be rejected too: then it is tried again, and not at once.
             delay = delay if delay > 0 else self._pause
-            self._reverting = asyncio.get_running_loop().call_later(delay, self._revert)
+            self._revert_timer = asyncio.get_running_loop().call_later(delay, self._revert)
 
     def _revert(self) -> None:
-        with contextlib.suppress(HotconfError):  # a drain has begun: the patch is gone with the process
-            self.inbox.ask(Errand(("unconfirmed",), operation=Revert()))
+        with contextlib.suppress(HotconfError):  # a drain has begun: the patch ends with the process
+            self.queue.ask(ReloadRequest(("unconfirmed",), operation=Revert()))
 
-    def _wait_for_writers(self) -> None:
-        """Ask again as soon as the writers of busy sources are done: closing a file is no event that is told."""
+    def _await_writers(self) -> None:
+        """Ask again as soon as the writers of busy sources are done: closing a file causes no event."""
         for state in self._stack.states:
-            if state.busy and isinstance(state.source, Settling) and state not in self._waited_for:
-                self._waited_for.add(state)
-                self._spawn(self._wait_for_writer(state, state.source), f"hotconf-busy-{state.source.name}")
+            if state.busy and isinstance(state.source, Settling) and state not in self._awaited_writers:
+                self._awaited_writers.add(state)
+                self._spawn(self._await_writer(state, state.source), f"hotconf-busy-{state.source.name}")
 
-    async def _wait_for_writer(self, state: SourceState, source: Settling) -> None:
+    async def _await_writer(self, state: SourceState, source: Settling) -> None:
         try:
             await source.until_quiet()
         finally:
-            self._waited_for.discard(state)
-        self.hint("file")
+            self._awaited_writers.discard(state)
+        self.request_from_outside("file")
 
     async def _watch(self) -> None:
         for state in self._stack.states:
@@ -204,11 +246,12 @@ class Engine:
         if not self._options.watch or paths <= self._watched:
             return
         before, self._watched = self.watcher, paths
+        debounce = self._options.debounce
+        if debounce is None:
+            # A folder's files are several, although they are not known before the first read.
+            debounce = 0.01 if len(paths) == 1 and not next(iter(paths)).is_dir() else 0.1
         watcher = Watcher(
-            self._stack.paths,
-            debounce=self._debounce(),
-            max_wait=self._options.max_wait,
-            poll=self._options.poll,
+            self._stack.paths, debounce=debounce, max_wait=self._options.max_wait, poll=self._options.poll
         )
         self.watcher = await self._entered.enter_async_context(watcher)
         self._spawn(self._follow_files(watcher), "hotconf-watch")
@@ -220,19 +263,12 @@ class Engine:
         before = self.watcher
         await self._watch_files()
         if self.watcher is not before and await asyncio.to_thread(self._stack.moved):
-            self.hint("file")
-
-    def _debounce(self) -> float:
-        if self._options.debounce is not None:
-            return self._options.debounce
-        paths = list(self._stack.paths())
-        # A folder's files are several, although they are not known before the first read.
-        return 0.01 if len(paths) == 1 and not paths[0].is_dir() else 0.1
+            self.request_from_outside("file")
 
     async def _follow_files(self, watcher: Watcher) -> None:
         try:
             async for _ in watcher.changes():
-                self.hint("file")
+                self.request_from_outside("file")
         except Exception:
             log.exception("files are not watched any more; other triggers still work")
             self.watcher = None
@@ -241,13 +277,13 @@ class Engine:
         while True:
             try:
                 async for _ in source.changes():
-                    self.hint(source.name)
+                    self.request_from_outside(source.name)
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:
                 if being_cancelled():
                     raise
-                message = "source %s stopped telling of changes; trying again in %s s\n%s"
+                message = "source %s stopped reporting changes; trying again in %s s\n%s"
                 log.error(message, source.name, self._pause, traceback_without_message(error))  # noqa: TRY400 - not its text
             await asyncio.sleep(self._pause)
 
@@ -257,21 +293,16 @@ class Engine:
         tasks, self._serving = tuple(self._tasks), None
         for task in tasks:
             task.cancel()
-        for timer in (self._leak_check, self._reverting):
+        for timer in (self._lease_timer, self._revert_timer):
             if timer is not None:
                 timer.cancel()
         async with contextlib.AsyncExitStack() as last_steps:  # each of them, whatever becomes of those before it
             last_steps.push_async_callback(self._reloader.close, timeout=self._closing)
-            last_steps.push_async_callback(self._reloader.settle, timeout=_FAREWELL)
+            last_steps.push_async_callback(self._reloader.wait_for_listeners, timeout=_LISTENERS_TIMEOUT)
             last_steps.push_async_callback(self._entered.aclose)
             # First, so that a listener which awaits a reload learns that there will be none.
-            last_steps.callback(self.inbox.detach)
+            last_steps.callback(self.queue.detach)
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _require(report: Report) -> None:
-    if report.outcome == "rejected":
-        raise ConfigError(report)
 
 
 class EngineThread:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from hotconf.reload.trouble import WriteStatus
 from hotconf.values.report import jsonable
 
 if TYPE_CHECKING:
@@ -14,6 +14,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hotconf.values.report import Report
+
+
+log = logging.getLogger("hotconf")
+
+
+class WriteStatus:
+    """Whether one file can be written. `reason` says why it cannot, None where it can. A failure is logged once."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.reason: str | None = None
+
+    def failed(self, reason: str) -> None:
+        """Note why a write failed. Only a new reason is logged."""
+        if reason != self.reason:
+            log.warning("%s %s", self.what, reason)
+        self.reason = reason
+
+    def succeeded(self) -> None:
+        """Note that a write succeeded."""
+        if self.reason is not None:
+            log.info("%s can be written again", self.what)
+        self.reason = None
 
 
 class AuditLog:
@@ -26,13 +49,13 @@ class AuditLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._trouble = WriteStatus(f"audit log {self.path}")
+        self._status = WriteStatus(f"audit log {self.path}")
         self._cut = False
 
     @property
     def error(self) -> str | None:
         """Why the last line is missing, None where it is not."""
-        return self._trouble.reason
+        return self._status.reason
 
     def reload_began(self, triggers: Sequence[str]) -> None:
         """Note nothing: what began also ends."""
@@ -57,9 +80,9 @@ class AuditLog:
         try:
             self._write(b"\n" + line if self._cut else line)  # what was cut off spoils no other line
         except OSError as error:
-            self._trouble.begin(f"cannot be written: {error.strerror or type(error).__name__}")
+            self._status.failed(f"cannot be written: {error.strerror or type(error).__name__}")
         else:
-            self._trouble.end()
+            self._status.succeeded()
 
     def _write(self, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK

@@ -1,189 +1,178 @@
-"""Edits: how a patch reaches the overlay. Tried in memory first, written beside the file, renamed as the last step."""
+"""Edits: how a patch reaches the overlay. It is written beside the file, and renamed as the last step that can fail."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hotconf.errors import NoOverlay, NothingToConfirm, OperationRefused, Rejected, SourceError, Stale, Unconfirmed
-from hotconf.reload.request import Confirm, Edition, Operation, Patch, Recover, Revert, Rollback
+from hotconf.errors import (
+    NoOverlay,
+    NothingToConfirm,
+    OperationRefused,
+    Rejected,
+    RollbackHeld,
+    SourceError,
+    Stale,
+    Unconfirmed,
+)
+from hotconf.reload.request import Patch, Revert
 from hotconf.reload.subscribers import being_cancelled
 from hotconf.schema.diff import differences
-from hotconf.values.layer import Origin, SourceReading
+from hotconf.values.layer import Origin
 from hotconf.values.merge import ABSENT, lookup, origin_in
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from hotconf.reload.history import HeldRollback
+    from hotconf.reload.request import OverlayOperation
     from hotconf.reload.snapshot import Snapshot
     from hotconf.sources.overlay import Overlay, StagedOverlay
-    from hotconf.values.layer import Layer
+    from hotconf.values.layer import Layer, Readings
 
 T = TypeVar("T")
 
 _PATCH = Origin("overlay", "patch")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Edit:
-    """What one reload does to the overlay. `staged` is the next file, None where nothing is written.
+@dataclass(frozen=True, slots=True)
+class PendingPatch:
+    """A patch that is in force, in no file, and taken back at `deadline`, on the monotonic clock."""
 
-    `reading` is what it is in force with, `file` what it will read as from then on: something else on a rollback that
-    holds. `before` is what it changes. `unconfirmed` and `deadline`, on the monotonic clock, are what waits to be
-    confirmed afterwards; `below` is what they stand on, None where it is the file.
+    values: Mapping[str, Any] = field(repr=False)
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OverlayEdit:
+    """What one reload does to the overlay: `before` becomes `after`.
+
+    `staged` is the next file, None where no file is written. `pending` is what waits to be confirmed afterwards.
     """
 
-    reading: SourceReading
-    file: SourceReading
     before: Layer
+    after: Layer
     staged: StagedOverlay | None = None
-    unconfirmed: tuple[Mapping[str, Any], ...] = ()
-    deadline: float | None = None
-    below: Layer | None = None
+    pending: PendingPatch | None = None
 
     def blamed(self, faults: Sequence[Fault]) -> tuple[Fault, ...]:
-        """Return the faults of what was rejected and is in no file: at its place before, or blamed on the patch."""
+        """Return the faults of a rejected edit without a place in a file that was never written.
+
+        A value that the edit left alone has its place of before, every other one is the patch's.
+        """
         return tuple(dataclasses.replace(fault, origin=self._place(fault.origin)) for fault in faults)
 
     def _place(self, origin: Origin | None) -> Origin | None:
-        (proposed,) = self.reading.layers
-        path = next((path for path, place in proposed.origins.items() if place == origin), None)
+        path = next((path for path, place in self.after.origins.items() if place == origin), None)
         if path is None:
             return origin
-        old, new = (lookup(layer.values, path) for layer in (self.before, proposed))
+        old, new = (lookup(layer.values, path) for layer in (self.before, self.after))
         return origin_in(self.before, path) if old is not ABSENT and not differences(old, new) else _PATCH
 
+    def discard(self) -> None:
+        """Remove a staged file. Does nothing after `OverlayEditor.write`."""
+        if self.staged is not None:
+            self.staged.discard()
 
-class Editor:
-    """Edits the overlay of one configuration, for one reload at a time."""
+
+class OverlayEditor:
+    """Edits the overlay of one configuration, for one reload at a time. `pending` is the patch that waits, if any."""
 
     def __init__(self, overlay: Overlay | None) -> None:
         self._overlay = overlay
-        self.deadline: float | None = None
-        self._below: Layer | None = None
-        self._on_file = ""
+        self.pending: PendingPatch | None = None
 
-    def check(self, operation: Operation | None, snapshot: Snapshot[Any] | None) -> None:
-        """Raise OperationRefused for an operation on the overlay that is not possible as things are."""
-        if operation is None or isinstance(operation, Rollback | Recover):
-            return
+    def check(self, operation: OverlayOperation, snapshot: Snapshot[Any] | None, held: HeldRollback | None) -> None:
+        """Raise OperationRefused for an operation that the present state does not allow."""
         if self._overlay is None:
             raise NoOverlay
-        if isinstance(operation, Patch):
-            if self.deadline is not None:
-                raise Unconfirmed
-            if operation.expect is not None and (snapshot is None or not _is_expected(operation.expect, snapshot)):
-                raise Stale
-        elif self.deadline is None:
-            raise NothingToConfirm
+        if not isinstance(operation, Patch):
+            if self.pending is None:
+                raise NothingToConfirm
+            return
+        if self.pending is not None:
+            raise Unconfirmed
+        if operation.expect is not None and (snapshot is None or not _is_expected(operation.expect, snapshot)):
+            raise Stale
+        if held is not None:
+            raise RollbackHeld(held.generation)
 
-    async def begin(self, operation: Edition, running: Layer | None, *, held: bool) -> Edit:
-        """Return what an operation makes of the overlay, which is `running`. Raises Rejected.
+    async def with_pending(self, readings: Readings) -> Readings:
+        """Return readings with the patch that waits to be confirmed on top of the overlay's file. Raises Rejected."""
+        if self.pending is None or self._overlay is None or readings.overlay is None:
+            return readings
+        # Rejected where the file was edited since, and holds a secret by now.
+        patched = await asyncio.to_thread(self._overlay.patched, readings.overlay, self.pending.values)
+        return dataclasses.replace(readings, patched=patched)
 
-        A patch goes on top of the file or, where a rollback is held, of what it went back to.
+    async def begin(self, operation: OverlayOperation, readings: Readings) -> tuple[Readings, OverlayEdit]:
+        """Return what a patch, a confirmation or its timeout builds from, and what it does to the overlay.
+
+        A patch goes on top of the file in `readings`; the other two read the file again, so that an edit by hand that
+        no reload has seen is not lost. Raises Rejected.
         """
-        overlay = self._editable
+        overlay, file = self._overlay, readings.overlay
+        if overlay is None or file is None:
+            raise NoOverlay
         try:
-            file = await overlay.read_file()
-            match operation:
-                case Confirm():
-                    return await self._written(self._to_confirm(file), file)
-                case Revert():
-                    return Edit(_reading(self._below or file), _reading(file), file)
-            below = running if held and running is not None else file
-            if operation.confirm is None:
-                return await self._written(overlay.patched(below.values, operation.values), below)
-            reading, on_file = (_reading(overlay.laid_over(layer, (operation.values,))) for layer in (below, file))
+            if not isinstance(operation, Patch):
+                file = await overlay.read()
         except SourceError as error:
             raise Rejected(error.faults, "read") from None
-        deadline = time.monotonic() + operation.confirm
-        return Edit(reading, on_file, below, None, (operation.values,), deadline, below if held else None)
+        match operation:
+            case Revert():
+                return dataclasses.replace(readings, overlay=file, patched=None), OverlayEdit(file, file)
+            case Patch(values=values, confirm=float() | int() as confirm):
+                patched = await asyncio.to_thread(overlay.patched, file, values)
+                edit = OverlayEdit(file, patched, pending=PendingPatch(values, time.monotonic() + confirm))
+                return dataclasses.replace(readings, patched=patched), edit
+            case Patch(values=values):
+                pass
+            case _:
+                values = self.pending.values if self.pending is not None else {}
+        staged = await self._staged(overlay, file, values)
+        readings = dataclasses.replace(readings, overlay=staged.layer, patched=None)
+        return readings, OverlayEdit(file, staged.layer, staged)
 
-    def _to_confirm(self, file: Layer) -> Mapping[str, Any]:
-        """Return what is to be permanent: on top of the file, lest an edit by hand that nobody has reloaded is lost.
-
-        Or of what was gone back to, as long as the file is what it was.
-        """
-        overlay = self._editable
-        on_file = overlay.laid_over(file, overlay.unconfirmed)
-        if self._below is None or on_file.revision != self._on_file:
-            return on_file.values
-        return overlay.laid_over(self._below, overlay.unconfirmed).values
-
-    async def _written(self, values: Mapping[str, Any], before: Layer) -> Edit:
-        staging = await _to_its_end(functools.partial(self._editable.stage, values))
+    async def _staged(self, overlay: Overlay, file: Layer, values: Mapping[str, Any]) -> StagedOverlay:
+        staging = await _to_its_end(lambda: overlay.stage(overlay.merged(file, values)))
         try:
             staged = staging.result()
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise _unwritable(overlay, error) from error
         if being_cancelled():
             staged.discard()
             raise asyncio.CancelledError
-        reading = _reading(staged.layer)
-        return Edit(reading, reading, before, staged)
+        return staged
 
-    async def write(self, edit: Edit) -> None:
-        """Rename the next file into its place: the last step that can fail, and then raises Rejected.
+    async def write(self, edit: OverlayEdit) -> None:
+        """Rename the next file into its place. Raises Rejected where the disk refuses.
 
-        Cancelled meanwhile, it comes to its end all the same: what is on disk must be what is running.
+        Cancelled meanwhile, it comes to its end all the same: the file must hold what is running.
         """
-        if edit.staged is None:
+        if edit.staged is None or self._overlay is None:
             return
         renaming = await _to_its_end(edit.staged.publish)
         try:
             renaming.result()
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise _unwritable(self._overlay, error) from error
 
-    async def without_unconfirmed(self) -> SourceReading | None:
-        """Return what the overlay reads as when nothing waits any more; None where nothing does, or it is not known."""
-        if self.deadline is not None:
-            with contextlib.suppress(SourceError):
-                return _reading(await self._editable.read_file())
-        return None
-
-    def settled(self, readings: Sequence[SourceReading]) -> Sequence[SourceReading]:
-        """Return what was in force once, the overlay last, without a word that anything waits to be confirmed."""
-        overlay = self._overlay
-        if overlay is None:
+    def without_unconfirmed(self, readings: Readings) -> Readings:
+        """Return what was in force once, as if each patch in it had been confirmed."""
+        if self._overlay is None or readings.patched is None:
             return readings
-        last = readings[-1]
-        return [*readings[:-1], dataclasses.replace(last, layers=tuple(map(overlay.settled, last.layers)))]
-
-    def discard(self, edit: Edit) -> None:
-        """Leave the overlay as it is. After `write`, this does nothing."""
-        if edit.staged is not None:
-            edit.staged.discard()
-
-    def settle(self, edit: Edit | None) -> None:
-        """Remember what waits to be confirmed. Without an edit, nothing does any more."""
-        if self._overlay is not None:
-            self._overlay.unconfirmed = edit.unconfirmed if edit is not None else ()
-            self.deadline = edit.deadline if edit is not None else None
-            self._below = edit.below if edit is not None else None
-            self._on_file = edit.file.layers[0].revision if edit is not None else ""
-
-    @property
-    def _editable(self) -> Overlay:
-        if self._overlay is None:
-            raise NoOverlay
-        return self._overlay
-
-    def _unwritable(self, error: OSError) -> Rejected:
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        place = Origin("overlay", self._editable.name)
-        return Rejected([Fault("", f"the overlay cannot be written: {reason}; nothing was changed", place)], "prepare")
+        return dataclasses.replace(readings, overlay=self._overlay.confirmed(readings.patched), patched=None)
 
 
 async def _to_its_end(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Run something in a thread, and return when it has ended, also if cancelled meanwhile: a thread cannot be."""
+    """Run a function in a thread and return when it has ended, also if cancelled: a thread cannot be cancelled."""
     running = asyncio.ensure_future(asyncio.to_thread(work))
     while not running.done():
         with contextlib.suppress(asyncio.CancelledError):
@@ -191,12 +180,14 @@ async def _to_its_end(work: Callable[[], T]) -> asyncio.Future[T]:
     return running
 
 
-def _reading(layer: Layer) -> SourceReading:
-    return SourceReading((layer,), guarded=False)
+def _unwritable(overlay: Overlay, error: OSError) -> Rejected:
+    reason = os.strerror(error.errno) if error.errno else type(error).__name__
+    message = f"the overlay cannot be written: {reason}; nothing was changed"
+    return Rejected([Fault("", message, Origin("overlay", overlay.name))], "prepare")
 
 
 def _is_expected(expect: Callable[[Snapshot[Any]], bool], snapshot: Snapshot[Any]) -> bool:
     try:
         return expect(snapshot)
-    except Exception as error:  # of whoever asked, and theirs to hear of
+    except Exception as error:  # the caller's own
         raise OperationRefused(f"what is expected cannot be told: {type(error).__name__}") from error

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from hotconf.errors import UnknownGeneration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from datetime import datetime
 
     from hotconf.reload.snapshot import Snapshot
-    from hotconf.values.layer import SourceReading
+    from hotconf.values.layer import Readings
     from hotconf.values.report import Report
 
 S = TypeVar("S")
@@ -32,7 +32,7 @@ class Generation(Generic[S]):
     triggers: tuple[str, ...]
     changed: tuple[str, ...]
     note: str
-    readings: Sequence[SourceReading] = field(repr=False)
+    readings: Readings = field(repr=False)
 
     @property
     def generation(self) -> int:
@@ -60,6 +60,17 @@ class Generation(Generic[S]):
         return self.snapshot.document
 
 
+@dataclass(frozen=True, slots=True)
+class HeldRollback:
+    """A rollback that stays in force while the sources keep what was rolled back from. `generation` is in force."""
+
+    generation: int
+    reason: str = "the sources hold what was rolled away from: change them, or force the reload"
+
+    def __str__(self) -> str:
+        return f"generation {self.generation} was rolled back to and is held, since {self.reason}"
+
+
 class History(Generic[S]):
     """The last generations, oldest first; the last one is running. Written by one thread, read from any."""
 
@@ -69,7 +80,7 @@ class History(Generic[S]):
     def __iter__(self) -> Iterator[Generation[S]]:
         return iter(tuple(self._past))
 
-    def add(self, snapshot: Snapshot[S], report: Report, readings: Sequence[SourceReading]) -> None:
+    def add(self, snapshot: Snapshot[S], report: Report, readings: Readings) -> None:
         """Keep what has just been swapped in, without its resources: those are closed when nobody needs them."""
         kept = dataclasses.replace(snapshot, resources={})
         self._past.append(Generation(kept, report.triggers, report.changed, report.note, readings))

@@ -1,14 +1,19 @@
-"""The holder: one pointer to the snapshot in force, read by everybody without a lock.
+"""The holder: one pointer to the snapshot in force, which readers read without a lock.
 
 Readers far outnumber reloads, so a read is a plain slot: `holder.current` costs what any attribute costs. Before the
-first load an instance belongs to a subclass whose `current` raises; publishing for the first time takes that away.
+first load an instance belongs to a subclass whose `current` raises; the first publication changes its class.
+
+A forked child keeps the settings. No other thread may hold the lock of a swap when the child is made, since it would
+stay locked in the child for ever.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
@@ -27,8 +32,8 @@ S = TypeVar("S")
 class Lease(Generic[S]):
     """A hold on one snapshot: its resources stay open until the lease ends.
 
-    A context manager for one holder at a time: entering it again while it is held is a RuntimeError, ending it again
-    does nothing.
+    A context manager, entered by one task or thread at a time. Entering it again while it is held raises RuntimeError,
+    ending it again does nothing.
     """
 
     __slots__ = ("_code", "_holder", "_owner", "_snapshot", "_thread", "reported", "since")
@@ -44,7 +49,7 @@ class Lease(Generic[S]):
 
     @property
     def owner(self) -> str:
-        """Who holds it: the name that was given, else the function that entered it."""
+        """What holds it: the name that was given, else the function that entered it."""
         if self._owner or self._code is None:
             return self._owner
         return f"{self._code.co_qualname} ({Path(self._code.co_filename).name}:{self._code.co_firstlineno})"
@@ -74,14 +79,14 @@ class Holder(Generic[S]):
     """Holds the settings in force. Reading is safe from any thread or task; publishing is for one thread at a time."""
 
     # `current` is the one pointer; `_snapshot` follows it under `_swap` and is never trusted on its own.
-    __slots__ = ("_leases", "_retired", "_snapshot", "_swap", "_tell", "current")
+    __slots__ = ("__weakref__", "_callback", "_leases", "_retired", "_snapshot", "_swap", "current")
 
     current: S
     _snapshot: Snapshot[S] | None
     _leases: dict[Snapshot[S], set[Lease[S]]]
     _retired: Callable[[Snapshot[S]], None]
     _swap: threading.RLock
-    _tell: Callable[[], None]
+    _callback: Callable[[], None]
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self:
         """Make an instance that is not loaded."""
@@ -92,7 +97,7 @@ class Holder(Generic[S]):
         # Reentrant: a signal handler or a finalizer may read in the very thread that stands inside.
         set_slot(self, "_swap", threading.RLock())
         set_slot(self, "_leases", {})
-        set_slot(self, "_retired", _nobody)
+        set_slot(self, "_retired", _ignore)
         set_slot(self, "_snapshot", None)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -157,6 +162,12 @@ class Holder(Generic[S]):
                 object.__setattr__(self, "__class__", type(self).__bases__[1])
         return before
 
+    def _unpublish(self) -> None:
+        """Go back to the state before the first publication. For an override that made it, in a test."""
+        with self._swap:
+            object.__setattr__(self, "__class__", _unloaded(type(self)))
+            object.__setattr__(self, "_snapshot", None)
+
     def _acquire(self, lease: Lease[S]) -> Snapshot[S]:
         with self._swap:
             snapshot = self._snapshot
@@ -174,26 +185,33 @@ class Holder(Generic[S]):
             self._leases.pop(snapshot, None)
         self._retired(snapshot)
 
-    def _keep_own_leases(self) -> None:
-        """Forget the leases of other threads: after a fork, nobody is there who could end them."""
+    def _follow_forks(self) -> None:
+        """Let forked children leave this process properly from now on. For the end of construction."""
+        _holders[id(self)] = self
+
+    def _leave_parent(self) -> None:
+        """Go on in a forked child.
+
+        The leases of other threads are forgotten: those threads are not there to end them.
+        """
         for snapshot, leases in list(self._leases.items()):
             leases -= {lease for lease in leases if not lease.is_of_this_thread}
             if not leases:
                 del self._leases[snapshot]
 
-    def _tell_at_next_read(self, tell: Callable[[], None]) -> None:
-        """Have a function called once, by whoever reads or pins next."""
+    def _on_next_read(self, callback: Callable[[], None]) -> None:
+        """Call a function once, in the thread that reads or pins next."""
         names = {"__slots__": (), "__module__": type(self).__module__, "__qualname__": type(self).__qualname__}
-        object.__setattr__(self, "_tell", tell)
-        object.__setattr__(self, "__class__", type(type(self).__name__, (_Telling, type(self)), names))
+        object.__setattr__(self, "_callback", callback)
+        object.__setattr__(self, "__class__", type(type(self).__name__, (_CallsBack, type(self)), names))
 
-    def _tell_nobody(self) -> bool:
-        """Take that back, and return whether there was anything to tell."""
-        with self._swap:  # one of several threads does
-            telling = isinstance(self, _Telling)
-            if telling:
+    def _cancel_on_next_read(self) -> bool:
+        """Take `_on_next_read` back, and return whether there was a function to call."""
+        with self._swap:  # in one of several threads
+            waits = isinstance(self, _CallsBack)
+            if waits:
                 object.__setattr__(self, "__class__", type(self).__bases__[1])
-            return telling
+            return waits
 
     def _on_last_release(self, callback: Callable[[Snapshot[S]], None]) -> None:
         """Have a function called, in the releasing thread, whenever the last lease of a snapshot ends."""
@@ -204,7 +222,7 @@ _CURRENT: Any = vars(Holder)["current"]
 _READ_ONLY = frozenset({"current", "snapshot", "loaded"})
 
 
-def _nobody(_snapshot: object) -> None:
+def _ignore(_snapshot: object) -> None:
     pass
 
 
@@ -219,22 +237,22 @@ class _Unloaded:
     loaded = False
 
 
-class _Telling:
-    """Comes before the class of an instance until that is read for the first time."""
+class _CallsBack:
+    """Precedes the class of an instance until that is read for the first time."""
 
     __slots__ = ()
 
     @property
     def current(self) -> Any:
-        return _told(self).current
+        return _called_back(self).current
 
     def pin(self, owner: str = "") -> Any:
-        return _told(self).pin(owner)
+        return _called_back(self).pin(owner)
 
 
-def _told(holder: Any) -> Any:
-    if holder._tell_nobody():  # noqa: SLF001 - a part of it
-        holder._tell()  # noqa: SLF001
+def _called_back(holder: Any) -> Any:
+    if holder._cancel_on_next_read():  # noqa: SLF001 - a part of it
+        holder._callback()  # noqa: SLF001
     return holder
 
 
@@ -242,3 +260,32 @@ def _unloaded(cls: type) -> type:
     """Return a subclass for an instance to belong to until its first publication."""
     namespace = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
     return type(cls.__name__, (_Unloaded, cls), namespace)
+
+
+_holders: weakref.WeakValueDictionary[int, Holder[Any]] = weakref.WeakValueDictionary()
+_fork = threading.local()
+
+
+def _before_fork() -> None:
+    _fork.locked = []
+    for reference in _holders.valuerefs():  # a list at once: other threads may construct meanwhile
+        if (holder := reference()) is not None:
+            holder._swap.acquire()  # noqa: SLF001 - this module's own
+            _fork.locked.append(holder)
+
+
+def _after_fork_in_parent() -> None:
+    for holder in _fork.locked:
+        holder._swap.release()  # noqa: SLF001
+    del _fork.locked
+
+
+def _after_fork_in_child() -> None:
+    holders = _fork.locked
+    _after_fork_in_parent()
+    for holder in holders:
+        holder._leave_parent()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

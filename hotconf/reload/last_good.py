@@ -1,40 +1,53 @@
 """The last known good: the configuration that was applied last, on disk, for a start whose sources are broken.
 
 It holds what went into validation, so that a newer program's validators and defaults apply to it, and no secrets: those
-come from the sources that can still be read. A list in which a secret lies is left out as a whole, since nobody can
-tell which of a newer list's items it would belong to.
+come from the sources that can still be read. A list that holds a secret is left out as a whole, since its items have no
+identity by which a newer list could supply the secret.
+
+The values are JSON. A value of another type, such as a date, comes back as its text, which the settings class reads
+again.
 """
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import datetime as dt
 import hashlib
 import json
+import logging
 import os
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
 import hotconf.values.keypath as keypath
 from hotconf.errors import LastGoodUnusable
-from hotconf.reload.encoding import Unencodable, decode, encode
-from hotconf.reload.trouble import WriteStatus
+from hotconf.reload.audit import WriteStatus
+from hotconf.reload.request import ReloadRequest, StartFromLastGood
 from hotconf.schema.jsonschema import fingerprint
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import masked_paths
 from hotconf.schema.tree import is_list
 from hotconf.sources.atomic_write import stage
-from hotconf.values.layer import Layer, Origin
+from hotconf.values.layer import Layer, Origin, Readings, SourceReading
 from hotconf.values.merge import ABSENT, lookup
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from hotconf.reload.reloader import Reloader
+    from hotconf.sources.stack import Stack
     from hotconf.values.keypath import KeyPath
+    from hotconf.values.report import Report
+
+log = logging.getLogger("hotconf")
 
 NAME = "last known good"
-FORMAT = 1
+FORMAT = 2
 SIZE_LIMIT = 64 * 1024 * 1024
 
 _ORIGIN = Origin("source", NAME)
@@ -58,57 +71,100 @@ class Copy:
         return [Fault(keypath.render(path), message, _ORIGIN) for path in places]
 
 
-def boot_layers(model: type, copy: Copy, live: Sequence[Layer]) -> list[Layer]:
-    """Return the layers to start from, the weakest first: the copy, and of the live layers what the copy left out."""
+def layers_to_start_from(model: type, copy: Copy, live: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Return the copy, and above it what it left out, as far as the live layers have that. The weakest comes first."""
     secrets = [_only(with_canonical_keys(model, layer), copy.omitted) for layer in live]
-    return [copy.layer, *(layer for layer in secrets if layer.values)]
+    return (copy.layer, *(layer for layer in secrets if layer.values))
+
+
+async def start(reloader: Reloader[Any], stack: Stack, last_good: LastGood | None, request: ReloadRequest) -> Report:
+    """Run the first reload. Where the sources are broken, start from the last known good, if there is one.
+
+    Then there are two reports: the rejected one with its faults, and the one that is returned.
+    """
+    broken = await reloader.reload(request)
+    if broken.outcome != "rejected" or broken.stage == "prepare" or reloader.snapshot is not None:
+        return broken
+    if last_good is None or request.operation is not None:
+        return broken
+    try:
+        copy = await asyncio.to_thread(last_good.read)
+    except LastGoodUnusable as error:
+        return dataclasses.replace(broken, faults=(*broken.faults, Fault("", str(error))))
+    live = [layer for state in stack.states if state.state != "failed" for layer in state.layers or ()]
+    layers = layers_to_start_from(last_good.model, copy, live)
+    note = f"started from the {NAME}, generation {copy.generation} of {copy.written_at:%F %T} UTC"
+    readings = Readings((SourceReading(layers, guarded=False),), from_last_good=True)
+    report = await reloader.reload(dataclasses.replace(request, operation=StartFromLastGood(readings, note)))
+    if report.outcome == "rejected":
+        missing = copy.missing(layers[1:])
+        named = {fault.path for fault in missing}  # with the reason, so that these are absent need not be said again
+        others = (fault for fault in report.faults if fault.path not in named)
+        return dataclasses.replace(broken, faults=(*broken.faults, *missing, *others))
+    log.error("%s; the sources are broken: %s", reloader.recovered, "; ".join(map(str, broken.faults)))
+    return report
+
+
+async def save(reloader: Reloader[Any], last_good: LastGood | None) -> None:
+    """Write the last known good, if a newer generation was applied and it comes from the sources as they are."""
+    running, snapshot = reloader.running, reloader.snapshot
+    if last_good is None or running is None or snapshot is None or snapshot.generation == last_good.saved:
+        return
+    if not reloader.recovered and running.readings.is_built_from_sources():
+        values, settings = running.merged.values, running.settings
+        write = last_good.write
+        await asyncio.to_thread(
+            write, values, settings=settings, generation=snapshot.generation, when=snapshot.loaded_at
+        )
 
 
 class LastGood:
     """The last known good of one settings class, at one path.
 
     Everything blocks: call it from a thread, one call at a time. `error` says why the last write failed, None where it
-    did not.
+    did not. `saved` is the generation that was written last by this process, 0 after a failure.
     """
 
     def __init__(self, path: str | os.PathLike[str], model: type, *, size_limit: int = SIZE_LIMIT) -> None:
         self.path = os.fspath(path)
         self.model = model
         self._size_limit = size_limit
-        self._trouble = WriteStatus(f"{NAME} {self.path}")
+        self._status = WriteStatus(f"{NAME} {self.path}")
+        self.saved = 0
 
     @property
     def error(self) -> str | None:
         """Why there is no copy of what is running. The one on disk, if any, is of an earlier generation."""
-        return self._trouble.reason
+        return self._status.reason
 
     def write(self, values: Mapping[str, Any], *, settings: Any = None, generation: int, when: dt.datetime) -> None:
         """Write the merged values of a generation, with canonical keys. Raises nothing: a failure becomes `error`.
 
         `settings` are what was built from them: they tell of secrets that the schema does not name.
         """
+        self.saved = 0
         try:
             omitted = dict.fromkeys(
                 _above_lists(values, path) for path in masked_paths(self.model, values, within=settings)
             )
             stage(self.path, self._data(values, omitted, generation, when)).publish()
         except OSError as error:
-            self._trouble.begin(f"cannot be written: {error.strerror or type(error).__name__}")
-        except Unencodable as error:
-            place = keypath.render(tuple(map(keypath.key_text, error.path)))
-            self._trouble.begin(f"is not written: {place} is a {error.kind}, which the file has no text for")
+            self._status.failed(f"cannot be written: {error.strerror or type(error).__name__}")
+        except PydanticSerializationError as error:
+            self._status.failed(f"is not written: {error}")
         except (ValueError, RecursionError):
-            self._trouble.begin("is not written: the values are too large or nested too deeply")
+            self._status.failed("is not written: the values are too large or nested too deeply")
         else:
-            self._trouble.end()
+            self.saved = generation
+            self._status.succeeded()
 
     def read(self) -> Copy:
         """Return the copy on disk. Raises LastGoodUnusable with the reason."""
         content = self._content()
         try:
             return Copy(
-                Layer(NAME, {**decode(content["values"])}, {(): _ORIGIN}),
-                tuple(tuple(decode(path)) for path in content["omitted"]),
+                Layer(NAME, {**content["values"]}, {(): _ORIGIN}),
+                tuple(map(tuple, content["omitted"])),
                 content["generation"],
                 dt.datetime.fromisoformat(content["written_at"]),
             )
@@ -122,8 +178,8 @@ class LastGood:
             "schema": fingerprint(self.model),
             "generation": generation,
             "written_at": when.isoformat(),
-            "omitted": [encode(list(path)) for path in omitted],
-            "values": encode(_without(values, set(omitted))),
+            "omitted": [list(map(_json, path)) for path in omitted],
+            "values": _json(_without(values, set(omitted))),
         }
         document = {"format": FORMAT, "checksum": _checksum(content), "content": content}
         data = json.dumps(document).encode()
@@ -135,7 +191,7 @@ class LastGood:
         try:
             document = json.loads(self._bytes())
         except (ValueError, RecursionError):
-            self._refuse("is cut off, or no file of hotconf's")
+            self._refuse("is cut off, or not a file of hotconf")
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             self._refuse(f"is not of format {FORMAT}, the one that this version reads")
         content = document.get("content")
@@ -170,8 +226,12 @@ class LastGood:
         raise LastGoodUnusable(self.path, reason) from None
 
 
+def _json(value: Any) -> Any:
+    return to_jsonable_python(value, inf_nan_mode="constants")
+
+
 def _checksum(content: Mapping[str, Any]) -> str:
-    # Of the values and not of their text: whoever reformats the file by an editor's hook has not damaged it.
+    # Of the values and not of their text: a file that was only reformatted is not damaged.
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

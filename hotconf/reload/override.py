@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from hotconf.errors import ConfigError, Rejected
-from hotconf.reload.request import Errand
-from hotconf.reload.trip import Trip
+from hotconf.errors import ConfigError
+from hotconf.reload.request import BeginOverride, EndOverride, ReloadRequest
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.values.layer import Layer, Origin
 
@@ -17,95 +15,86 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from hotconf.reload.candidate import Rules
-    from hotconf.reload.journal import Journal
-    from hotconf.reload.pointer import Pointer
+    from hotconf.values.report import Report
 
-S = TypeVar("S")
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
-class Overrides(Generic[S]):
-    """The layers that lie above all sources just now, the last one on top. Laying one is no reload: nobody is asked."""
+class Runner(Protocol):
+    """What runs the reloads of an override."""
 
-    def __init__(self, rules: Rules, pointer: Pointer[S], journal: Journal) -> None:
-        self._rules = rules
-        self._pointer = pointer
-        self._journal = journal
-        self.layers: tuple[Layer, ...] = ()
+    async def run(self, request: ReloadRequest) -> Report:
+        """Run one reload, and return when it is over."""
+        ...
 
-    def begin(self, layer: Layer) -> Callable[[], None]:
-        """Lay a layer above all sources, at once, and return what takes it back. Raises ConfigError."""
-        layer = with_canonical_keys(self._rules.model, layer)
-        draft, snapshot = self._pointer.draft, self._pointer.snapshot
-        self._lay((*self.layers, layer))
-        laid = self._pointer.draft
+    def run_blocking(self, request: ReloadRequest) -> Report:
+        """Run one reload without awaiting. Raises OperationRefused where something in it has to be awaited."""
+        ...
 
-        def restore() -> None:
-            rest = tuple(entry for entry in self.layers if entry is not layer)
-            self.layers = rest  # also where the rest does not validate: then the next good reload ends it
-            now = self._pointer.snapshot
-            untouched = self._pointer.draft is laid
-            if untouched and snapshot is not None and now is not None and now.resources is snapshot.resources:
-                self._pointer.publish(snapshot, draft)
-            else:
-                self._lay(rest)  # something was reloaded, or stopped, meanwhile
-
-        return restore
-
-    def renew(self, laid: tuple[Layer, ...]) -> None:
-        """Lay them over what has just been swapped in, where one has begun or ended since `laid` were."""
-        if self.layers is not laid:
-            with contextlib.suppress(ConfigError):
-                self._lay(self.layers)
-
-    def _lay(self, layers: tuple[Layer, ...]) -> None:
-        if self._pointer.draft is not None:
-            try:
-                draft = self._rules.overridden(self._pointer.draft, layers)
-            except Rejected as rejection:
-                raise self._refusal(rejection) from None
-            self._pointer.override(draft)
-        self.layers = layers
-
-    def _refusal(self, rejection: Rejected) -> ConfigError:
-        trip, generation = Trip(Errand(("override",)), self), self._pointer.generation
-        details = {"stage": rejection.stage, "faults": rejection.faults}
-        return ConfigError(self._journal.report(trip, "rejected", generation=generation, **details))
+    def undo_first_load(self) -> bool:
+        """Forget what the override loaded, where that is all there is. Return whether it was."""
+        ...
 
 
-class Override(Generic[S]):
+class Override:
     """What `HotConf.override` returns: a context manager and a decorator, for sync and async functions.
 
-    May be entered again after it was left, and is not for two threads at once.
+    Entering and leaving it are two reloads. It may be entered again after it was left, and is not for two threads at
+    once.
     """
 
-    def __init__(self, overrides: Overrides[S], values: Mapping[str, Any]) -> None:
-        self._overrides = overrides
+    def __init__(self, runner: Runner, model: type, values: Mapping[str, Any]) -> None:
+        self._runner = runner
+        self._model = model
         self._values = values
-        self._restore: list[Callable[[], None]] = []
+        self._entered: list[Layer] = []
 
     def __enter__(self) -> None:
-        layer = Layer("override", self._values, {(): Origin("override", "override")})
-        self._restore.append(self._overrides.begin(layer))
+        layer = self._layer()
+        self._begun(layer, self._runner.run_blocking(_request(BeginOverride(layer))))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore.pop()()
+        self._ended(self._runner.run_blocking(_request(EndOverride(self._entered.pop()))))
+
+    async def __aenter__(self) -> None:
+        layer = self._layer()
+        self._begun(layer, await self._runner.run(_request(BeginOverride(layer))))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended(await self._runner.run(_request(EndOverride(self._entered.pop()))))
+
+    def _layer(self) -> Layer:
+        return with_canonical_keys(self._model, Layer("override", self._values, {(): Origin("override", "override")}))
+
+    def _begun(self, layer: Layer, report: Report) -> None:
+        if report.outcome == "rejected":
+            raise ConfigError(report)
+        self._entered.append(layer)
+
+    def _ended(self, report: Report) -> None:
+        if report.outcome == "rejected" and not self._runner.undo_first_load():
+            raise ConfigError(report)
 
     def __call__(self, function: F) -> F:
-        """Return the function with this override around each call. Raises TypeError for what runs after the call."""
+        """Return the function with this override around each call.
+
+        Raises:
+            TypeError: a class or a generator, whose code runs only after the call.
+        """
         if isinstance(function, type) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             kind = "class" if isinstance(function, type) else "generator"
             raise TypeError(f"a {kind} cannot be decorated with an override: write `with conf.override(...)` inside")
-        again = functools.partial(Override, self._overrides, self._values)
+        again = functools.partial(Override, self._runner, self._model, self._values)
         wrapped: Any
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def wrapped(*args: Any, **kwargs: Any) -> Any:
-                with again():
+                async with again():
                     return await function(*args, **kwargs)
 
         else:
@@ -116,3 +105,7 @@ class Override(Generic[S]):
                     return function(*args, **kwargs)
 
         return wrapped  # type: ignore[no-any-return]
+
+
+def _request(operation: BeginOverride | EndOverride) -> ReloadRequest:
+    return ReloadRequest(("override",), operation=operation, raises=True)

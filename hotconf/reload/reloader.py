@@ -1,199 +1,257 @@
-"""The reload: one trip from reading the sources to the swap, and what follows it.
+"""The reload, from reading the sources to the swap and what follows it.
 
-The file is read from the top: everything that can fail comes first, and one line divides it from the rest.
+Read `Reloader._reload` from the top: every step that can fail comes first, and one line divides it from the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
+import inspect
 import logging
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import hotconf.values.keypath as keypath
-from hotconf.errors import Rejected, SourceError
-from hotconf.reload.candidate import Draft, Rules, everything
-from hotconf.reload.edit import Editor
-from hotconf.reload.history import History
-from hotconf.reload.hold import Hold
-from hotconf.reload.journal import Journal
-from hotconf.reload.override import Overrides
-from hotconf.reload.pointer import Pointer
-from hotconf.reload.request import Errand, Patch, Recover, Rollback
+from hotconf.errors import OperationRefused, Rejected, SourceError
+from hotconf.reload.candidate import CandidateBuilder, every_path, rendered
+from hotconf.reload.edit import OverlayEditor
+from hotconf.reload.history import HeldRollback, History
+from hotconf.reload.report import ReportLog
+from hotconf.reload.request import (
+    BeginOverride,
+    EndOverride,
+    OverlayOperation,
+    Patch,
+    Rollback,
+    StartFromLastGood,
+    under_way,
+)
 from hotconf.reload.resources import Resources
-from hotconf.reload.status import Held
-from hotconf.reload.subscribers import PrepareFailed, Subscription, being_cancelled, commit, prepare, rollback
-from hotconf.reload.trip import Trip
+from hotconf.reload.snapshot import Snapshot
+from hotconf.reload.subscribers import Subscription, being_cancelled, commit, prepare, rollback
 from hotconf.schema.fields import mutable
 from hotconf.schema.redact import traceback_without_message
 from hotconf.values.change import Change
-from hotconf.values.layer import SourceReading
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from hotconf.abc import Prepared
+    from hotconf.reload.candidate import Candidate
+    from hotconf.reload.edit import OverlayEdit, PendingPatch
     from hotconf.reload.holder import Holder, Lease
-    from hotconf.reload.request import Edition, Operation
+    from hotconf.reload.report import StartedReport
+    from hotconf.reload.request import ReloadRequest
     from hotconf.reload.resources import Assembly
     from hotconf.reload.subscribers import Subscribers
     from hotconf.schema.settings import Options
     from hotconf.sources.stack import Stack
     from hotconf.values.keypath import KeyPath
-    from hotconf.values.report import Outcome, Report
+    from hotconf.values.layer import Layer, Readings
+    from hotconf.values.report import Report, Stage
 
 S = TypeVar("S")
 
 log = logging.getLogger("hotconf")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What a reload builds from, and what holds once that is in force.
+
+    `rolled_back_from` must not come back without a change or force, `pending` waits to be confirmed, `edit` is what is
+    done to the overlay.
+    """
+
+    readings: Readings
+    note: str = ""
+    rolled_back_from: Readings | None = None
+    pending: PendingPatch | None = None
+    edit: OverlayEdit | None = None
+
+
 class Reloader(Generic[S]):
-    """Runs reloads, one at a time. `recovered` says why the last known good is in force; empty where it is not."""
+    """Runs reloads, one at a time.
+
+    `running` is the candidate in force, None before the first load: the snapshot's, or a later one of equal values.
+    `recovered` says why the last known good is in force, empty where it is not.
+    """
 
     def __init__(
-        self, rules: Rules, stack: Stack, *, holder: Holder[S], subscribers: Subscribers, options: Options
+        self,
+        builder: CandidateBuilder,
+        stack: Stack,
+        *,
+        holder: Holder[S],
+        subscribers: Subscribers,
+        options: Options,
     ) -> None:
-        self._rules = rules
+        self._builder = builder
         self._stack = stack
         self._holder = holder
         self._subscribers = subscribers
         self._prepare_timeout = options.prepare_timeout
-        self._hold = Hold()
-        self._news: tuple[Change[S], tuple[KeyPath, ...]] | None = None
+        self._retire_after = options.retire_after
+        self._rolled_back_from: Readings | None = None
+        self._overrides: tuple[Layer, ...] = ()
+        self._untold: tuple[Change[S], tuple[KeyPath, ...]] | None = None
+        self.running: Candidate[S] | None = None
         self.recovered = ""
-        self.pointer = Pointer(holder, rules.model)
-        self.journal = Journal()
-        self.overrides = Overrides(rules, self.pointer, self.journal)
-        self.editor = Editor(stack.overlay)
+        self.editor = OverlayEditor(stack.overlay)
         self.resources = Resources(holder, options.retire_after)
         self.history: History[S] = History(options.history)
+        self.reports = ReportLog()
 
-    async def reload(self, errand: Errand) -> Report:
-        """Make one trip and return its report. Cancelled, it changes nothing.
+    @property
+    def snapshot(self) -> Snapshot[S] | None:
+        """What readers see, None before the first load."""
+        return self._holder.snapshot if self._holder.loaded else None
 
-        Raises nothing else but OperationRefused, where the operation asks for something that is not there.
+    @property
+    def generation(self) -> int:
+        """The number of what is in force, 0 before the first load."""
+        return self._holder.snapshot.generation if self._holder.loaded else 0
+
+    @property
+    def held(self) -> HeldRollback | None:
+        """The rollback that is held, None where none is."""
+        return HeldRollback(self.generation) if self._rolled_back_from is not None else None
+
+    async def reload(self, request: ReloadRequest) -> Report:
+        """Run one reload and return its report. Cancelled, it changes nothing.
+
+        Raises:
+            OperationRefused: the present state does not allow the operation. No other error is raised.
         """
-        self._check(errand.operation)
-        trip = Trip(errand, self._holder)
-        with trip.under_way():
-            if not errand.dry_run:
-                self.journal.begin(errand.triggers)
-            report = await self._outcome(trip)
-        self.journal.add(report, errand.phase, recovered=bool(self.recovered))
-        return report
-
-    def _check(self, operation: Operation | None) -> None:
-        """Raise OperationRefused for an operation that is not possible as things are."""
-        self.editor.check(operation, self.pointer.snapshot)
-        if isinstance(operation, Rollback):
-            self.history.find(operation.generation)
-
-    async def _outcome(self, trip: Trip) -> Report:
+        if isinstance(request.operation, OverlayOperation):
+            self.editor.check(request.operation, self.snapshot, self.held)
+        if isinstance(request.operation, Rollback):
+            self.history.find(request.operation.generation)
         try:
-            return await self._travel(trip)
-        except Rejected as rejection:
-            faults = rejection.faults if trip.edit is None else trip.edit.blamed(rejection.faults)
-            return self._report(trip, "rejected", stage=rejection.stage, faults=faults)
-        except Exception as error:  # noqa: BLE001 - logged with its traceback
-            unforeseen = "a reload failed in an unforeseen way; what was running stays in force\n%s"
-            log.error(unforeseen, traceback_without_message(error))  # noqa: TRY400 - not its text
-            fault = Fault("", f"unforeseen {type(error).__name__}, see the log")
-            return self._report(trip, "rejected", stage=trip.stage, faults=[fault])
+            with under_way(self._holder):
+                report = await self._reload(request, self.reports.begin(request))
         finally:
-            if trip.edit is not None:
-                self.editor.discard(trip.edit)
-
-    async def _travel(self, trip: Trip) -> Report:
-        readings = await self._gather(trip)
-        trip.stage = "validate"
-        draft = await self._draft(trip, readings)
-        trip.stage = "prepare"
-        concerned = everything(draft.settings) if trip.errand.phase == "start" else draft.changed
-        change = self._change(draft, concerned)
-        assembly = self.resources.assemble(draft.settings, self._subscribers.resources)
-        prepared = await self._prepare(trip.errand, change, draft, assembly)
-        if trip.errand.dry_run:
-            await rollback(prepared, change, timeout=self._prepare_timeout)
-            return self._report_on(trip, draft)
-        await self._write(trip, change, prepared)
-        # ──────────────── nothing below this line can fail, and nothing below it awaits ────────────────
-        self._settle(trip, readings)
-        self._swap(trip, draft, assembly)
-        self.overrides.renew(trip.overrides)
-        report = self._report_on(trip, draft, commit_errors=commit(prepared, change))
-        if draft.changed or prepared:
-            self.journal.commit_errors = report.commit_errors
-        if draft.changed:
-            self.history.add(self._holder.snapshot, report, readings)
+            if isinstance(request.operation, EndOverride):  # also where what lies beneath is not valid
+                self._overrides = self._overrides_after(request.operation)
+        self.reports.add(report, request, recovered=bool(self.recovered))
         return report
 
-    async def _gather(self, trip: Trip) -> Sequence[SourceReading]:
-        """Return what to build from: what the sources say now, or said when a generation was new, or with an edit."""
-        operation = trip.errand.operation
-        if operation is None:
-            return self._held_back(trip, await self._read())
-        if isinstance(operation, Rollback):
-            target = self.history.find(operation.generation)
-            trip.note = f"rolled back to generation {target.generation}"
-            trip.away = await self._rolled_away_from()
-            return self.editor.settled(target.readings)
-        if isinstance(operation, Recover):
-            trip.note = operation.note
-            # One more than there are sources: nothing that they say later is to be compared with it.
-            return [
-                SourceReading(tuple(operation.layers), guarded=False),
-                *(SourceReading((), guarded=False) for _ in self._stack.states),
-            ]
-        return await self._edited(trip, operation)
-
-    async def _read(self) -> Sequence[SourceReading]:
+    async def _reload(self, request: ReloadRequest, started: StartedReport) -> Report:
+        stage: Stage = "read"
+        edit: OverlayEdit | None = None
         try:
-            return await self._stack.read()
+            plan = await self._plan(request)
+            edit, stage = plan.edit, "validate"
+            # A caller that names a generation, a patch or an override means to lose what it replaces.
+            force = request.force or request.operation is not None
+            build = functools.partial(self._builder.build, plan.readings, self.running, force=force)
+            # In a thread, so that no reader waits for it.
+            candidate: Candidate[S] = build() if request.inline else await asyncio.to_thread(build)
+            stage = "prepare"
+            concerned = every_path(candidate.settings) if request.phase == "start" else candidate.changed
+            change = self._change(candidate, concerned)
+            assembly = self.resources.assemble(candidate.settings, self._subscribers.resources)
+            prepared = await self._prepare(request, candidate, change, concerned, assembly)
+            if request.dry_run:
+                await rollback(prepared, change, timeout=self._prepare_timeout)
+                return self._report(started, plan, candidate)
+            if edit is not None:
+                try:
+                    await self.editor.write(edit)
+                except BaseException:
+                    await rollback(prepared, change, timeout=self._prepare_timeout)
+                    raise
+        except Rejected as rejection:
+            faults = rejection.faults if edit is None else edit.blamed(rejection.faults)
+            return started.end("rejected", generation=self.generation, stage=rejection.stage, faults=faults)
+        except OperationRefused:
+            raise
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
+            unforeseen = "a reload failed with an unexpected error; what was running stays in force\n%s"
+            log.error(unforeseen, traceback_without_message(error))  # noqa: TRY400 - not its text
+            faults = (Fault("", f"unexpected {type(error).__name__}, see the log"),)
+            return started.end("rejected", generation=self.generation, stage=stage, faults=faults)
+        finally:
+            if edit is not None:
+                edit.discard()
+        # ──────────────── nothing below this line can fail, and nothing below it awaits ────────────────
+        self._rolled_back_from, self.editor.pending = plan.rolled_back_from, plan.pending
+        self._overrides = plan.readings.overrides
+        self.recovered = plan.note if isinstance(request.operation, StartFromLastGood) else ""
+        self._swap(request, candidate, assembly)
+        report = self._report(started, plan, candidate, commit_errors=commit(prepared, change))
+        if candidate.changed or prepared:
+            self.reports.commit_errors = report.commit_errors
+        if candidate.changed:
+            self.history.add(self._holder.snapshot, report, dataclasses.replace(plan.readings, overrides=()))
+        return report
+
+    async def _plan(self, request: ReloadRequest) -> Plan:
+        """Return what to build from: what the sources say now, said in an earlier generation, or say with an edit."""
+        pending = self.editor.pending
+        match request.operation:
+            case None:
+                readings = await self._read()
+                left = self._rolled_back_from
+                if left is not None and not request.force and left.say_the_same_as(readings):
+                    return Plan(self._running_readings or readings, str(self.held), left, pending)
+                return Plan(await self.editor.with_pending(readings), pending=pending)
+            case Rollback(generation=generation):
+                target = self.history.find(generation)
+                readings = self.editor.without_unconfirmed(target.readings)
+                readings = dataclasses.replace(readings, overrides=self._overrides)
+                left = self._rolled_back_from or self._running_readings
+                away = None if left is None or left.say_the_same_as(readings) else left
+                return Plan(readings, f"rolled back to generation {target.generation}", away)
+            case StartFromLastGood(readings=readings, note=note):
+                return Plan(readings, note)
+            case BeginOverride() | EndOverride() as operation:
+                # Of what is running where there is anything: sources that are broken just now are none of its business.
+                readings = self._running_readings or await self._read()
+                readings = dataclasses.replace(readings, overrides=self._overrides_after(operation))
+                return Plan(readings, "", self._rolled_back_from, pending)
+            case operation:
+                # A patch builds on what the sources say by now. A confirmation and its timeout change the overlay
+                # alone, whatever the other sources say meanwhile.
+                known = None if isinstance(operation, Patch) else self._running_readings
+                readings = known or await self._read()
+                readings, edit = await self.editor.begin(operation, readings)
+                return Plan(readings, pending=edit.pending, edit=edit)
+
+    @property
+    def _running_readings(self) -> Readings | None:
+        return self.running.readings if self.running is not None else None
+
+    async def _read(self) -> Readings:
+        try:
+            readings = await self._stack.read()
         except SourceError as error:
             raise Rejected(error.faults, "read") from None
+        return dataclasses.replace(readings, overrides=self._overrides) if self._overrides else readings
 
-    def _held_back(self, trip: Trip, readings: Sequence[SourceReading]) -> Sequence[SourceReading]:
-        """Return what is running instead, while the sources say what was rolled away from and nobody insists."""
-        running = self.pointer.draft
-        if running is None or trip.errand.force or not self._hold.repels(map(self._rules.canonical, readings)):
-            return readings
-        trip.away, trip.note = self._hold.away, str(self.held)
-        return running.readings
-
-    async def _rolled_away_from(self) -> Sequence[SourceReading]:
-        """Return what must not come back by itself, as the sources say it without a patch that was not confirmed."""
-        away = self._hold.away or self.pointer.readings
-        overlay = await self.editor.without_unconfirmed()
-        return away if overlay is None else [*away[:-1], overlay]
-
-    async def _edited(self, trip: Trip, operation: Edition) -> Sequence[SourceReading]:
-        running = readings = self.pointer.readings
-        trip.away = self._hold.away
-        # What is not confirmed is put into force or taken back whatever the other sources have come to say meanwhile;
-        # and a patch on what was rolled back to must not bring back what it was rolled away from, but goes on from what
-        # somebody has written since.
-        if isinstance(operation, Patch):
-            said = await self._read()
-            if not self._hold.repels(map(self._rules.canonical, said)):
-                trip.away, readings = None, said
-        layer = next(iter(running[-1].layers), None) if running else None  # the last known good is not from it
-        trip.edit = await self.editor.begin(operation, layer, held=trip.away is not None)
-        return [*readings[:-1], trip.edit.reading]
-
-    async def _draft(self, trip: Trip, readings: Sequence[SourceReading]) -> Draft[S]:
-        # In a thread, so that no reader waits for it. Whoever names a generation means to lose what came after it.
-        force = trip.errand.force or trip.errand.operation is not None
-        running, trip.overrides = self.pointer.draft, self.overrides.layers
-        return await asyncio.to_thread(self._rules.draft, readings, running, force=force, overrides=trip.overrides)
+    def _overrides_after(self, operation: BeginOverride | EndOverride) -> tuple[Layer, ...]:
+        rest = tuple(layer for layer in self._overrides if layer is not operation.layer)
+        return (*rest, operation.layer) if isinstance(operation, BeginOverride) else rest
 
     async def _prepare(
-        self, errand: Errand, change: Change[S], draft: Draft[S], assembly: Assembly
+        self,
+        request: ReloadRequest,
+        candidate: Candidate[S],
+        change: Change[S],
+        concerned: tuple[KeyPath, ...],
+        assembly: Assembly,
     ) -> list[tuple[Subscription, Prepared]]:
-        """Ask everybody concerned, in order. If anybody refuses, or this is cancelled, those who agreed are undone."""
+        """Ask every participant concerned, in order.
+
+        If one refuses, or this is cancelled, roll back those that agreed.
+        """
         done: list[tuple[Subscription, Prepared]] = []
         try:
-            for subscription in self._concerned(errand, draft, assembly):
+            for subscription in self._participants(request, candidate, concerned, assembly):
+                if request.inline and inspect.iscoroutinefunction(inspect.unwrap(subscription.function)):
+                    raise OperationRefused(f"{subscription.name} has to be awaited: use `async with`")  # noqa: TRY301
                 state = await prepare(subscription, change, timeout=self._prepare_timeout)
                 if state is not None:
                     done.append((subscription, state))
@@ -201,111 +259,103 @@ class Reloader(Generic[S]):
                     raise asyncio.CancelledError  # noqa: TRY301 - what was prepared is undone below
         except BaseException as error:
             await rollback(done, change, timeout=self._prepare_timeout)
-            if isinstance(error, PrepareFailed):
-                self._refuse(draft, error.fault)
+            if isinstance(error, Rejected):
+                shown = candidate.merged.values, candidate.settings
+                faults = self._builder.scrubbed(error.faults, *shown, running=self.running)
+                raise Rejected(faults, error.stage) from None
             raise
         return done
 
-    def _concerned(self, errand: Errand, draft: Draft[S], assembly: Assembly) -> Iterator[Subscription]:
-        """Yield who must agree, a resource as whoever builds it; one depends on what was built before it."""
-        paths = everything(draft.settings) if errand.phase == "start" else draft.changed
-        if errand.phase == "load" or not paths:
+    def _participants(
+        self, request: ReloadRequest, candidate: Candidate[S], concerned: tuple[KeyPath, ...], assembly: Assembly
+    ) -> Iterator[Subscription]:
+        """Yield each participant concerned. A resource is one, and may depend on what was built before it."""
+        if request.phase == "load" or not concerned:
             return
         for participant in self._subscribers.preparing:
             if isinstance(participant, Subscription):
-                if participant.wants(paths):
+                if participant.wants(concerned):
                     yield participant
-            elif assembly.wants(participant, draft.changed):
+            elif assembly.wants(participant, candidate.changed):
                 yield Subscription(functools.partial(assembly.build, participant), name=f"resource {participant.name}")
 
-    def _refuse(self, draft: Draft[S], fault: Fault) -> NoReturn:
-        shown = draft.merged.values, draft.settings
-        raise Rejected(self._rules.discreet([fault], *shown, running=self.pointer.draft), "prepare")
-
-    async def _write(self, trip: Trip, change: Change[S], prepared: list[tuple[Subscription, Prepared]]) -> None:
-        """Write what was edited. The last step that can fail."""
-        if trip.edit is None:
+    def _swap(self, request: ReloadRequest, candidate: Candidate[S], assembly: Assembly) -> None:
+        before = self.snapshot
+        if before is not None and not candidate.changed:
+            # The values are the running ones, so readers keep their objects; origins may have moved.
+            candidate = candidate.with_settings(before.settings)
+        self.running = candidate
+        if before is not None and not candidate.changed and not assembly.changed:
             return
-        try:
-            await self.editor.write(trip.edit)
-        except BaseException:
-            await rollback(prepared, change, timeout=self._prepare_timeout)
-            raise
-
-    def _settle(self, trip: Trip, readings: Sequence[SourceReading]) -> None:
-        """Remember what must not come back by itself, and what waits to be confirmed."""
-        operation = trip.errand.operation
-        self.recovered = trip.note if isinstance(operation, Recover) else ""
-        if trip.edit is None or trip.away is None:
-            self._hold.settle(trip.away, readings)
+        if before is not None and not candidate.changed:
+            snapshot = dataclasses.replace(before, resources=assembly.values)
         else:
-            self._hold.amend(trip.edit.file)
-        if operation is not None:
-            self.editor.settle(trip.edit)
+            snapshot = Snapshot.after(before, candidate, assembly.values)
+        self._holder._publish(snapshot)  # noqa: SLF001 - the one place that swaps
+        self.resources.adopt(assembly, snapshot.generation)
+        if before is None:
+            _advise_to_freeze(self._builder.model)
+        elif candidate.changed and request.phase != "load":
+            self._untold = self._change(candidate, candidate.changed, before), candidate.changed
 
-    def _swap(self, trip: Trip, draft: Draft[S], assembly: Assembly) -> None:
-        if not draft.changed and not assembly.changed:
-            self.pointer.keep(draft)
-            return
-        change = self._change(draft, draft.changed)
-        before = self.pointer.swap(draft, assembly.values)
-        self.resources.adopt(assembly, self.pointer.generation)
-        if before is None and (parts := mutable(self._rules.model)):
-            log.warning(_MUTABLE, ", ".join(parts))
-        if before is not None and draft.changed and trip.errand.phase != "load":
-            self._news = (change, draft.changed)
-
-    def _change(self, draft: Draft[S], changed: Sequence[KeyPath]) -> Change[S]:
-        paths = tuple(keypath.render(path) for path in changed)
-        before = self.pointer.snapshot
+    def _change(
+        self, candidate: Candidate[S], paths: tuple[KeyPath, ...], before: Snapshot[S] | None = None
+    ) -> Change[S]:
+        before = before or self.snapshot
+        generation = (before.generation if before is not None else 0) + bool(candidate.changed)
         old = before.settings if before is not None else None
-        return Change(old, draft.settings, paths, self.pointer.generation + bool(draft.changed))
+        return Change(old, candidate.settings, rendered(paths), generation)
 
-    def _report_on(self, trip: Trip, draft: Draft[S], *, commit_errors: tuple[str, ...] = ()) -> Report:
-        return self._report(
-            trip,
-            "applied" if draft.changed else "unchanged",
-            changed=tuple(keypath.render(path) for path in draft.changed),
-            pending_restart=draft.pending,
+    def _report(
+        self, started: StartedReport, plan: Plan, candidate: Candidate[S], *, commit_errors: tuple[str, ...] = ()
+    ) -> Report:
+        return started.end(
+            "applied" if candidate.changed else "unchanged",
+            generation=self.generation,
+            changed=rendered(candidate.changed),
+            pending_restart=candidate.pending,
             commit_errors=commit_errors,
-            mutated=tuple(keypath.render(path) for path in draft.mutated),
-            note=trip.note,
+            note=plan.note,
         )
 
-    def _report(self, trip: Trip, outcome: Outcome, **details: Any) -> Report:
-        return self.journal.report(trip, outcome, generation=self.pointer.generation, **details)
+    def notify_listeners(self) -> None:
+        """Tell the on_change subscribers what the last reload changed. For after its waiters have their report."""
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            self._subscribers.tell(*untold)
 
-    def tell(self) -> None:
-        """Tell the listeners what the last reload changed. For after its waiters have their report."""
-        news, self._news = self._news, None
-        if news is not None:
-            self._subscribers.tell(*news)
+    async def wait_for_listeners(self, *, timeout: float) -> None:
+        """Wait for on_change subscribers that are still at work, `timeout` seconds at most."""
+        await self._subscribers.finish(timeout=timeout)
 
-    @property
-    def held(self) -> Held | None:
-        """The rollback that holds; None where none does."""
-        return Held(self.pointer.generation) if self._hold.away is not None else None
-
-    @property
-    def is_from_sources(self) -> bool:
-        """Whether what is in force is what the sources say, and nothing of it waits to be confirmed."""
-        return self.editor.deadline is None and not self.recovered and not self.overrides.layers
-
-    def overdue(self, seconds: float) -> list[tuple[int, Lease[S]]]:
+    def overdue_leases(self, seconds: float) -> list[tuple[int, Lease[S]]]:
         """Return the leases of replaced snapshots that have been held for longer, each with its generation."""
         return self._holder.overdue(seconds)
 
-    async def settle(self, *, timeout: float) -> None:
-        """Wait for listeners that are still at work, `timeout` seconds at most."""
-        await self._subscribers.settle(timeout=timeout)
+    def forget(self) -> None:
+        """Go back to the state before the first load. For an override that made it."""
+        self.running = None
+        self._holder._unpublish()  # noqa: SLF001
 
     async def close(self, *, timeout: float) -> None:
         """Close every resource, `timeout` seconds in all. The settings stay readable, without resources."""
-        self.pointer.forget_resources()
+        snapshot = self.snapshot
+        if snapshot is not None and snapshot.resources:
+            self._holder._publish(dataclasses.replace(snapshot, resources={}))  # noqa: SLF001
         await self.resources.close(timeout=timeout)
 
+    def leave_parent(self, subscribers: Subscribers) -> None:
+        """Go on in a forked child, without the resources, which are the parent's to close."""
+        self._subscribers = subscribers
+        self.resources = Resources(self._holder, self._retire_after)
 
-_MUTABLE = (
-    "the program can change these settings in place, past every reload: %s; give the classes "
-    "model_config = {'frozen': True}. What it changes is found and undone by the next reload"
-)
+
+@functools.cache
+def _advise_to_freeze(model: type) -> None:
+    """Say once per process and class that its settings can be changed in place."""
+    if parts := mutable(model):
+        log.info(
+            "the program can change these settings in place: %s. model_config = {'frozen': True} prevents that; leave "
+            "the class as it is where a validator assigns to fields",
+            ", ".join(parts),
+        )

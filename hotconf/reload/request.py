@@ -1,18 +1,21 @@
-"""Errands: what one reload is for, and what it does beyond reading the sources."""
+"""Requests: what one reload is for, and what it does beyond reading the sources."""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from hotconf.errors import ReentrantReload
 from hotconf.values.times import check_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
 
     from hotconf.reload.snapshot import Snapshot
-    from hotconf.values.layer import Layer
+    from hotconf.values.layer import Layer, Readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +29,12 @@ class Rollback:
 class Patch:
     """Merge a patch (RFC 7396) into the overlay.
 
-    `expect` is asked about the snapshot in force when the patch's turn has come. With `confirm`, in seconds, the patch
-    is taken back by itself unless it is confirmed in time. Raises TypeError for values that are no mapping, ValueError
-    for what is no time.
+    `expect` is asked about the snapshot in force when it is the patch's turn. With `confirm`, in seconds, the patch is
+    taken back by itself unless it is confirmed in time.
+
+    Raises:
+        TypeError: the values are no mapping.
+        ValueError: `confirm` is no finite time.
     """
 
     values: Mapping[str, Any] = field(repr=False)
@@ -44,7 +50,7 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """Make the patch that waits for it permanent."""
+    """Write the patch that waits for it into the overlay's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +59,42 @@ class Revert:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Recover:
-    """Start from the last known good, since the sources are broken. `layers` are those to start from."""
+class StartFromLastGood:
+    """Start from the layers of the last known good, since the sources are broken. `note` says so in the report."""
 
-    layers: Sequence[Layer] = field(repr=False)
+    readings: Readings = field(repr=False)
     note: str
 
 
-Edition: TypeAlias = Patch | Confirm | Revert
-Operation: TypeAlias = Rollback | Recover | Edition
+@dataclass(frozen=True, slots=True, eq=False)
+class BeginOverride:
+    """Lay a layer above all sources."""
+
+    layer: Layer = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EndOverride:
+    """Take the layer of a `BeginOverride` away."""
+
+    layer: Layer = field(repr=False)
+
+
+OverlayOperation: TypeAlias = Patch | Confirm | Revert
+Operation: TypeAlias = Rollback | StartFromLastGood | BeginOverride | EndOverride | OverlayOperation
 
 Phase: TypeAlias = Literal["load", "start", "live"]
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """What one reload is for. `triggers` are what asked for it, in the order they came.
+class ReloadRequest:
+    """What one reload is for. `triggers` are what asked for it, in the order in which they came.
 
-    In phase "load" nobody is asked; in "start" every subscriber is, whatever changed, since they have not seen any
-    settings yet; in "live" those whose part changed. A dry run turns back before the swap.
+    In phase "load" no subscriber takes part. In "start" every subscriber does, whatever changed, since none has seen
+    any settings yet. In "live" those take part whose part changed. A dry run stops before the swap.
+
+    `raises` is true where the caller raises a rejection, which is then not logged as well. `inline` is true where the
+    caller runs the reload on the engine's loop and cannot await.
     """
 
     triggers: tuple[str, ...]
@@ -79,8 +102,42 @@ class Errand:
     operation: Operation | None = None
     dry_run: bool = False
     phase: Phase = "live"
+    raises: bool = False
+    inline: bool = False
 
-    @property
-    def shared(self) -> bool:
-        """Whether one reload can answer several of these: it does nothing but read the sources."""
-        return self.operation is None and not self.dry_run
+    def joined(self, other: ReloadRequest) -> ReloadRequest | None:
+        """Return one request for two reloads that only read the sources; None where each needs one of its own."""
+        if any(request.operation is not None or request.dry_run for request in (self, other)):
+            return None
+        triggers = tuple(dict.fromkeys((*self.triggers, *other.triggers)))
+        return ReloadRequest(triggers, force=self.force or other.force, raises=self.raises and other.raises)
+
+
+@dataclass(slots=True, eq=False)
+class _UnderWay:
+    """One reload under way. A task that it began knows it, also after its end."""
+
+    owner: object
+    over: bool = False
+
+
+_under_way: contextvars.ContextVar[_UnderWay | None] = contextvars.ContextVar("hotconf_reload", default=None)
+
+
+@contextlib.contextmanager
+def under_way(owner: object) -> Iterator[None]:
+    """Count every call and task that begins within as a part of a reload of `owner`, until the reload is over."""
+    entered = _UnderWay(owner)
+    token = _under_way.set(entered)
+    try:
+        yield
+    finally:
+        entered.over = True
+        _under_way.reset(token)
+
+
+def refuse_reentry(owner: object) -> None:
+    """Raise ReentrantReload where the caller is a part of a reload of `owner`, which would wait for itself."""
+    entered = _under_way.get()
+    if entered is not None and not entered.over and entered.owner is owner:
+        raise ReentrantReload

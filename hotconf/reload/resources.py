@@ -1,4 +1,4 @@
-"""Resources: objects built from settings, sealed into the snapshot that they belong to, closed when nobody needs it.
+"""Resources: objects built from settings, which belong to a snapshot and close when it has no leases left.
 
 A resource is opened before the swap and closed after the last lease, both in a task of its own: what a context manager
 opens in one task, such as a cancel scope, it must close in the same one.
@@ -13,9 +13,9 @@ import logging
 import time
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from hotconf.abc import Candidate
+from hotconf.errors import NotBuilt
 from hotconf.reload.subscribers import system_exit_as_error, timed
 from hotconf.schema.redact import traceback_without_message
 
@@ -26,10 +26,31 @@ if TYPE_CHECKING:
     from hotconf.reload.holder import Holder
     from hotconf.values.keypath import KeyPath
 
+R = TypeVar("R")
+
 log = logging.getLogger("hotconf")
 
-_FAREWELL = 1.0
-"""Seconds that a cancelled resource has to end. Whoever swallows the cancellation is left behind."""
+_CANCEL_TIMEOUT = 1.0
+"""Seconds that a cancelled resource has to end. One that swallows the cancellation is left behind."""
+
+
+class BuildContext:
+    """What a factory gets as its candidate: the settings to build from, and the resources that are built already."""
+
+    __slots__ = ("_built", "needs", "settings")
+
+    def __init__(self, settings: Any, built: Mapping[Resource[Any], Any]) -> None:
+        self.settings = settings
+        self.needs: set[Resource[Any]] = set()
+        self._built = built
+
+    def __getitem__(self, resource: Resource[R]) -> R:
+        """Return the object of an earlier resource, and remember that it is needed. Raises NotBuilt."""
+        if resource not in self._built:
+            raise NotBuilt(resource.name)
+        self.needs.add(resource)
+        value: R = self._built[resource]
+        return value
 
 
 class Instance:
@@ -57,7 +78,7 @@ class Instance:
         """Whether it has ended although nobody closed it."""
         return self._task is not None and self._task.done() and not self._leave.is_set()
 
-    async def open(self, candidate: Candidate[Any], built: Mapping[Resource[Any], Instance]) -> None:
+    async def open(self, candidate: BuildContext, built: Mapping[Resource[Any], Instance]) -> None:
         """Open it. Raises what its context manager raises; cancelled, it leaves nothing open.
 
         `built` are those that the candidate has: the ones that it asks for stay open until this one has closed.
@@ -78,7 +99,7 @@ class Instance:
             self._task.add_done_callback(needed.users.discard)
         self._task.add_done_callback(self._ended)
 
-    async def _live(self, candidate: Candidate[Any]) -> None:
+    async def _live(self, candidate: BuildContext) -> None:
         with system_exit_as_error():
             with timed(self.name):
                 context = self.resource.factory(candidate)
@@ -105,7 +126,7 @@ class Instance:
         self._leave.set()
         self._opened.cancel()
         task.cancel()
-        await asyncio.wait({task}, timeout=_FAREWELL)
+        await asyncio.wait({task}, timeout=_CANCEL_TIMEOUT)
         if not task.done():
             log.warning("%s does not end although it was cancelled", self.name)
 
@@ -126,7 +147,7 @@ class Instance:
     async def close(self, *, deadline: float | None = None) -> None:
         """Close it, after those that were built from it. After `deadline`, monotonic, it is cancelled and named.
 
-        May be called again, and by several at once. Whoever is cancelled in it cancels the resource.
+        May be called again, and by several tasks at once. Cancelling one of them cancels the resource.
         """
         if self._task is None:
             return
@@ -177,21 +198,19 @@ class Assembly:
 
     async def build(self, resource: Resource[Any], _change: object) -> Instance:
         """Open a new instance. Raises what its context manager raises."""
-        instance, earlier = Instance(resource), self._earlier(resource)
-        candidate = Candidate(self._settings, {key: built.value for key, built in earlier.items()})
+        # Those that are registered later may still be replaced in this very reload.
+        keys = itertools.takewhile(lambda key: key is not resource, self._registered)
+        earlier = {key: self.instances[key] for key in keys if key in self.instances}
+        instance = Instance(resource)
+        candidate = BuildContext(self._settings, {key: built.value for key, built in earlier.items()})
         await instance.open(candidate, earlier)
         self.instances[resource] = instance
         return instance
 
-    def _earlier(self, resource: Resource[Any]) -> dict[Resource[Any], Instance]:
-        # Those that come later may still be replaced in this very reload.
-        keys = itertools.takewhile(lambda key: key is not resource, self._registered)
-        return {key: self.instances[key] for key in keys if key in self.instances}
-
 
 @dataclass(slots=True, eq=False)
 class _Retired:
-    """What one swap put out of use: nobody can pin it any more, and some may still hold it."""
+    """What one swap put out of use: no new lease can hold it, and old ones may."""
 
     generation: int
     instances: tuple[Instance, ...]
@@ -240,7 +259,7 @@ class Resources:
         self._retired.append(retired)
         self.holder._on_last_release(self._released)  # noqa: SLF001 - the other half of a lease
         if self.retire_after is not None:
-            retired.timer = loop.call_later(self.retire_after, self._lose_patience, retired)
+            retired.timer = loop.call_later(self.retire_after, self._on_retire_timeout, retired)
         self._look()
 
     def _released(self, _snapshot: object) -> None:
@@ -254,7 +273,7 @@ class Resources:
         for retired in [retired for retired in self._retired if not retired.is_held(leased)]:
             self._begin_closing(retired)
 
-    def _lose_patience(self, retired: _Retired) -> None:
+    def _on_retire_timeout(self, retired: _Retired) -> None:
         if retired in self._retired:
             names = ", ".join(instance.name for instance in retired.instances)
             log.warning("%s closes although a lease of its snapshot is still held after %g s", names, self.retire_after)
@@ -271,7 +290,7 @@ class Resources:
     async def close(self, *, timeout: float) -> None:
         """Close everything in reverse order, `timeout` seconds in all, leases or not.
 
-        Whoever takes longer than its share of the time goes on beside those after it.
+        A resource that takes longer than its share of the time goes on beside those after it.
         """
         deadline = time.monotonic() + timeout
         for retired in self._retired:
@@ -304,9 +323,10 @@ async def _close(instances: Iterable[Instance]) -> None:
 
 
 async def _close_by(deadline: float, instances: Sequence[Instance]) -> None:
-    """Close one after the other. Whoever has had its share of the time keeps none from closing that comes after it.
+    """Close one after the other. One that has had its share of the time does not delay those after it.
 
-    What it was built from must stay open under it: so such a one is cancelled then, and any other at the deadline.
+    What a resource was built from must stay open under it. So a resource with needs is cancelled when its share of the
+    time is over, and any other at the deadline.
     """
     closing: list[asyncio.Task[None]] = []
     try:

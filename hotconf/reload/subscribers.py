@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import hotconf.values.keypath as keypath
 from hotconf.abc import Resource
-from hotconf.errors import Refuse
+from hotconf.errors import Refuse, Rejected
 from hotconf.schema.diff import differences
 from hotconf.schema.redact import scrub, secret_texts
 from hotconf.values.change import Change
@@ -52,14 +52,6 @@ class Subscription:
         return not self.paths or any(touches(path, wanted) for path in changed for wanted in self.paths)
 
 
-class PrepareFailed(Exception):  # noqa: N818 - a verdict, turned into a Report by the caller
-    """A subscriber refused, raised or took too long."""
-
-    def __init__(self, fault: Fault) -> None:
-        self.fault = fault
-        super().__init__(fault)
-
-
 _NOT_THEIRS = (KeyboardInterrupt, GeneratorExit)
 """What is no failure of a subscriber: somebody ends the program, or the coroutine that waits for it. Whatever else it
 raises, a panic in an extension's Rust among it, must not take the engine with it."""
@@ -72,7 +64,7 @@ def being_cancelled() -> bool:
 
 
 async def prepare(subscription: Subscription, change: Change[Any], *, timeout: float | None) -> Prepared | None:
-    """Run one prepare. Raises PrepareFailed with the subscriber's name; `timeout`, seconds, is for async ones."""
+    """Run one prepare. Raises Rejected with the subscriber's name; `timeout`, seconds, is for async ones."""
     limit = asyncio.timeout(timeout)
     try:
         result = _timed(subscription.name, subscription.function, change)
@@ -80,14 +72,14 @@ async def prepare(subscription: Subscription, change: Change[Any], *, timeout: f
             async with limit:
                 result = await result
     except Refuse as refusal:
-        raise PrepareFailed(Fault("", f"{subscription.name} refuses: {refusal.reason}")) from None
+        raise Rejected([Fault("", f"{subscription.name} refuses: {refusal.reason}")], "prepare") from None
     except _NOT_THEIRS:
         raise
     except BaseException as error:
         if being_cancelled():
             raise asyncio.CancelledError from error
         reason = f"was not ready within {timeout:g} s" if limit.expired() else f"raised {type(error).__name__}: {error}"
-        raise PrepareFailed(Fault("", f"{subscription.name} {reason}")) from error
+        raise Rejected([Fault("", f"{subscription.name} {reason}")], "prepare") from error
     return result if hasattr(result, "commit") else None
 
 
@@ -277,7 +269,7 @@ class Subscribers:
             if listener.subscription.wants(changed):
                 listener.hear(change)
 
-    async def settle(self, *, timeout: float) -> None:
+    async def finish(self, *, timeout: float) -> None:
         """Wait until no listener is at work; after `timeout` seconds cancel and name those that still are."""
         try:
             with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""The overlay: a TOML file of the machine's own, which PATCH writes. It stands above every other source."""
+"""The overlay: a TOML file that PATCH writes. It is the strongest source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hotconf.formats import Located
 from hotconf.schema.diff import differences
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.sources.atomic_write import Staged, stage
-from hotconf.sources.patch import patched
+from hotconf.sources.patch import merge_patch
 from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, ReadLimits
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import Layer, Origin
@@ -24,7 +24,7 @@ from hotconf.values.merge import ABSENT, leaves, lookup, origin_in
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 _UNWRITABLE = "TOML cannot hold this value"
 _NULL = "TOML has no null: it takes a value back as the value of a key, and can stand nowhere else"
@@ -63,9 +63,8 @@ class StagedOverlay:
 class Overlay:
     """Reads and writes the overlay of a settings class. A file that is absent is empty; a broken one rejects a reload.
 
-    `unconfirmed` are patches in force that no file has: each read puts them on top of the file, and a restart forgets
-    them. It is set by whoever runs the reloads, between two of them. Raises ValueError for a name that does not end in
-    `.toml`.
+    Raises:
+        ValueError: the name does not end in `.toml`.
     """
 
     kind = "overlay"
@@ -84,7 +83,6 @@ class Overlay:
         self.path = Path(path).absolute()
         if self.path.suffix != ".toml":
             raise ValueError(f"the overlay {self.name!r} must be a .toml file")
-        self.unconfirmed: tuple[Mapping[str, Any], ...] = ()
         self._model = model
         self._size_limit = size_limit
         self._reader = FileReader(self.path, self.name, ReadLimits(size_limit, settle, max_wait), kind="overlay")
@@ -102,15 +100,7 @@ class Overlay:
         return (self.path,)
 
     async def read(self) -> Layer:
-        """Return what is in force: the file, and above it what is not confirmed. Raises SourceError."""
-        layer = await self.read_file()
-        try:
-            return self.laid_over(layer, self.unconfirmed)
-        except Rejected as refused:  # the file was edited since, and holds a secret by now
-            raise SourceError(refused.faults) from None
-
-    async def read_file(self) -> Layer:
-        """Return what the file holds, by canonical keys: the base of the next patch. Raises SourceError."""
+        """Return what the file holds, with canonical keys: the base of the next patch. Raises SourceError."""
         try:
             return with_canonical_keys(self._model, await self._reader.layer())
         except FileNotFoundError:
@@ -123,23 +113,40 @@ class Overlay:
         """Return when a file that was refused as still being written may be read again."""
         await self._reader.until_quiet()
 
-    def patched(self, values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a merge patch makes of the values of `read_file`; see `hotconf.sources.patch`.
+    def patched(self, layer: Layer, patch: Mapping[str, Any]) -> Layer:
+        """Return what a merge patch makes of a layer of `read`, as long as no file has it.
 
-        Raises Rejected for what must not be written, and for what TOML cannot hold.
+        Its places are those of the layer for values that the patch leaves alone, and the word "unconfirmed" for others.
+
+        Raises:
+            Rejected: the overlay must not hold a value, or TOML cannot.
         """
-        result = patched(self._model, values, patch)
-        self._written(result)
-        return result
+        values = self.merged(layer, patch)
+        self._encoded(values)
+        revision = str(hash((layer.revision, repr(values))))
+        return Layer(self.name, values, _Patched(f"{self.name} (unconfirmed)", values, layer), revision)
+
+    def merged(self, layer: Layer, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that a merge patch makes of a layer of `read`; see `hotconf.sources.patch`.
+
+        Raises:
+            Rejected: the overlay must not hold a value.
+        """
+        return merge_patch(self._model, layer.values, patch)
 
     def stage(self, values: Mapping[str, Any]) -> StagedOverlay:
-        """Write the next overlay beside the one in force. Blocks: call it from a thread.
+        """Write the next overlay beside the file. Blocks: call it from a thread.
 
-        What it writes was read back first and is equal, types included. The file keeps its permissions; a new one is
-        for its owner only. Raises Rejected for what TOML cannot hold, OSError for what the disk cannot.
+        The text was parsed again and is equal, types included. The file keeps its permissions; a new one is for its
+        owner only.
+
+        Raises:
+            Rejected: TOML cannot hold a value.
+            OSError: the disk cannot hold it.
         """
-        data = self._written(values)
-        layer = Layer(self.name, values, Located(self.name, "toml", data, kind="overlay"), revision=str(hash(data)))
+        data = self._encoded(values)
+        places = Located(self.name, "toml", data, kind="overlay")
+        layer = Layer(self.name, values, places, revision=str(hash(data)))
         try:
             mode = stat.S_IMODE(self.path.stat().st_mode)
             before = self.path.read_bytes()
@@ -152,7 +159,7 @@ class Overlay:
             previous.discard()
             raise
 
-    def _written(self, values: Mapping[str, Any]) -> bytes:
+    def _encoded(self, values: Mapping[str, Any]) -> bytes:
         data = _toml(values)
         if data is None:
             raise Rejected(_unwritable(values))
@@ -160,25 +167,15 @@ class Overlay:
             raise Rejected([Fault("", f"the overlay would be larger than {self._size_limit} bytes")])
         return data
 
-    def laid_over(self, layer: Layer, patches: Sequence[Mapping[str, Any]]) -> Layer:
-        """Return a layer with patches on top of it that are not confirmed. Raises Rejected."""
-        values = layer.values
-        for patch in patches:
-            values = self.patched(values, patch)
-        if values is layer.values:
-            return layer
-        revision = str(hash((layer.revision, repr(values))))
-        return Layer(self.name, values, _Patched(f"{self.name} (unconfirmed)", values, layer), revision)
-
-    def settled(self, layer: Layer) -> Layer:
-        """Return a layer of `read` as one whose patches wait no longer: taken out of the history, say."""
+    def confirmed(self, layer: Layer) -> Layer:
+        """Return a layer of `patched` without the word "unconfirmed": one that a rollback brings back, say."""
         if not isinstance(layer.origins, _Patched):
             return layer
         return replace(layer, origins=_Patched(self.name, layer.values, layer.origins.below))
 
 
 class _Patched(Mapping[KeyPath, Origin]):
-    """Where the values come from that patches have left: of the same places as before, as far as they are the same."""
+    """The places of values after a patch: the places before it, as far as the values are the same."""
 
     def __init__(self, name: str, values: Mapping[str, Any], below: Layer) -> None:
         self.below = below

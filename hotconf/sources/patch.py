@@ -42,7 +42,7 @@ _MOST_COMPARED = 1000
 """Fields among which a near one is looked for, fewer with each fault: a patch is looked at on the event loop."""
 
 
-def patched(model: type, values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+def merge_patch(model: type, values: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a patch makes of overlay values, whose keys are canonical. Neither of the two is changed.
 
     Raises Rejected with every reason: a key that the class does not have, a secret in the patch or in what would

@@ -14,18 +14,21 @@ from typing_extensions import TypedDict
 
 from hotconf.abc import Source, WatchedFiles
 from hotconf.errors import SourceBusy, SourceError
+from hotconf.schema.keys import renames, with_canonical_keys
 from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.file import File
 from hotconf.sources.memory import program_layer
 from hotconf.sources.overlay import Overlay
 from hotconf.sources.pydantic import SettingsSources
 from hotconf.sources.reader import ReadLimits
-from hotconf.values.layer import Layer, Origin, SourceReading
+from hotconf.values.layer import Layer, Origin, Readings, SourceReading
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from pydantic import BaseModel
 
     from hotconf.schema.settings import Options
     from hotconf.sources.construct import Constructor
@@ -123,6 +126,8 @@ class SourceState:
     layers: Sequence[Layer] | None = None
     # Asked once: what keeps a protocol takes longer to find out than anything else that a small reload does.
     _is_watched: bool = field(init=False)
+    _spelled: Sequence[Layer] = ()
+    _spelled_from: Sequence[Layer] = ()
 
     def __post_init__(self) -> None:
         self._is_watched = isinstance(self.source, WatchedFiles)
@@ -164,8 +169,16 @@ class SourceState:
             self.state, self.error, self.busy = "fresh", None, False
         return self.layers
 
-    def reading(self, layers: Sequence[Layer]) -> SourceReading:
-        """Return what was read, as the guard looks at it. What a class declares for itself may come and go."""
+    def spell(self, model: type[BaseModel]) -> None:
+        """Give the layers canonical keys. A layer that the source returned before keeps its canonical one."""
+        known = dict(zip(map(id, self._spelled_from), self._spelled, strict=True))
+        read = self.layers or ()
+        self._spelled = [known.get(id(layer)) or with_canonical_keys(model, layer) for layer in read]
+        self._spelled_from = read
+
+    def reading(self) -> SourceReading:
+        """Return what was read last, with canonical keys. What a class declares for itself may come and go."""
+        layers = self._spelled if self._spelled_from is self.layers else self.layers or ()
         return SourceReading(tuple(layers), guarded=self.source.required and getattr(self.source, "guarded", True))
 
     @property
@@ -222,24 +235,22 @@ def _stamp(path: Path) -> object:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """Sources in the order in which they are merged."""
+    """The sources of a settings class in the order in which they are merged, the overlay last if there is one."""
 
-    states: tuple[SourceState, ...] = field(default=())
+    model: type[BaseModel]
+    states: tuple[SourceState, ...]
 
     @classmethod
-    def of(cls, sources: Sequence[Source]) -> Stack:
+    def of(cls, model: type[BaseModel], sources: Sequence[Source]) -> Stack:
         """Build a stack, the weakest source first."""
-        return cls(tuple(SourceState(source) for source in sources))
+        return cls(model, tuple(SourceState(source) for source in sources))
 
     @property
     def overlay(self) -> Overlay | None:
-        """The strongest source, where it is one that can be written to."""
-        if not self.states:
-            return None
-        strongest = self.states[-1].source
-        return strongest if isinstance(strongest, Overlay) else None
+        """The source that patches are written to, None where there is none."""
+        return next((state.source for state in self.states if isinstance(state.source, Overlay)), None)
 
-    async def read(self) -> list[SourceReading]:
+    async def read(self) -> Readings:
         """Read every source at once. Raises one SourceError with every fault of every source.
 
         Several files are read as they were at one time: a source of which one was replaced meanwhile is read again. On
@@ -253,7 +264,7 @@ class Stack:
             if not late:
                 break
             before = after
-        return _readings(results)
+        return await self._readings(results)
 
     async def _read_into(self, results: dict[SourceState, Any], states: Sequence[SourceState]) -> None:
         """Read sources at once, and then the one that constructs settings from what all the others said."""
@@ -283,19 +294,25 @@ class Stack:
         for state in self.states:
             yield from state.paths()
 
+    async def _readings(self, results: Mapping[SourceState, Any]) -> Readings:
+        """Return what came of reading each source. Raises what a read raised, of SourceErrors one with all faults."""
+        faults = list[Fault]()
+        for state, result in results.items():
+            if isinstance(result, asyncio.CancelledError):
+                faults += state.cancelled(result)
+            elif isinstance(result, SourceError):
+                faults += result.faults
+            elif isinstance(result, BaseException):
+                raise result
+        if faults:
+            raise SourceError(faults)
+        if renames(self.model):
+            await asyncio.to_thread(self._spell)  # large layers take long to walk, and readers go on meanwhile
+        readings = {state: state.reading() for state in self.states}
+        overlay = next((state for state in self.states if isinstance(state.source, Overlay)), None)
+        sources = tuple(reading for state, reading in readings.items() if state is not overlay)
+        return Readings(sources, readings[overlay].layers[0] if overlay is not None else None)
 
-def _readings(results: Mapping[SourceState, Any]) -> list[SourceReading]:
-    """Return what came of reading each source. Raises what a read raised, of SourceErrors one with all faults."""
-    readings, faults = list[SourceReading](), list[Fault]()
-    for state, result in results.items():
-        if isinstance(result, asyncio.CancelledError):
-            faults += state.cancelled(result)
-        elif isinstance(result, SourceError):
-            faults += result.faults
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            readings.append(state.reading(result))
-    if faults:
-        raise SourceError(faults)
-    return readings
+    def _spell(self) -> None:
+        for state in self.states:
+            state.spell(self.model)

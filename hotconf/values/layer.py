@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -85,3 +86,49 @@ class SourceReading:
 
     layers: tuple[Layer, ...]
     guarded: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readings:
+    """What all sources of one configuration said, with canonical keys, in the order in which they are merged.
+
+    `sources` are the read-only ones, the weakest first. `overlay` is what the overlay's file holds, None without an
+    overlay; `patched` replaces it while a patch waits to be confirmed. `overrides` lie above everything, the last one
+    on top. `from_last_good` is true where the layers are those of the last known good.
+    """
+
+    sources: tuple[SourceReading, ...]
+    overlay: Layer | None = None
+    patched: Layer | None = None
+    overrides: tuple[Layer, ...] = ()
+    from_last_good: bool = False
+
+    def by_source(self) -> tuple[SourceReading, ...]:
+        """Return one reading for each source, the overlay last. Overrides are none of them."""
+        overlay = self.patched or self.overlay
+        return self.sources if overlay is None else (*self.sources, SourceReading((overlay,), guarded=False))
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the layers of all sources, the weakest first, without overrides."""
+        return tuple(layer for reading in self.by_source() for layer in reading.layers)
+
+    def is_built_from_sources(self) -> bool:
+        """Whether these are what sources hold by now, and hold after a restart too."""
+        return self.patched is None and not self.overrides and not self.from_last_good
+
+    def have_the_sources_of(self, other: Readings) -> bool:
+        """Whether these come from the very same read as others; overrides may differ."""
+        return self.sources is other.sources and self.overlay is other.overlay and self.patched is other.patched
+
+    def say_the_same_as(self, other: Readings) -> bool:
+        """Whether sources and overlay file hold the same content: by revision where there is one, else by value."""
+        before, after = (dataclasses.replace(readings, patched=None).layers() for readings in (self, other))
+        return len(before) == len(after) and all(map(_same_content, before, after))
+
+
+def _same_content(before: Layer, after: Layer) -> bool:
+    if before is after:
+        return True
+    known = before.revision or after.revision
+    same = before.revision == after.revision if known else before.values == after.values
+    return before.source == after.source and same

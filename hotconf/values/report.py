@@ -66,7 +66,6 @@ class Report:
 
     `triggers` are the distinct triggers that this reload answers, in the order they came; `generation` is the one in
     force afterwards, 0 before the first load. `duration` is in seconds. `stage` says where a candidate was rejected.
-    `mutated` are the paths at which the program itself had changed the running settings.
     """
 
     id: int
@@ -80,7 +79,6 @@ class Report:
     stage: Stage | None = None
     pending_restart: tuple[PendingRestart, ...] = ()
     commit_errors: tuple[str, ...] = ()
-    mutated: tuple[str, ...] = ()
     note: str = ""
     dry_run: bool = False
 
@@ -101,8 +99,6 @@ class Report:
             parts.append(f"changed: {_listed(self.changed)}")
         if self.pending_restart:
             parts.append(f"pending restart: {_listed(tuple(entry.path for entry in self.pending_restart))}")
-        if self.mutated:
-            parts.append(f"the program had changed what was running, which is undone: {_listed(self.mutated)}")
         parts.extend(part for part in (*self.commit_errors, self.note) if part)
         return ", ".join(parts)
 

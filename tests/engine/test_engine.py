@@ -257,7 +257,7 @@ async def test_I7_draining_refuses_every_trigger_by_name(caplog):
             await conf.reload()
         with pytest.raises(Draining):
             conf.request_reload()
-        conf._engine.hint("SIGHUP")
+        conf._host.engine.request_from_outside("SIGHUP")
         assert any("reload (SIGHUP) refused: the process is draining" in entry.getMessage() for entry in caplog.records)
         assert conf.current.port == 8080
         assert conf.status.state == "draining"
@@ -504,7 +504,7 @@ async def test_a_source_that_stops_hinting_is_asked_again(monkeypatch, caplog, e
         source.hints.put_nowait("now")
         await until(lambda: conf.current.port == 1)
     assert source.rounds == 2
-    assert any("hinted stopped telling" in entry.getMessage() for entry in caplog.records)
+    assert any("hinted stopped reporting" in entry.getMessage() for entry in caplog.records)
 
 
 async def test_an_edited_file_reloads_by_itself(tmp_path):

@@ -394,7 +394,7 @@ with conf.running():
 # Locks
 
 
-@pytest.mark.parametrize("lock", ["conf._loading", "conf._subscribers._lock", "conf._engine.inbox._lock"])
+@pytest.mark.parametrize("lock", ["conf._host._loading", "conf._subscribers._lock", "conf._host.engine.queue._lock"])
 def test_a_lock_that_another_thread_holds_is_free_in_the_child(run, lock):
     lines, _ = run(
         FORK

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from hotconf import HotConf, Options, Refuse
-from hotconf.errors import NoOverlay, NothingToConfirm, NotRunning, OperationRefused, Stale, Unconfirmed
+from hotconf.errors import NoOverlay, NothingToConfirm, NotRunning, OperationRefused, RollbackHeld, Stale, Unconfirmed
 from hotconf.sources import Memory
 from tests.heart import App, until
 
@@ -202,18 +202,6 @@ async def test_confirming_does_not_overwrite_an_edit_by_hand_that_is_broken(path
         assert on_disk(path) == {"port": 1}
 
 
-async def test_confirming_on_a_rollback_takes_in_what_was_edited_by_hand_meanwhile(path):
-    conf, _ = overlaid(path)
-    async with conf.running(signals=()):
-        await conf.patch({"port": 1})
-        await conf.rollback()
-        await conf.patch({"message": "tried"}, confirm=60)
-        path.write_text("port = 2\n")
-        assert (await conf.confirm()).changed == ("port",)
-        assert on_disk(path) == {"port": 2, "message": "tried"}
-        assert (await conf.reload()).outcome == "unchanged"
-
-
 async def test_a_restart_forgets_it(path):
     conf, _ = overlaid(path)
     async with conf.running(signals=()):
@@ -256,48 +244,19 @@ async def test_what_a_rollback_brings_back_is_not_called_unconfirmed(path):
         assert str(conf.explain("port").origin) == str(path)
 
 
-async def test_a_patch_on_a_rollback_does_not_bring_back_what_was_rolled_away_from(path):
-    conf, memory = overlaid(path)
-    async with conf.running(signals=()):
-        memory.set({"message": "bad idea"})
-        await conf.reload()
-        await conf.rollback()
-        assert (await conf.patch({"port": 1})).outcome == "applied"
-        assert (conf.current.message, conf.current.port) == ("hello", 1)
-        assert on_disk(path) == {"port": 1}
-        assert "is held" in (await conf.reload()).note
-        assert (await conf.patch({"port": 2}, confirm=0.05)).outcome == "applied"
-        await until(lambda: conf.current.port == 1)
-        assert conf.current.message == "hello"
-        assert "is held" in (await conf.reload()).note
-
-
 @pytest.mark.parametrize("confirm", [None, 60])
-async def test_a_patch_on_a_rollback_keeps_what_was_written_into_the_overlay_by_hand_since(path, confirm):
-    conf, _ = overlaid(path)
-    async with conf.running(signals=()):
-        await conf.patch({"port": 1})
-        await conf.rollback()
-        path.write_text('port = 1\nmessage = "by hand"\n')  # which ends the rollback's hold, as soon as it is read
-        assert (await conf.patch({"database": {"pool_size": 3}}, confirm=confirm)).outcome == "applied"
-        if confirm:
-            await conf.confirm()
-        assert on_disk(path) == {"port": 1, "message": "by hand", "database": {"pool_size": 3}}
-        assert (conf.current.port, conf.current.message, conf.current.database.pool_size) == (1, "by hand", 3)
-        assert conf.status.held is None
-        assert (await conf.reload()).note == ""
-
-
-async def test_a_patch_on_a_rollback_takes_up_what_any_source_says_since(path):
+async def test_a_patch_while_a_rollback_is_held_is_refused_and_says_what_to_do(path, confirm):
     conf, memory = overlaid(path)
     async with conf.running(signals=()):
         memory.set({"message": "bad idea"})
         await conf.reload()
         await conf.rollback()
+        with pytest.raises(RollbackHeld, match="generation 3 was rolled back to and is held: change the sources"):
+            await conf.patch({"port": 1}, confirm=confirm)
+        assert (conf.current.message, conf.current.port, on_disk(path)) == ("hello", 8080, None)
         memory.set({"message": "better"})
-        await conf.patch({"port": 1}, dry_run=True)
-        assert conf.status.held is not None
-        await conf.patch({"port": 1})
+        await conf.reload()
+        assert (await conf.patch({"port": 1})).outcome == "applied"
         assert (conf.current.message, conf.current.port, conf.status.held) == ("better", 1, None)
 
 
@@ -326,21 +285,6 @@ async def test_a_rollback_over_an_unconfirmed_patch_holds_although_the_patch_is_
         report = await conf.reload()
         assert (report.outcome, conf.current.message, conf.current.port) == ("unchanged", "one", 8080)
         assert "is held" in report.note
-
-
-async def test_a_patch_on_a_rollback_that_went_to_another_overlay_holds_as_well(path):
-    conf, memory = overlaid(path, message="one")
-    async with conf.running(signals=()):
-        await conf.patch({"port": 1})
-        memory.set({"message": "bad idea"})
-        await conf.patch({"port": 2})
-        await conf.rollback()
-        await conf.patch({"database": {"pool_size": 3}}, confirm=0.05)
-        assert "is held" in (await conf.reload()).note
-        assert (conf.current.message, conf.current.port) == ("one", 1)
-        await until(lambda: conf.unconfirmed is None)
-        assert (conf.current.message, conf.current.port, conf.current.database.pool_size) == ("one", 1, 10)
-        assert "is held" in (await conf.reload()).note
 
 
 async def test_taking_a_patch_back_that_is_refused_is_not_tried_without_a_pause(path, monkeypatch):
@@ -377,18 +321,6 @@ async def test_an_expectation_that_raises_refuses_the_patch_and_nothing_else(pat
             await conf.patch({"port": 1}, expect=lambda snapshot: 1 / 0)
         assert isinstance(refused.value.__cause__, ZeroDivisionError)
         assert (await conf.patch({"port": 2})).outcome == "applied"
-
-
-async def test_a_patch_on_a_rollback_is_alone_in_the_overlay_when_it_is_confirmed(path):
-    conf, _ = overlaid(path)
-    async with conf.running(signals=()):
-        await conf.patch({"port": 1})
-        await conf.rollback()
-        await conf.patch({"message": "tried"}, confirm=60)
-        assert "is held" in (await conf.reload(trigger="SIGHUP")).note
-        await conf.confirm()
-        assert on_disk(path) == {"message": "tried"}
-        assert (await conf.reload()).outcome == "unchanged"
 
 
 async def test_a_rollback_to_a_patch_that_was_never_confirmed_holds(path):

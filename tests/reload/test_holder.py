@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from hotconf import HotConf, HotconfError, NotLoaded, Options, Section
 from hotconf.reload.holder import Holder
-from hotconf.reload.request import Errand
+from hotconf.reload.request import ReloadRequest
 from hotconf.reload.snapshot import Snapshot
 from tests.heart import App, memory_conf, until
 
@@ -363,7 +363,7 @@ def publish_many(conf, memory):
     async def reload():
         for number in range(1, RELOADS + 1):
             memory.set(twins(number))
-            assert (await conf._reloader.reload(Errand(("storm",)))).outcome == "applied"
+            assert (await conf._reloader.reload(ReloadRequest(("storm",)))).outcome == "applied"
 
     asyncio.run(reload())
 

@@ -21,7 +21,7 @@ from pydantic import AliasChoices, AliasPath, Field, SecretStr
 
 from hotconf import Section, Sensitive
 from hotconf.errors import LastGoodUnusable, Rejected
-from hotconf.reload.last_good import LastGood, boot_layers
+from hotconf.reload.last_good import LastGood, layers_to_start_from
 from hotconf.reload.validate import validate
 from hotconf.schema.diff import differences
 from hotconf.values.layer import Layer
@@ -66,7 +66,7 @@ def names(path):
 
 def booted(copy, *live, model=App):
     """The settings that a start from the copy has, while only these sources can be read."""
-    return validate(model, merge(boot_layers(model, copy, live)))
+    return validate(model, merge(layers_to_start_from(model, copy, live)))
 
 
 # Writing and reading
@@ -98,14 +98,14 @@ def test_the_last_one_counts(good):
     assert good.read().layer.values == {"port": 3}
 
 
-json_and_more = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text("a$ü\n", max_size=3) | st.dates() | st.binary(),
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text("a$ü\n", max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("a$.", max_size=2), inner, max_size=3),
     max_leaves=8,
 )
 
 
-@given(st.dictionaries(st.text(max_size=3), json_and_more, max_size=4))
+@given(st.dictionaries(st.text(max_size=3), json_values, max_size=4))
 @settings(max_examples=50, deadline=None)
 def test_the_very_same_values_come_back(tmp_path_factory, values):
     good = LastGood(tmp_path_factory.mktemp("good") / "good.json", App)
@@ -116,7 +116,7 @@ def test_the_very_same_values_come_back(tmp_path_factory, values):
 def test_it_is_json_that_says_what_it_is(good, tmp_path):
     write(good, port=1)
     document = json.loads((tmp_path / "good.json").read_text())
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert document["content"]["written_at"] == NOW.isoformat()
     assert document["content"]["values"] == {"port": 1}
 
@@ -156,7 +156,7 @@ def a_list(path):
 
 
 def of_the_future(path):
-    edited(path, format=2)
+    edited(path, format=3)
 
 
 def without_content(path):
@@ -201,8 +201,8 @@ UNUSABLE = {
     cut_off: "cut off",
     not_text: "cut off",
     nested: "cut off",
-    a_list: "not of format 1",
-    of_the_future: "not of format 1",
+    a_list: "not of format 2",
+    of_the_future: "not of format 2",
     without_content: "checksum",
     changed_by_hand: "checksum",
     half_old_half_new: "cut off",
@@ -256,8 +256,6 @@ def test_content_that_no_writer_of_ours_made_is_damaged_whatever_its_checksum(go
     write(good)
     content = json.loads((tmp_path / "good.json").read_text())["content"]
     for spoilt in (
-        {"values": {"$date": 1}},
-        {"values": {"$what": 1}},
         {"omitted": 1},
         {"written_at": "x"},
         {"values": []},
@@ -318,7 +316,7 @@ def test_nothing_else_of_a_live_source_shines_through(good):
 
 def test_of_live_secrets_the_strongest_source_wins_and_is_blamed(good):
     write(good, token=SECRET)
-    layers = boot_layers(App, good.read(), [file({"token": "weak"}), env({"token": "strong"})])
+    layers = layers_to_start_from(App, good.read(), [file({"token": "weak"}), env({"token": "strong"})])
     merged = merge(layers)
     assert merged.values == {"token": "strong"}
     assert str(merged.origin(("token",))) == "env APP_TOKEN"
@@ -343,7 +341,7 @@ def test_a_secret_without_default_that_no_live_source_has_fails_the_start_and_is
     assert [str(fault) for fault in caught.value.faults] == [
         "last known good: main.password: field required: no source sets it"
     ]
-    (missing,) = copy.missing(boot_layers(App, copy, live))
+    (missing,) = copy.missing(layers_to_start_from(App, copy, live))
     assert str(missing).startswith("last known good: main.password: is not in the last known good, which holds no sec")
 
 
@@ -363,8 +361,8 @@ class Colour(Enum):
 
 def test_a_value_without_a_text_leaves_the_copy_of_before_and_says_so(good):
     write(good, port=1)
-    write(good, generation=2, port=2, options={"a": [Colour.RED]})
-    assert good.error == "is not written: options.a.0 is a Colour, which the file has no text for"
+    write(good, generation=2, port=2, options={"a": [object()]})
+    assert good.error == "is not written: Unable to serialize unknown type: <class 'object'>"
     assert good.read().layer.values == {"port": 1}
 
 

@@ -1,14 +1,13 @@
-"""Plain mutable models work. What a program changes in place is found by the next reload, undone and reported."""
+"""Mutable models work. A reload puts the values of the sources into force, whatever the program changed in place."""
 
 import logging
-from typing import Annotated
 
 import pytest
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel
 
-from hotconf import HotConf, RestartRequired, Section, Settings
+import hotconf.reload.reloader
+from hotconf import HotConf, Settings
 from hotconf.sources import Memory
-from hotconf.values.report import jsonable
 from tests.heart import QUIET
 
 
@@ -18,7 +17,7 @@ class Database(BaseModel):
 
 class Plain(BaseModel):
     message: str = "hello"
-    port: Annotated[int, RestartRequired()] = 8080
+    port: int = 8080
     database: Database = Database()
 
 
@@ -32,72 +31,35 @@ def conf_of(model, **values):
     return HotConf(model, sources=[memory], options=QUIET), memory
 
 
-async def test_the_mutable_parts_are_named_once(caplog):
-    conf, memory = conf_of(Plain)
-    async with conf.running(signals=()):
-        memory.set({"message": "two"})
-        await conf.reload()
-    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "these settings in place, past every reload: Plain, database;" in warning
+@pytest.fixture(autouse=True)
+def _first_in_this_process():
+    hotconf.reload.reloader._advise_to_freeze.cache_clear()
 
 
-async def test_frozen_classes_are_not_named(caplog):
-    conf, _ = conf_of(Frozen)
-    async with conf.running(signals=()):
-        pass
+async def test_the_mutable_parts_are_named_once_in_a_process_and_quietly(caplog):
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        conf, memory = conf_of(Plain)
+        async with conf.running(signals=()):
+            memory.set({"message": "two"})
+            await conf.reload()
+    [record] = [record for record in caplog.records if "in place" in record.getMessage()]
+    assert (record.levelname, record.args[0]) == ("INFO", "Plain, database")
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_what_the_program_changed_is_found_undone_and_reported(caplog):
+async def test_frozen_classes_are_not_named(caplog):
+    caplog.set_level(logging.INFO)
+    conf, _ = conf_of(Frozen)
+    async with conf.running(signals=()):
+        pass
+    assert "in place" not in caplog.text
+
+
+async def test_what_the_program_changed_in_place_is_replaced_by_the_next_reload():
     conf, _ = conf_of(Plain)
     async with conf.running(signals=()):
         conf.current.database.pool_size = 99
         report = await conf.reload()
-        assert (report.outcome, report.mutated, report.changed) == ("applied", *[("database.pool_size",)] * 2)
+        assert (report.outcome, report.changed) == ("applied", ("database.pool_size",))
         assert conf.current.database.pool_size == 10
-        assert jsonable(report)["mutated"] == ["database.pool_size"]
-        assert "the program had changed what was running, which is undone: database.pool_size" in caplog.text
-        assert (await conf.reload()).mutated == ()
-
-
-async def test_beside_a_change_of_the_sources():
-    conf, memory = conf_of(Plain)
-    async with conf.running(signals=()):
-        conf.current.message = "changed in place"
-        memory.set({"database": {"pool_size": 3}})
-        report = await conf.reload()
-        assert (report.mutated, report.changed) == (("message",), ("message", "database.pool_size"))
-        assert (conf.current.message, conf.current.database.pool_size) == ("hello", 3)
-
-
-async def test_what_waits_for_a_restart_does_not_become_what_the_program_made_of_it():
-    conf, _ = conf_of(Plain)
-    async with conf.running(signals=()):
-        conf.current.port = 1
-        report = await conf.reload()
-        assert (report.mutated, report.pending_restart, conf.current.port) == (("port",), (), 8080)
-
-
-async def test_a_list_within_a_frozen_class_too():
-    conf, _ = conf_of(Frozen, hosts=["a"])
-    async with conf.running(signals=()):
-        conf.current.hosts.append("b")
-        report = await conf.reload()
-        assert (report.mutated, conf.current.hosts) == (("hosts.1",), ["a"])
-
-
-@pytest.mark.parametrize("base", [BaseModel, Section])
-async def test_a_validator_that_says_something_else_each_time_is_no_mutation(base):
-    turns = iter(range(100))
-
-    class Impure(base):
-        turn: int = 0
-
-        @model_validator(mode="before")
-        @classmethod
-        def count(cls, values):
-            return {**values, "turn": next(turns)}
-
-    conf, _ = conf_of(Impure)
-    async with conf.running(signals=()):
-        assert (await conf.reload()).mutated == ()

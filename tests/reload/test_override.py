@@ -1,12 +1,16 @@
 """Overrides: for tests, nested, validated, and gone afterwards."""
 
 import asyncio
+import json
 from contextlib import contextmanager
+from typing import Annotated
 
 import pytest
 
-from hotconf.errors import ConfigError, NotBuilt
-from tests.heart import memory_conf
+from hotconf import HotConf, NotLoaded, Options, Refuse, RestartRequired, Section, Settings
+from hotconf.errors import ConfigError, NotBuilt, OperationRefused
+from hotconf.sources import Memory
+from tests.heart import QUIET, memory_conf
 
 
 @pytest.fixture
@@ -24,10 +28,11 @@ def test_settings_differ_inside_and_are_the_very_same_afterwards(conf):
         assert conf.current.database.pool_size == 1
         assert conf.current.database.url == before.database.url
         assert conf.explain("message").origin.kind == "override"
-        assert conf.snapshot.generation == snapshot.generation
+        assert conf.snapshot.generation == snapshot.generation + 1
         assert conf.snapshot.digest != snapshot.digest
-    assert (conf.current, conf.snapshot) == (before, snapshot)
     assert conf.current is before
+    assert (conf.snapshot.generation, conf.snapshot.digest) == (snapshot.generation + 2, snapshot.digest)
+    assert conf.explain("message").origin.kind == "source"
 
 
 def test_they_nest_and_share_what_does_not_differ(conf):
@@ -99,60 +104,128 @@ async def test_it_stands_through_reloads_and_they_stand_afterwards():
         assert (conf.current.message, conf.current.port) == ("new", 2)
 
 
-async def test_before_the_first_load_it_waits_for_it():
-    conf, _ = memory_conf()
+def resource(conf):
+    """A resource whose object is the size of the pool, and the sizes that were opened and closed."""
+    events = []
 
-    @conf.resource("port")
-    @contextmanager
-    def number(candidate):
-        yield candidate.settings.port
-
-    with conf.override(port=1):
-        assert not conf.loaded
-        async with conf.running(signals=()):
-            assert conf.current.port == conf.snapshot[number] == 1
-        with pytest.raises(ConfigError):
-            with conf.override(port="many"):
-                pass
-    assert conf.current.port == 8080
-
-
-def counted(conf):
     @conf.resource("database")
     @contextmanager
-    def number(candidate):
-        yield candidate.settings.database.pool_size
+    def pool(candidate):
+        size = candidate.settings.database.pool_size
+        events.append(f"open {size}")
+        yield size
+        events.append(f"close {size}")
 
-    return number
+    return pool, events
+
+
+def test_it_loads_by_itself_and_takes_back_what_was_valid_only_with_it():
+    class Needs(Section):
+        url: str
+        port: int = 1
+
+    conf = HotConf(Needs, sources=[Memory({})], options=QUIET)
+    with conf.override(url="test"):
+        assert (conf.current.url, conf.current.port) == ("test", 1)
+        with conf.override(port=2):
+            assert (conf.current.url, conf.current.port) == ("test", 2)
+    assert not conf.loaded
+    with pytest.raises(NotLoaded):
+        _ = conf.current
+    conf, _ = memory_conf(message="real")
+    with conf.override(port=1):
+        assert conf.current.port == 1
+    assert (conf.current.message, conf.current.port) == ("real", 8080)
+
+
+async def test_a_program_may_start_inside_one():
+    conf, _ = memory_conf()
+    pool, events = resource(conf)
+    with conf.override(database={"pool_size": 1}):
+        async with conf.running(signals=()):
+            assert conf.current.database.pool_size == conf.snapshot[pool] == 1
+    assert conf.current.database.pool_size == 10
+    assert events == ["open 1", "close 1"]
+
+
+async def test_I32_settings_and_resources_move_together_and_listeners_are_told():
+    conf, _ = memory_conf()
+    pool, events = resource(conf)
+    heard = []
+    async with conf.running(signals=()):
+        conf.on_change("database")(lambda change: heard.append(change.new.database.pool_size))
+        with conf.pin() as before:
+            async with conf.override(database={"pool_size": 1}):
+                with conf.pin() as snap:
+                    assert snap.settings.database.pool_size == snap[pool] == 1
+                assert before.settings.database.pool_size == before[pool] == 10
+            with conf.pin() as snap:
+                assert snap.settings.database.pool_size == snap[pool] == 10
+        assert heard == [1, 10]
+    assert [event for event in events if event.startswith("open")] == ["open 10", "open 1", "open 10"]
+
+
+def test_I32_so_they_do_where_the_engine_has_a_thread_of_its_own():
+    conf, _ = memory_conf()
+    pool, _ = resource(conf)
+    with conf.running(signals=()), conf.override(database={"pool_size": 1}), conf.pin() as snap:
+        assert snap.settings.database.pool_size == snap[pool] == 1
+
+
+async def test_on_the_engines_own_loop_a_plain_with_refuses_what_would_have_to_be_awaited():
+    conf, _ = memory_conf()
+    pool, _ = resource(conf)
+    async with conf.running(signals=()):
+        with pytest.raises(OperationRefused, match=r"resource .*pool has to be awaited: use `async with`"):
+            with conf.override(database={"pool_size": 1}):
+                pytest.fail("entered")
+        assert (conf.current.database.pool_size, conf.snapshot[pool]) == (10, 10)
+        with conf.override(port=1):
+            assert conf.current.port == 1
+        assert conf.current.port == 8080
+
+
+async def test_a_participant_may_refuse_it():
+    conf, _ = memory_conf()
+
+    @conf.prepare("port")
+    def never(change):
+        if change.new.port == 13:
+            raise Refuse("bad luck")
+
+    async with conf.running(signals=()):
+        for enter in (conf.override(port=13).__aenter__, lambda: asyncio.to_thread(conf.override(port=13).__enter__)):
+            with pytest.raises(ConfigError, match="bad luck"):
+                await enter()
+        assert conf.current.port == 8080
 
 
 async def test_the_engine_may_stop_inside_and_closed_resources_do_not_come_back():
     conf, _ = memory_conf()
-    number = counted(conf)
+    pool, _ = resource(conf)
     async with conf.running(signals=()):
         override = conf.override(port=1)
-        override.__enter__()
+        await override.__aenter__()
     override.__exit__(None, None, None)
     assert conf.current.port == 8080
     with pytest.raises(NotBuilt):
-        conf.snapshot[number]
+        conf.snapshot[pool]
 
 
-async def test_one_that_hid_a_broken_source_ends_loudly_and_the_next_good_reload_is_rid_of_it():
+async def test_a_broken_source_is_rejected_beneath_one_too_and_the_override_ends_all_the_same():
     conf, memory = memory_conf()
     async with conf.running(signals=()):
-        with pytest.raises(ConfigError):
-            with conf.override(port=1):
-                memory.set({"port": "broken"})
-                assert (await conf.reload()).outcome == "unchanged"
-        assert (await conf.reload()).outcome == "rejected"
+        async with conf.override(port=1):
+            memory.set({"port": "broken"})
+            assert (await conf.reload()).outcome == "rejected"
+            assert conf.current.port == 1
+        assert conf.current.port == 8080
         memory.set({"port": 7})
         await conf.reload()
         assert conf.current.port == 7
 
 
-@pytest.mark.parametrize("when", ["begins", "ends"])
-async def test_one_that_begins_or_ends_in_mid_reload_holds_as_if_it_had_not(when):
+async def test_one_that_begins_in_mid_reload_waits_for_its_end():
     conf, memory = memory_conf()
     entered, go_on = asyncio.Event(), asyncio.Event()
     async with conf.running(signals=()):
@@ -162,16 +235,45 @@ async def test_one_that_begins_or_ends_in_mid_reload_holds_as_if_it_had_not(when
             entered.set()
             await go_on.wait()
 
-        override = conf.override(port=1)
-        if when == "ends":
-            override.__enter__()
         memory.set({"message": "new"})
         reload = asyncio.create_task(conf.reload())
         await entered.wait()
-        override.__enter__() if when == "begins" else override.__exit__(None, None, None)
+        with pytest.raises(OperationRefused, match="another reload is under way"):
+            with conf.override(port=1):
+                pytest.fail("entered")
+        override = conf.override(port=1)
+        beginning = asyncio.create_task(override.__aenter__())
         go_on.set()
         assert (await reload).outcome == "applied"
-        assert (conf.current.message, conf.current.port) == ("new", 1 if when == "begins" else 8080)
-        if when == "begins":
-            override.__exit__(None, None, None)
+        await beginning
+        assert (conf.current.message, conf.current.port) == ("new", 1)
+        await override.__aexit__(None, None, None)
         assert (conf.current.message, conf.current.port) == ("new", 8080)
+
+
+async def test_inside_a_reload_it_is_refused():
+    conf, memory = memory_conf()
+    async with conf.running(signals=()):
+
+        @conf.prepare
+        def nested(_change):
+            with conf.override(port=1):
+                pytest.fail("entered")
+
+        memory.set({"message": "new"})
+        assert "ReentrantReload" in str((await conf.reload()).faults[0])
+
+
+async def test_it_is_neither_last_known_good_nor_a_reason_to_defer(tmp_path):
+    class App(Settings):
+        port: Annotated[int, RestartRequired()] = 1
+
+    good = tmp_path / "good.json"
+    conf = HotConf(App, sources=[Memory({})], options=Options(watch=False, last_good=good))
+    async with conf.running(signals=()):
+        async with conf.override(port=9):
+            assert (conf.current.port, conf.status.pending_restart) == (9, ())
+            assert "9" not in json.loads(good.read_text())["content"]["values"]
+            await conf.reload()
+            assert json.loads(good.read_text())["content"]["values"] == {}
+        assert conf.current.port == 1

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from hotconf import HotConf, Layer, Refuse, Section, Settings
-from hotconf.reload.request import Errand
+from hotconf.reload.request import ReloadRequest
 from hotconf.sources import File, Memory
 from hotconf.values.report import jsonable
 from tests.heart import QUIET, App, Gate, memory_conf, raising
@@ -354,7 +354,7 @@ async def test_a_cancelled_reload_publishes_nothing_and_reports_nothing():
     conf.load()
     gate.shut()
     gate.values = {"port": 2}
-    trip = asyncio.create_task(conf._reloader.reload(Errand(("test",))))
+    trip = asyncio.create_task(conf._reloader.reload(ReloadRequest(("test",))))
     await gate.entered.wait()
     trip.cancel()
     with pytest.raises(asyncio.CancelledError):

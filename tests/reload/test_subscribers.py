@@ -584,7 +584,7 @@ async def test_a_slow_listener_that_missed_there_and_back_hears_nothing():
 
 
 async def test_a_slow_listener_holds_nobody_up(monkeypatch):
-    monkeypatch.setattr("hotconf.engine.engine._FAREWELL", 0.02)
+    monkeypatch.setattr("hotconf.engine.engine._LISTENERS_TIMEOUT", 0.02)
     conf, memory = memory_conf()
     heard = []
     async with conf.running(signals=()):
@@ -693,7 +693,7 @@ async def test_leaving_waits_for_a_listener_at_work():
 
 
 async def test_leaving_cancels_a_listener_that_never_ends_and_names_it(monkeypatch, caplog):
-    monkeypatch.setattr("hotconf.engine.engine._FAREWELL", 0.02)
+    monkeypatch.setattr("hotconf.engine.engine._LISTENERS_TIMEOUT", 0.02)
     conf, memory = memory_conf()
     heard = []
 
@@ -709,7 +709,7 @@ async def test_leaving_cancels_a_listener_that_never_ends_and_names_it(monkeypat
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
     assert any("endless" in entry.getMessage() and "still at work" in entry.getMessage() for entry in caplog.records)
     # What it missed belongs to a run that is over.
-    monkeypatch.setattr("hotconf.engine.engine._FAREWELL", 1.0)
+    monkeypatch.setattr("hotconf.engine.engine._LISTENERS_TIMEOUT", 1.0)
     heard.clear()
     conf.unsubscribe(endless)
     conf.on_change(lambda change: heard.append(change.new.port))

@@ -102,7 +102,7 @@ class Outputs:
         self.add(error, "".join(traceback.format_exception(error)))
 
     def add_conf(self, conf):
-        self.add(conf, conf.status, json.dumps(jsonable(conf.status)), conf._reloader.pointer.draft, conf._stack)
+        self.add(conf, conf.status, json.dumps(jsonable(conf.status)), conf._reloader.running, conf._stack)
         for report in conf.reports:
             self.add(report, json.dumps(jsonable(report)), *report.faults)
         if conf.loaded:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from pydantic import Field, SecretStr
 
-from hotconf import HotConf, Section
+from hotconf import HotConf, Layer, Section
 from hotconf.errors import Rejected, SourceError
 from hotconf.schema.diff import differences
 from hotconf.sources.overlay import Overlay
@@ -76,9 +76,9 @@ async def test_keys_are_canonical_so_that_a_patch_finds_them(tmp_path):
 
     overlay = Overlay(tmp_path / "overlay.toml", Two)
     overlay.path.write_text("port = 3\n")
-    layer = await overlay.read_file()
+    layer = await overlay.read()
     assert layer.values == {"listenPort": 3}
-    assert overlay.patched(layer.values, {"port": None}) == {}
+    assert overlay.merged(layer, {"port": None}) == {}
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,9 @@ def test_what_toml_cannot_hold_is_refused_at_its_place(overlay, values, path, re
 def test_a_patch_is_refused_for_what_could_not_be_written(overlay):
     for patch in ({"hosts": [None]}, {"password": "p"}, {"prot": 1}):
         with pytest.raises(Rejected):
-            overlay.patched({}, patch)
-    assert overlay.patched({"message": "m"}, {"port": 2}) == {"message": "m", "listenPort": 2}
+            overlay.patched(Layer("overlay", {}), patch)
+    patched = overlay.patched(Layer("overlay", {"message": "m"}), {"port": 2})
+    assert patched.values == {"message": "m", "listenPort": 2}
 
 
 def test_nothing_is_written_that_would_not_be_read(tmp_path):
@@ -228,10 +229,10 @@ async def test_what_json_can_say_is_read_back_as_it_was_written(tmp_path_factory
 
 async def test_dates_that_somebody_wrote_by_hand_survive_a_patch(overlay):
     overlay.path.write_text("hosts = [2020-01-01, 2020-01-01T12:00:00+02:00, 12:30:00, 2020-01-01T00:00:00]\n")
-    held = (await overlay.read()).values
-    written(overlay, **overlay.patched(held, {"message": "m"}))
-    assert (await overlay.read()).values == {"message": "m", **held}
-    assert held["hosts"][0] == dt.date(2020, 1, 1)
+    held = await overlay.read()
+    written(overlay, **overlay.merged(held, {"message": "m"}))
+    assert (await overlay.read()).values == {"message": "m", **held.values}
+    assert held.values["hosts"][0] == dt.date(2020, 1, 1)
 
 
 # Failures
@@ -269,34 +270,25 @@ async def test_killed_at_any_call_the_next_start_finds_the_old_or_the_new(overla
     assert len(set(seen)) == 2
 
 
-# What is tried, and what is not confirmed
+# A patch that is in no file
 
 
-async def test_an_unconfirmed_patch_is_in_force_and_in_no_file(overlay):
+async def test_a_patch_that_waits_is_in_no_file(overlay):
     written(overlay, message="old", listenPort=1)
-    overlay.unconfirmed = ({"message": "new", "port": None, "database": {"pool_size": 3}},)
-    layer = await overlay.read()
-    assert layer.values == {"message": "new", "database": {"pool_size": 3}}
-    assert (await Overlay(overlay.path, App).read()).values == {"message": "old", "listenPort": 1}
-    overlay.unconfirmed = ()
+    patch = {"message": "new", "port": None, "database": {"pool_size": 3}}
+    assert overlay.patched(await overlay.read(), patch).values == {"message": "new", "database": {"pool_size": 3}}
     assert (await overlay.read()).values == {"message": "old", "listenPort": 1}
-
-
-async def test_unconfirmed_patches_are_on_top_of_each_other_and_of_what_the_file_holds_by_now(overlay):
-    overlay.unconfirmed = ({"message": "m"}, {"message": None, "port": 2})
-    written(overlay, hosts=["a"])
-    assert (await overlay.read()).values == {"hosts": ["a"], "listenPort": 2}
 
 
 async def test_what_is_not_confirmed_says_so_and_the_rest_keeps_its_place(overlay):
     overlay.path.write_text("message = 'old'\n[database]\nurl = 'u'\npool_size = 1\n")
-    overlay.unconfirmed = ({"database": {"pool_size": 3}, "hosts": ["a"]},)
-    layer = await overlay.read()
+    layer = overlay.patched(await overlay.read(), {"database": {"pool_size": 3}, "hosts": ["a"]})
     assert origin(layer, "message") == f"{overlay.name}:1:1"
     assert origin(layer, "database", "url") == f"{overlay.name}:3:1"
     for path in [("database", "pool_size"), ("hosts",), ("hosts", 0)]:
         assert origin(layer, *path) == f"{overlay.name} (unconfirmed)"
         assert origin_in(layer, path).kind == "overlay"
+        assert origin(overlay.confirmed(layer), *path) == overlay.name
     assert ("database", "nothing") not in layer.origins
     assert set(layer.origins) == {("message",), ("database", "url"), ("database", "pool_size"), ("hosts", 0)}
     assert len(layer.origins) == 4
@@ -304,16 +296,12 @@ async def test_what_is_not_confirmed_says_so_and_the_rest_keeps_its_place(overla
 
 async def test_equal_revisions_are_equal_values(overlay):
     written(overlay, message="m")
-    overlay.unconfirmed = ({"port": 1},)
-    first = (await overlay.read()).revision
-    assert (await overlay.read()).revision == first
-    overlay.unconfirmed = ({"port": 2},)
-    assert (await overlay.read()).revision != first
+    one, again, two = [overlay.patched(await overlay.read(), {"port": port}).revision for port in (1, 1, 2)]
+    assert one == again != two
 
 
 async def test_I11_a_secret_written_by_hand_under_an_unconfirmed_patch_is_a_fault(overlay):
-    overlay.unconfirmed = ({"port": 1},)
     overlay.path.write_text("password = 'canary-91'\n")
-    with pytest.raises(SourceError) as caught:
-        await overlay.read()
+    with pytest.raises(Rejected) as caught:
+        overlay.patched(await overlay.read(), {"port": 1})
     assert "canary" not in str(caught.value)

@@ -8,7 +8,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, Field, SecretStr, creat
 
 from hotconf import Section, Sensitive
 from hotconf.errors import Rejected
-from hotconf.sources.patch import patched
+from hotconf.sources.patch import merge_patch
 from tests.trees import keys
 
 
@@ -41,7 +41,7 @@ RFC = [
 
 @pytest.mark.parametrize(("before", "patch", "after"), RFC)
 def test_the_examples_of_the_rfc(before, patch, after):
-    assert patched(Anything, before, patch) == after
+    assert merge_patch(Anything, before, patch) == after
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_examples_of_the_rfc(before, patch, after):
     ],
 )
 def test_an_empty_object_is_there_only_where_a_patch_says_so(before, patch, after):
-    assert patched(Anything, before, patch) == after
+    assert merge_patch(Anything, before, patch) == after
 
 
 values = st.recursive(
@@ -100,30 +100,30 @@ def without_empty(value):
 
 @given(documents, patches)
 def test_empty_objects_apart_it_does_what_the_rfc_does(before, patch):
-    assert patched(Anything, before, patch) == without_empty(by_the_rfc(before, patch))
+    assert merge_patch(Anything, before, patch) == without_empty(by_the_rfc(before, patch))
 
 
 @given(documents, patches)
 def test_the_same_patch_twice_is_the_same_as_once(before, patch):
-    once = patched(Anything, before, patch)
-    assert patched(Anything, once, patch) == once
+    once = merge_patch(Anything, before, patch)
+    assert merge_patch(Anything, once, patch) == once
 
 
 @given(documents)
 def test_a_document_may_be_set_as_a_whole_and_taken_back_as_a_whole(document):
-    assert patched(Anything, {}, document) == document
-    assert patched(Anything, document, dict.fromkeys(document)) == {}
+    assert merge_patch(Anything, {}, document) == document
+    assert merge_patch(Anything, document, dict.fromkeys(document)) == {}
 
 
 def test_neither_the_values_nor_the_patch_are_changed():
     before, patch = {"a": {"b": 1}, "l": [{"c": 1}]}, {"a": {"b": None, "d": [{"e": 2}]}}
-    result = patched(Anything, before, patch)
+    result = merge_patch(Anything, before, patch)
     result["a"]["d"][0]["e"] = 3
     assert (before, patch) == ({"a": {"b": 1}, "l": [{"c": 1}]}, {"a": {"b": None, "d": [{"e": 2}]}})
 
 
 def test_a_tuple_of_the_program_is_a_list():
-    assert patched(Anything, {}, {"a": (1, (2,))}) == {"a": [1, [2]]}
+    assert merge_patch(Anything, {}, {"a": (1, (2,))}) == {"a": [1, [2]]}
 
 
 # Spellings
@@ -164,16 +164,16 @@ class Spelt(Section):
     ],
 )
 def test_a_field_may_be_named_as_documents_show_it_and_has_one_place_in_the_overlay(patch, after):
-    assert patched(Spelt, {}, patch) == after
+    assert merge_patch(Spelt, {}, patch) == after
 
 
 def test_a_value_is_taken_back_by_any_name_of_its_field():
-    assert patched(Spelt, {"listenPort": 2, "nested": {"deep": 3}}, {"port": None, "deep": None}) == {}
+    assert merge_patch(Spelt, {"listenPort": 2, "nested": {"deep": 3}}, {"port": None, "deep": None}) == {}
 
 
 def refusals(model, patch, before=None):
     with pytest.raises(Rejected) as caught:
-        patched(model, before or {}, patch)
+        merge_patch(model, before or {}, patch)
     return {fault.path: fault.message for fault in caught.value.faults}
 
 
@@ -195,8 +195,8 @@ def test_what_has_no_place_in_the_overlay_is_refused(patch, path, reason):
 
 
 def test_an_unknown_key_that_somebody_wrote_by_hand_can_be_taken_back():
-    assert patched(Spelt, {"prot": 2}, {"prot": None}) == {}
-    assert patched(Safe, {"nmae": "n", "account": {"pasword": CANARY}}, {"nmae": None, "account": None}) == {}
+    assert merge_patch(Spelt, {"prot": 2}, {"prot": None}) == {}
+    assert merge_patch(Safe, {"nmae": "n", "account": {"pasword": CANARY}}, {"nmae": None, "account": None}) == {}
 
 
 def test_nesting_without_end_is_refused():
@@ -260,8 +260,11 @@ def test_I11_a_secret_is_neither_set_nor_taken_back_and_never_quoted(patch, path
 
 def test_what_lies_beside_a_secret_may_be_patched():
     patch = {"name": "n", "account": {"user": "u"}, "accounts": [{"user": "v"}], "by_name": {"a": {"user": "w"}}}
-    assert patched(Safe, {}, patch) == patch
-    assert patched(Safe, patch, {"account": None, "by_name": {"a": None}}) == {"name": "n", "accounts": [{"user": "v"}]}
+    assert merge_patch(Safe, {}, patch) == patch
+    assert merge_patch(Safe, patch, {"account": None, "by_name": {"a": None}}) == {
+        "name": "n",
+        "accounts": [{"user": "v"}],
+    }
 
 
 def test_I11_a_secret_that_somebody_wrote_into_the_overlay_by_hand_is_not_written_again():
@@ -280,7 +283,7 @@ def test_every_reason_is_given_at_once():
 
 def test_the_error_is_the_lines_of_its_faults():
     with pytest.raises(Rejected) as caught:
-        patched(Safe, {}, {"token": "t", "nmae": 1})
+        merge_patch(Safe, {}, {"token": "t", "nmae": 1})
     assert str(caught.value) == "\n".join(str(fault) for fault in caught.value.faults)
 
 

@@ -50,8 +50,8 @@ def conf_of(*sources):
 
 async def test_layers_come_in_the_order_of_their_sources():
     group = Group(Layer("b", {"port": 2}), Layer("c", {"port": 3}), name="group")
-    readings = await Stack.of([Fake("a"), group, Fake("d")]).read()
-    assert [layer.source for reading in readings for layer in reading.layers] == ["a", "b", "c", "d"]
+    readings = await Stack.of(App, [Fake("a"), group, Fake("d")]).read()
+    assert [layer.source for layer in readings.layers()] == ["a", "b", "c", "d"]
 
 
 async def test_sources_are_read_at_once():
@@ -63,7 +63,7 @@ async def test_sources_are_read_at_once():
             return await super().read()
 
     async with asyncio.timeout(10):
-        await Stack.of([Meeting("a"), Meeting("b")]).read()
+        await Stack.of(App, [Meeting("a"), Meeting("b")]).read()
 
 
 async def test_I5_every_source_says_what_is_wrong_at_once():
@@ -215,8 +215,8 @@ def swapped(tmp_path):
 async def test_files_that_are_swapped_while_they_are_read_are_read_as_they_were_at_one_time(swapped):
     a, b, swap = swapped
     waiting = [swap]
-    stack = Stack.of([Text(a), Text(b, before=lambda: waiting and waiting.pop()())])
-    texts = [layer.values["text"] for reading in await stack.read() for layer in reading.layers]
+    stack = Stack.of(App, [Text(a), Text(b, before=lambda: waiting and waiting.pop()())])
+    texts = [layer.values["text"] for layer in (await stack.read()).layers()]
     assert texts == ["..1", "..1"]
 
 
@@ -225,14 +225,14 @@ async def test_only_a_source_whose_own_files_were_replaced_is_read_again(swapped
     (tmp_path / "c").write_text("c")
     waiting, read = [swap], []
     sources = [Text(tmp_path / "c", lambda: read.append("c")), Text(a, lambda: read.append("a"))]
-    await Stack.of([*sources, Text(b, before=lambda: waiting and waiting.pop()())]).read()
+    await Stack.of(App, [*sources, Text(b, before=lambda: waiting and waiting.pop()())]).read()
     assert read == ["c", "a", "a"]
 
 
 async def test_files_that_are_swapped_again_and_again_are_read_all_the_same(swapped):
     a, b, swap = swapped
-    readings = await Stack.of([Text(a), Text(b, before=swap)]).read()
-    assert len(readings) == 2
+    readings = await Stack.of(App, [Text(a), Text(b, before=swap)]).read()
+    assert len(readings.sources) == 2
 
 
 async def test_a_source_that_cannot_tell_its_files_is_read_all_the_same(tmp_path):
@@ -240,7 +240,7 @@ async def test_a_source_that_cannot_tell_its_files_is_read_all_the_same(tmp_path
         def paths(self):
             raise LookupError
 
-    assert len(await Stack.of([Untold()]).read()) == 1
+    assert len((await Stack.of(App, [Untold()]).read()).sources) == 1
 
 
 def test_only_sources_with_paths_are_watched(tmp_path):
@@ -248,11 +248,11 @@ def test_only_sources_with_paths_are_watched(tmp_path):
         def paths(self):
             return [tmp_path / "a"]
 
-    assert list(Stack.of([Memory(), Watched()]).paths()) == [tmp_path / "a"]
+    assert list(Stack.of(App, [Memory(), Watched()]).paths()) == [tmp_path / "a"]
 
 
 def test_the_overlay_is_the_strongest_source_or_there_is_none(tmp_path):
     overlay = Overlay(tmp_path / "overlay.toml", App)
-    assert Stack.of([Memory(), overlay]).overlay is overlay
-    assert Stack.of([overlay, Memory()]).overlay is None
-    assert Stack.of([]).overlay is None
+    assert Stack.of(App, [Memory(), overlay]).overlay is overlay
+    assert Stack.of(App, [Memory()]).overlay is None
+    assert Stack.of(App, []).overlay is None
