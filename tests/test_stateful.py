@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from hotconf import HotConf, Options, Refuse, RestartRequired, Section, Settings
-from hotconf.errors import ConfigError, NotBuilt, NothingToConfirm, Unconfirmed, UnknownGeneration
+from hotconf.errors import ConfigError, NotBuilt, NothingToConfirm, RollbackHeld, Unconfirmed, UnknownGeneration
 from hotconf.sources import Memory
 
 HISTORY = 4
@@ -84,7 +84,6 @@ class Model:
     said: Said
     file: str | None = None
     unconfirmed: tuple[str | None] | None = None
-    below: Said | None = None
     running: dict[str, Any] = field(default_factory=dict)
     basis: Said | None = None
     generation: int = 0
@@ -94,11 +93,6 @@ class Model:
 
     def fresh(self):
         return replace(self.said, file=self.file, laid=self.unconfirmed)
-
-    def hold_on(self):
-        """An edit of the overlay is no reason to take up again what was rolled away from."""
-        if self.held is not None:
-            self.held = replace(self.held, file=self.file, laid=self.unconfirmed)
 
     def read(self, *, force=False):
         """What a plain reload builds from, and whether that is held back."""
@@ -138,6 +132,12 @@ class Model:
             self.running = result
             self.past = [*self.past, (self.generation, result, basis)][-HISTORY:]
         return outcome
+
+    def override(self, size):
+        """Put another size into force and take it back: two generations, built from the same sources."""
+        for values in ({**self.running, "size": size}, self.running):
+            self.generation += 1
+            self.past = [*self.past, (self.generation, values, self.basis)][-HISTORY:]
 
 
 class Pool:
@@ -226,7 +226,7 @@ class Machine(RuleBasedStateMachine):
     async def reported(self, awaitable):
         try:
             return await awaitable
-        except (UnknownGeneration, NothingToConfirm, Unconfirmed) as error:
+        except (UnknownGeneration, NothingToConfirm, RollbackHeld, Unconfirmed) as error:
             return error
 
     # The sources
@@ -294,7 +294,7 @@ class Machine(RuleBasedStateMachine):
         if report.outcome != "rejected":
             assert report.note == f"rolled back to generation {target}"
             model.held = None if away.content == basis.content else away
-            model.unconfirmed = model.below = None
+            model.unconfirmed = None
 
     # The overlay
 
@@ -307,7 +307,10 @@ class Machine(RuleBasedStateMachine):
         if model.unconfirmed is not None:
             assert isinstance(report, Unconfirmed)
             return
-        below, held = model.read()
+        if model.held is not None:
+            assert isinstance(report, RollbackHeld)
+            return
+        below, _ = model.read()
         file = text_of(message)
         basis = replace(below, laid=(message,)) if confirm else replace(below, file=file, laid=None)
         if dry_run:
@@ -316,13 +319,9 @@ class Machine(RuleBasedStateMachine):
         assert report.outcome == model.go(basis)
         if report.outcome == "rejected":
             return
-        if not held:
-            model.held = None
         model.unconfirmed = (message,) if confirm else None
-        model.below = below if confirm and held else None
         if not confirm:
             model.file = file
-        model.hold_on()
 
     @precondition(lambda self: self.alive)
     @rule()
@@ -336,7 +335,6 @@ class Machine(RuleBasedStateMachine):
         self.edited(report, replace(model.basis, file=file, laid=None))
         if report.outcome != "rejected":
             model.file = file
-            model.hold_on()
 
     @precondition(lambda self: self.alive and self.model.unconfirmed is not None)
     @rule()
@@ -345,16 +343,13 @@ class Machine(RuleBasedStateMachine):
         seen = self.conf.reports[-1]
         self.conf._host.engine._revert()
         self.run(self.next_report(seen))
-        file = model.below if model.below is not None else model.fresh()
-        basis = replace(model.basis, file=file.file, laid=None if model.below is None else model.below.laid)
-        self.edited(self.conf.reports[-1], basis)
+        self.edited(self.conf.reports[-1], replace(model.basis, file=model.file, laid=None))
 
     def edited(self, report, basis):
         model = self.model
         assert report.outcome == model.go(basis)
         if report.outcome != "rejected":
-            model.unconfirmed = model.below = None
-            model.hold_on()
+            model.unconfirmed = None
 
     async def next_report(self, seen):
         while self.conf.reports[-1] is seen:
@@ -387,11 +382,15 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(size=st.sampled_from([5, 6]))
     def override(self, size):
-        before, pool = self.conf.current, self.conf.snapshot[self.pool]
-        with self.conf.override(database={"pool_size": size}):
-            assert self.conf.current.database.pool_size == size
-            assert self.conf.current.workers == self.model.running["workers"]
-            assert self.conf.snapshot[self.pool] is pool, "resources do not follow"
+        async def overridden():
+            async with self.conf.override(database={"pool_size": size}):
+                with self.conf.pin() as snap:
+                    assert snap.settings.database.pool_size == snap[self.pool].size == size
+                    assert snap.settings.workers == self.model.running["workers"]
+
+        before = self.conf.current
+        self.run(overridden())
+        self.model.override(size)
         assert self.conf.current is before
 
     # The engine

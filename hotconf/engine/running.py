@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import hotconf.reload.last_good as last_good
 from hotconf.engine.engine import CLOSING, Engine, EngineThread
-from hotconf.errors import Draining, NotRunning
+from hotconf.errors import Draining, NotRunning, OperationRefused
 from hotconf.reload.request import refuse_reentry
 from hotconf.signals import SignalRouter
 
@@ -119,6 +119,10 @@ class EngineHost:
         if self.engine is not None and self.is_on_its_loop:
             refuse_reentry(self._owner)
             return self.engine.run_inline(request)
+        if self.engine is not None and self.engine.loop is not None and not self.engine.loop.is_running():
+            raise OperationRefused(
+                "the event loop in which the configuration is live stands still: use `async with` in it"
+            )
         return self.ask(request).result()
 
     @property
