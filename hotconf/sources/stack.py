@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from hotconf.abc import Source, WatchedFiles
 from hotconf.errors import SourceBusy, SourceError
-from hotconf.schema.keys import renames, with_canonical_keys
+from hotconf.schema.keys import accepts_several_keys, with_canonical_keys
 from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.file import File
 from hotconf.sources.memory import program_layer
@@ -306,7 +306,7 @@ class Stack:
                 raise result
         if faults:
             raise SourceError(faults)
-        if renames(self.model):
+        if accepts_several_keys(self.model):
             await asyncio.to_thread(self._spell)  # large layers take long to walk, and readers go on meanwhile
         readings = {state: state.reading() for state in self.states}
         overlay = next((state for state in self.states if isinstance(state.source, Overlay)), None)
