@@ -150,6 +150,6 @@ def json_response(
 
 
 def encoded(value: Any) -> bytes:
-    """Return JSON, ended by a line feed for terminals."""
+    """Return JSON, which ends with a line feed."""
     # A lone surrogate, from a file name or a variable that is not UTF-8, becomes JSON's own escape for it.
     return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import secrets
 from collections import deque
@@ -19,7 +18,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import hotconf.values.keypath as keypath
-from hotconf.api.exchange import Problem
+from hotconf.api.exchange import Problem, encoded
 from hotconf.api.parameters import flag, parameter
 from hotconf.api.parts import keys_in, part_at
 from hotconf.values.keypath import touches
@@ -222,9 +221,8 @@ class Feed:
             data["gone"] = True
         if gap:
             data["gap"] = True
-        text = json.dumps(data, ensure_ascii=False)
         token = self.token(snapshot.changed_in(path))
-        return f"id: {token}\nevent: config\ndata: {text}\n\n".encode("utf-8", "backslashreplace")
+        return b"id: %b\nevent: config\ndata: %b\n" % (token.encode(), encoded(data))
 
     # Changes
 
@@ -258,7 +256,7 @@ class Feed:
     def _publish_report(self, report: Report) -> None:
         streams = [stream for group in self._groups.values() for stream in group.streams if stream.reports]
         if streams:
-            event = f"event: report\ndata: {json.dumps(jsonable(report))}\n\n".encode()
+            event = b"event: report\ndata: %b\n" % encoded(jsonable(report))
             self._enqueue(methodcaller("send", event), streams)
 
     def _enqueue(self, function: Callable[[Any], object], items: Iterable[Any]) -> None:

@@ -68,8 +68,8 @@ def only_parameters(request: Request, *names: str) -> None:
     """Refuse any other parameter, and one that comes twice: a misspelt `dry_run` must not start a real reload."""
     given = [name for name, _ in parse_qsl(request.query, keep_blank_values=True)]
     if set(given) - set(names):
-        known = f"allowed: {', '.join(names)}" if names else "none is allowed here"
-        raise Problem(HTTPStatus.BAD_REQUEST, f"unknown query parameter; {known}")
+        allowed = f"allowed: {', '.join(names)}" if names else "none is allowed here"
+        raise Problem(HTTPStatus.BAD_REQUEST, f"unknown query parameter; {allowed}")
     if len(given) > len(set(given)):
         raise Problem(HTTPStatus.BAD_REQUEST, "duplicate query parameter")
 
@@ -82,8 +82,8 @@ async def json_body(request: Request, *members: str) -> Mapping[str, Any]:
     """
     body = await _object(request, JSON) if await request.read() else {}
     if body.keys() - set(members):
-        known = f"allowed: {', '.join(members)}" if members else "none is allowed here; parameters go into the URL"
-        raise Problem(HTTPStatus.BAD_REQUEST, f"unknown member in the body; {known}")
+        allowed = f"allowed: {', '.join(members)}" if members else "none is allowed here; parameters go into the URL"
+        raise Problem(HTTPStatus.BAD_REQUEST, f"unknown member in the body; {allowed}")
     return body
 
 

@@ -82,13 +82,17 @@ class Safety:
         if reach == "network" and self.token is None:
             raise Problem(HTTPStatus.FORBIDDEN, _OPEN_TO_ALL)
         host = header("Host") or ""
-        if reach != "file" and not self._allows(_host_name(host)):
+        name = _host_name(host)
+        if reach != "file" and not (name in self.hosts or is_loopback(name)):
             raise Problem(HTTPStatus.FORBIDDEN, _FOREIGN_HOST)
         if holds_no_data:
             return None
         # Only browsers send these two.
         site, origin = header("Sec-Fetch-Site"), header("Origin")
-        if site not in (None, "none", "same-origin") or not (origin is None or _same_place(origin, host)):
+        # With the origin's own scheme: behind a proxy that ends TLS the page is https, and this request is not.
+        page = origin and _place(origin)
+        own = origin is None or (page and page == _place(f"{origin.partition(':')[0]}://{host}"))
+        if site not in (None, "none", "same-origin") or not own:
             raise Problem(HTTPStatus.FORBIDDEN, "a page of another site sent this request")
         if self.token is None:
             return None
@@ -98,9 +102,6 @@ class Safety:
             headers = {"WWW-Authenticate": "Bearer"}
             raise Problem(HTTPStatus.UNAUTHORIZED, "send the token as `Authorization: Bearer …`", headers=headers)
         return self.known_as
-
-    def _allows(self, host: str) -> bool:
-        return host in self.hosts or is_loopback(host)
 
 
 @functools.lru_cache(maxsize=256)
@@ -138,12 +139,6 @@ def _host_name(header: str) -> str:
     """Return the name in a Host header, in lower case; the empty string where it is no host."""
     place = None if set("/?#@\\ \t") & set(header) else _place(f"http://{header}")
     return place[0] if place else ""
-
-
-def _same_place(origin: str, host: str) -> bool:
-    # With the origin's own scheme: behind a proxy that ends TLS the page is https, and this request is not.
-    place = _place(origin)
-    return place is not None and place == _place(f"{origin.partition(':')[0]}://{host}")
 
 
 def _place(url: str) -> tuple[str, int | None] | None:

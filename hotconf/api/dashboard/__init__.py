@@ -16,8 +16,6 @@ from hotconf.api.exchange import Problem, Response
 from hotconf.api.parameters import ANY, tags_in
 
 if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
-
     from hotconf.api.exchange import Request
 
 _TYPES = {
@@ -51,7 +49,13 @@ class Dashboard:
     """The page at `/dashboard` and its files below."""
 
     def __init__(self) -> None:
-        self._files = {path.name: _asset(path) for path in files(__name__).iterdir() if _suffix(path.name) in _TYPES}
+        self._files: dict[str, Response] = {}
+        for path in files(__name__).iterdir():
+            content_type = _TYPES.get(path.name[path.name.rfind(".") :])
+            if content_type is not None:
+                body = path.read_bytes()
+                tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+                self._files[path.name] = Response(body, headers={"Content-Type": content_type, "ETag": tag, **_HEADERS})
         self._page = self._files.pop("index.html")
 
     async def page(self, request: Request) -> Response:
@@ -68,12 +72,6 @@ class Dashboard:
         return _answer(request, self._files[name])
 
 
-def _asset(path: Traversable) -> Response:
-    body = path.read_bytes()
-    tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-    return Response(body, headers={"Content-Type": _TYPES[_suffix(path.name)], "ETag": tag, **_HEADERS})
-
-
 def _answer(request: Request, asset: Response) -> Response:
     try:
         known = tags_in(request.header("If-None-Match")) or ()
@@ -82,7 +80,3 @@ def _answer(request: Request, asset: Response) -> Response:
     if asset.headers["ETag"].strip('"') not in known and ANY not in known:
         return asset
     return Response(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": asset.headers["ETag"], **_HEADERS})
-
-
-def _suffix(name: str) -> str:
-    return name[name.rfind(".") :]
