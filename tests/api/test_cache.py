@@ -1,4 +1,4 @@
-"""BuildCache: what is much is built once, in a thread, and shared by all who ask meanwhile."""
+"""BuildCache: a large document is built once, in a thread, for all requests."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ class Owner:
 
 
 class Work:
-    """Something to build, which ends when it is told to; it counts, and notes the thread that it runs in."""
+    """A build that ends when the test says so, and records the threads that it ran in."""
 
     def __init__(self, result="built"):
         self.result = result
@@ -38,11 +38,11 @@ def builds():
     return BuildCache(lambda _owner: True, most=3)
 
 
-async def test_who_asks_meanwhile_shares_what_is_built(builds):
+async def test_concurrent_requests_share_one_build(builds):
     owner, work = Owner(), Work()
     asking = [asyncio.create_task(builds.get(owner, "name", work)) for _ in range(3)]
     await until(lambda: work.threads)
-    await cancel(asking[0])  # the first of them leaves: it must spoil it for nobody
+    await cancel(asking[0])  # the first request leaves: the others must get the result
     work.go_on.set()
     assert await asyncio.gather(*asking[1:]) == ["built", "built"]
     assert await builds.get(owner, "name", work) == "built"
@@ -50,14 +50,14 @@ async def test_who_asks_meanwhile_shares_what_is_built(builds):
     assert work.threads[0] is not threading.current_thread()
 
 
-async def test_what_is_little_is_built_at_once():
+async def test_a_small_owner_is_built_in_the_event_loop():
     work = Work()
     work.go_on.set()
     assert await BuildCache(lambda _owner: False).get(Owner(), "name", work) == "built"
     assert work.threads == [threading.current_thread()]
 
 
-async def test_a_failure_is_told_to_all_and_not_kept(builds):
+async def test_a_failure_is_raised_in_every_request_and_not_kept(builds):
     owner, work = Owner(), Work(LookupError("gone"))
     asking = [asyncio.create_task(builds.get(owner, "name", work)) for _ in range(2)]
     await until(lambda: work.threads)
@@ -67,7 +67,7 @@ async def test_a_failure_is_told_to_all_and_not_kept(builds):
     assert await builds.get(owner, "name", work) == "found"
 
 
-async def test_a_failure_that_nobody_waited_for_is_no_error_of_ours(builds, caplog):
+async def test_a_failure_after_its_request_gave_up_is_not_logged(builds, caplog):
     owner, work = Owner(), Work(LookupError("gone"))
     asking = asyncio.create_task(builds.get(owner, "name", work))
     await until(lambda: work.threads)
@@ -77,7 +77,7 @@ async def test_a_failure_that_nobody_waited_for_is_no_error_of_ours(builds, capl
     assert caplog.records == []
 
 
-async def test_nothing_is_kept_of_an_owner_before_and_no_more_than_so_many(builds):
+async def test_only_builds_of_the_newest_owner_are_kept_and_only_so_many(builds):
     work = Work()
     work.go_on.set()
     old, new = Owner(), Owner()
@@ -94,7 +94,7 @@ class Nested(Section):
     inner: list[dict[str, int]] = []
 
 
-def test_large_is_what_holds_many_values_wherever_they_lie():
+def test_settings_with_many_values_are_large_at_any_depth():
     assert not is_large(Nested())
     assert not is_large(Nested(values={str(number): number for number in range(200)}))
     assert is_large(Nested(values={str(number): number for number in range(400)}))
@@ -112,7 +112,7 @@ LARGE = {"values": {f"key{number}": number for number in range(400)}}
         ("/explain", explain.Origins, "leaves"),
     ],
 )
-async def test_others_are_served_while_much_is_written_and_it_is_written_once(monkeypatch, path, place, step):
+async def test_a_large_build_runs_once_and_other_requests_are_served_meanwhile(monkeypatch, path, place, step):
     async with site_of(Nested, LARGE) as site:
         real, work = getattr(place, step), Work()
 

@@ -1,4 +1,4 @@
-"""Tokens: what is read from a tag, and from a header with several of them."""
+"""Parameters: tags, tokens, and conditions with several tags."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tags(*lines, **options):
         (" 0a1b.7", None),
     ],
 )
-def test_a_suffix_is_no_part_of_the_token(tag, token):
+def test_a_suffix_is_not_part_of_the_token(tag, token):
     assert token_of(tag) == token
 
 
@@ -56,12 +56,12 @@ def test_every_tag_of_every_line_is_read(lines, found):
 
 
 @pytest.mark.parametrize("line", ["", "a", '"a', 'a"', '"a" "b"', '"a", b', 'w/"a"', '*, "a"', '"a"\x01'])
-def test_what_cannot_be_read_as_a_whole_is_an_error(line):
+def test_a_header_that_is_not_a_list_of_tags_is_an_error(line):
     with pytest.raises(ValueError, match="entity tags"):
         tags(line)
 
 
-def test_a_weak_tag_is_none_where_a_write_relies_on_it():
+def test_weak_tags_are_left_out_for_writes():
     assert tags('W/"a", "b"', strong=True) == ("b",)
     assert tags('W/"a"', strong=True) == ()
 

@@ -42,12 +42,12 @@ from hotconf.api.representations import ALL, JSON, TOML, YAML, accepted, best, w
         ("application/toml; level=1; q=0.3, application/yaml;q=0.2", TOML),
     ],
 )
-def test_the_most_liked_of_what_we_have_is_chosen(header, chosen):
+def test_the_most_preferred_representation_is_chosen(header, chosen):
     assert best(header) is chosen
 
 
 @pytest.mark.parametrize("header", ["text/html", "application/xml", "*/*;q=0", "application/json;q=0", "nonsense"])
-def test_what_we_do_not_have_is_406_and_names_what_we_have(header):
+def test_a_representation_that_is_not_served_is_406_and_names_those_that_are(header):
     with pytest.raises(Problem) as refused:
         best(header)
     assert refused.value.status == 406
@@ -59,7 +59,7 @@ def test_no_header_raises_anything_else(header):
     assert set(accepted(header)) <= set(ALL)
 
 
-def test_without_the_extra_yaml_is_406_or_what_is_liked_next(monkeypatch):
+def test_without_the_extra_yaml_is_406_or_the_next_preference_is_served(monkeypatch):
     monkeypatch.setattr(representations, "_has_yaml", lambda: False)
     assert best("application/yaml, application/toml;q=0.5") is TOML
     with pytest.raises(Problem) as refused:
@@ -78,7 +78,7 @@ def test_all_three_hold_the_same_where_nothing_is_null():
 
 
 @pytest.mark.parametrize("value", [1, "text", None, [1], []])
-def test_a_part_that_is_no_table_is_served_as_json_alone(value):
+def test_a_part_that_is_not_a_table_is_served_as_json_only(value):
     assert json.loads(written(JSON, value)) == value
     for notation in (TOML, YAML):
         with pytest.raises(Problem) as refused:
@@ -87,7 +87,7 @@ def test_a_part_that_is_no_table_is_served_as_json_alone(value):
 
 
 @pytest.mark.parametrize("value", [{"a": [1, None]}, {"a": "\udcff"}])
-def test_what_toml_cannot_hold_is_406(value):
+def test_values_that_toml_cannot_hold_are_406(value):
     with pytest.raises(Problem) as refused:
         written(TOML, value)
     assert (refused.value.status, "JSON" in refused.value.detail) == (406, True)

@@ -57,7 +57,7 @@ class Client:
         return (await self.reader.readexactly(size + 2))[:-2]
 
     async def chunks(self):
-        """The whole of a chunked body. IncompleteReadError where it breaks off."""
+        """The whole chunked body. Raises IncompleteReadError where it ends early."""
         body = b""
         while piece := await self.chunk():
             body += piece

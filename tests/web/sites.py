@@ -34,7 +34,7 @@ class Site:
         self.conf, self.memory, self.values, self.server, self.session = conf, memory, values, server, session
 
     async def change(self, **values):
-        """Reload with these values in the place of what there was at first."""
+        """Reload with these values merged over the first ones."""
         self.memory.set({**self.values, **values})
         return await self.conf.reload()
 

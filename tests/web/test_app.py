@@ -1,4 +1,4 @@
-"""The configuration service over HTTP: what it shows, what it refuses, and that it never shows a secret."""
+"""The configuration service over HTTP: what it shows and refuses, and that it never shows a secret."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_a_key_with_dots_is_one_step(site):
         "message.",
     ],
 )
-async def test_what_is_not_there_is_404(site, path):
+async def test_an_unknown_part_is_404(site, path):
     reply = await site.ask(f"/config/{path}")
     assert (reply.status, reply.content_type) == (404, PROBLEM)
     assert reply.json["title"] == "Not Found"
@@ -185,7 +185,7 @@ async def test_a_tag_that_does_not_match_is_200(site, form):
     assert (await site.ask("/config", headers={"If-None-Match": form})).status == 200
 
 
-async def test_a_change_makes_the_tag_of_before_a_200(site):
+async def test_after_a_change_the_old_tag_is_200(site):
     before = (await site.ask("/config")).headers["ETag"]
     site.source.set({"message": "changed"})
     await site.conf.reload()
@@ -201,7 +201,7 @@ async def test_an_unchanged_reload_keeps_the_tag(site):
     assert (await site.ask("/config", headers={"If-None-Match": before})).status == 304
 
 
-async def test_another_life_of_the_process_has_other_tags(site):
+async def test_another_run_of_the_process_has_other_tags(site):
     async with TestClient(TestServer(config_app(site.conf))) as other:
         tag = (await site.ask("/config")).headers["ETag"]
         assert (await other.get("/config", headers={"If-None-Match": tag})).status == 200
@@ -215,7 +215,7 @@ async def test_text_beyond_ascii_is_served_as_it_is(site):
 
 
 async def test_text_that_is_no_utf8_is_served_as_json_escapes_it(site):
-    """As an environment variable may hold it: one stray byte must not make the whole configuration a 500."""
+    """An environment variable may hold it: one such byte must not make the whole configuration a 500."""
 
     class Loose(Settings):
         anything: dict[str, Any] = {}
@@ -372,7 +372,7 @@ async def test_I7_a_reload_under_way_when_the_drain_begins_is_503():
 # Status and probes
 
 
-async def test_status_has_what_operators_ask_for(site):
+async def test_status_has_what_operators_need(site):
     status = await site.json("/status")
     assert {
         *("state", "generation", "digest", "loaded_at", "last_reload", "consecutive_failures", "sources"),
@@ -421,7 +421,7 @@ async def test_a_process_that_started_from_the_last_known_good_is_ready_by_optio
         assert (await client.get("/readyz")).status == 200
 
 
-async def test_before_the_first_load_it_lives_but_is_not_ready():
+async def test_before_the_first_load_it_is_alive_but_not_ready():
     conf = HotConf(App, options=Options(watch=False))
     async with TestClient(TestServer(config_app(conf))) as client:
         assert (await client.get("/healthz")).status == 200
@@ -433,7 +433,7 @@ async def test_before_the_first_load_it_lives_but_is_not_ready():
 
 
 @pytest.mark.parametrize("state", ["starting", "draining"])
-async def test_a_service_that_starts_more_than_the_configuration_says_how_far_it_is(site, state):
+async def test_a_service_that_starts_more_than_the_configuration_supplies_the_state(site, state):
     async with TestClient(TestServer(config_app(site.conf, state=lambda: state))) as client:
         assert (await client.get("/readyz")).status == 503
         assert (await (await client.get("/status")).json())["state"] == state
@@ -450,7 +450,7 @@ async def test_a_wrong_method_is_405_and_says_what_is_allowed(site, method, path
     assert (reply.status, reply.content_type, reply.headers["Allow"]) == (405, PROBLEM, allow)
 
 
-async def test_a_path_that_nobody_serves_is_a_problem_document(site):
+async def test_an_unknown_path_is_a_problem_document(site):
     reply = await site.ask("/nowhere")
     problem = reply.json
     assert (reply.status, reply.content_type) == (404, PROBLEM)

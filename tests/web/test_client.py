@@ -1,4 +1,4 @@
-"""The client: where it asks, what it makes of answers, and how it follows a part."""
+"""The client: its URLs, what it makes of responses, and how it follows a part."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_url_names_a_place(url, place):
 
 
 @pytest.mark.parametrize("url", ["", "unix:", "http://unix::", "ftp://host", "host", "http://", "http://h:p", "//h"])
-def test_what_names_no_place_is_a_value_error(url):
+def test_an_unusable_url_is_a_value_error(url):
     with pytest.raises(ValueError):
         Client(url)
 
@@ -69,7 +69,7 @@ def test_a_stream_may_be_cut_anywhere(cuts):
     assert [event for event in found if event[0] != "message"] == [("config", "a.1", "{}"), ("shutdown", "a.2", "ü")]
 
 
-async def test_it_asks_below_a_prefix_with_its_token():
+async def test_requests_go_below_the_prefix_with_the_token():
     async def status(request):
         return web.json_response({"path": request.path, "token": request.headers.get("Authorization")})
 
@@ -93,10 +93,10 @@ async def test_a_problem_says_what_to_do_and_names_every_fault():
 
 
 async def test_a_redirect_is_not_followed_with_the_token():
-    asked = []
+    requests = []
 
     async def elsewhere(request):
-        asked.append(request.path)
+        requests.append(request.path)
         raise web.HTTPFound("/other")
 
     async with (
@@ -105,14 +105,14 @@ async def test_a_redirect_is_not_followed_with_the_token():
     ):
         with pytest.raises(Declined, match="responded with 302 Found"):
             await client.get("status")
-    assert asked == ["/status"]
+    assert requests == ["/status"]
 
 
 # Following
 
 
 class Feed:
-    """Answers /events with one script after the other."""
+    """Answers each request to /events with the next script."""
 
     def __init__(self, *scripts):
         self.scripts = list(scripts)
@@ -136,7 +136,7 @@ def event(token, value, **more):
 
 
 async def followed(*scripts, monkeypatch):
-    """What `follow` yields until a script declines for good, and the tokens that it came back with."""
+    """Return what `follow` yields until a script declines for good, and the tokens that it sent."""
     monkeypatch.setattr("hotconf.web.client._RETRIES", (0.001,))
     feed, found = Feed(*scripts), []
     async with serving(web.get("/events", feed.stream)) as server, Client(server.url) as client:
@@ -147,7 +147,7 @@ async def followed(*scripts, monkeypatch):
     return found, feed.tokens
 
 
-async def test_states_are_told_once_across_streams(monkeypatch):
+async def test_a_state_is_yielded_once_across_streams(monkeypatch):
     large = "x" * 300_000
     busy = web.json_response({"detail": "draining"}, status=503)
     found, tokens = await followed(
@@ -157,35 +157,35 @@ async def test_states_are_told_once_across_streams(monkeypatch):
         [b": nothing new\n\n"],
         monkeypatch=monkeypatch,
     )
-    told = [item if isinstance(item, Unreachable) else (item.token, item.data["value"], item.gone) for item in found]
-    assert [item for item in told if isinstance(item, tuple)] == [
+    items = [item if isinstance(item, Unreachable) else (item.token, item.data["value"], item.gone) for item in found]
+    assert [item for item in items if isinstance(item, tuple)] == [
         ("s.1", 1, False),
         ("s.2", large, False),
         ("t.2", None, True),
         ("t.3", None, False),
     ]
-    assert [str(item) for item in told if isinstance(item, Unreachable)] == [str(told[2])]
-    assert "draining" in str(told[2])
+    assert [str(item) for item in items if isinstance(item, Unreachable)] == [str(items[2])]
+    assert "draining" in str(items[2])
     assert tokens == [None, "s.2", "s.2", "t.3", "t.3"]
 
 
-async def test_the_first_try_is_not_repeated():
+async def test_the_first_attempt_is_not_retried():
     async with Client("unix:/no/such/socket") as client:
         with pytest.raises(Unreachable, match="No such file or directory"):
             await anext(client.follow())
 
 
-async def test_a_part_is_asked_for_by_its_dotted_path():
-    asked = []
+async def test_a_part_is_requested_by_its_dotted_path():
+    requests = []
 
     async def stream(request):
-        asked.append(request.query["path"])
+        requests.append(request.query["path"])
         return web.json_response({"detail": "enough"}, status=404)
 
     async with serving(web.get("/events", stream)) as server, Client(server.url) as client:
         with pytest.raises(Declined):
             await anext(client.follow(("a", "b c")))
-    assert asked == ['a."b c"']
+    assert requests == ['a."b c"']
 
 
 def test_an_event_knows_whether_its_part_is_gone():

@@ -1,4 +1,4 @@
-"""The files of the dashboard: how they are sent, to whom, and what they may not hold."""
+"""The files of the dashboard: their headers, the token, and what they must not hold."""
 
 from __future__ import annotations
 

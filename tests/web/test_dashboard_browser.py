@@ -67,7 +67,7 @@ class View:
         page.on("request", lambda request: self.requested.append(request.url))
 
     def _heard(self, message):
-        # A request that is refused or fails is what some of these tests are about.
+        # Some of these tests make requests that are refused or fail.
         if message.type in ("error", "warning") and not message.text.startswith(FAILED_LOAD):
             self.complaints.append(message.text)
 
@@ -93,7 +93,7 @@ class View:
 
 @contextlib.asynccontextmanager
 async def viewing(browser, origin, path="/dashboard", **options):
-    """Open a dashboard; at the end nothing may have gone wrong in it, and nobody else may have been asked."""
+    """Open a dashboard. At the end there must be no error, and no request to another server."""
     page = await browser.new_page(**{"viewport": {"width": 1440, "height": 900}, **options})
     try:
         view = View(page, origin)
@@ -157,7 +157,7 @@ async def in_thread(function, *arguments):
 
 
 async def test_break_the_file_mend_it_and_roll_back(browser, tmp_path):
-    """From the fault at its line to the message of before, in a process of its own; looked at in three forms."""
+    """From the fault at its line back to the first message, in a process of its own and three forms of the page."""
     demo = Demo(tmp_path)
     try:
         await in_thread(demo.ready)
@@ -197,7 +197,7 @@ async def test_break_the_file_mend_it_and_roll_back(browser, tmp_path):
         await in_thread(demo.kill)
 
 
-async def test_a_lost_server_is_told_and_its_successor_is_found(browser, tmp_path):
+async def test_a_lost_server_is_shown_and_its_successor_is_found(browser, tmp_path):
     demo = Demo(tmp_path)
     try:
         await in_thread(demo.ready)
@@ -224,7 +224,7 @@ async def test_a_lost_server_is_told_and_its_successor_is_found(browser, tmp_pat
         await in_thread(demo.kill)
 
 
-async def test_a_rejected_reload_is_told_by_the_stream(browser, site):
+async def test_a_rejected_reload_is_shown_at_once(browser, site):
     async with viewing(browser, "about:blank", "") as view:
         view.origin = site.url
         await view.clock.install()  # no timer runs from here on
@@ -274,7 +274,7 @@ async def test_a_dry_run_says_what_would_change_and_changes_nothing(view, site):
     await view.sees_no("#answer")
 
 
-async def test_what_the_guard_refused_can_be_forced_and_nothing_else(browser):
+async def test_only_a_reload_that_the_guard_rejected_can_be_forced(browser):
     async with serving(message="mine") as site, viewing(browser, site.url) as view:
         await site.change(message=2)
         await view.sees("#verdict-text", "at validate")
@@ -297,7 +297,7 @@ async def test_what_the_guard_refused_can_be_forced_and_nothing_else(browser):
         await view.sees("#confirm-text", "becomes")
 
 
-async def test_a_rollback_that_holds_can_be_overruled(browser):
+async def test_a_held_rollback_can_be_overridden(browser):
     async with serving(message="one") as site, viewing(browser, site.url) as view:
         await site.change(message="two")
         await site.conf.rollback()
@@ -311,7 +311,7 @@ async def test_a_rollback_that_holds_can_be_overruled(browser):
         assert site.conf.current.message == "two"
 
 
-async def test_a_patch_can_be_kept_before_it_is_taken_back(browser, tmp_path):
+async def test_a_patch_can_be_confirmed_before_it_is_undone(browser, tmp_path):
     async with serving(overlay=tmp_path / "overlay.toml") as site, viewing(browser, site.url) as view:
         await view.sees(view.leaf("message"), "one")
         await site.conf.patch({"message": "patched"}, confirm=600)
@@ -376,7 +376,7 @@ async def test_the_landmarks_and_live_regions(view):
     assert await view.locator("#verdict-text").get_attribute("aria-live") == "polite"
 
 
-async def test_a_token_is_asked_for_and_kept_by_the_tab(browser):
+async def test_the_token_is_requested_and_kept_by_the_tab(browser):
     async with serving(safety=Safety(token="t0ken")) as site, viewing(browser, site.url) as view:
         await view.sees_no("main")
         for token, answer in (("wrong", "was refused"), ("t0ken", "")):
@@ -402,7 +402,7 @@ async def test_it_works_below_a_prefix(browser):
             await view.sees("#place", "/admin/conf")
 
 
-async def test_what_a_server_does_not_offer_is_said(browser, site):
+async def test_endpoints_that_the_server_does_not_offer_are_named(browser, site):
     async def refuse(route):
         problem = {"title": "Not Implemented", "status": 501, "detail": "not offered here", "faults": []}
         await route.fulfill(status=501, json=problem, content_type="application/problem+json")
@@ -418,7 +418,7 @@ async def test_what_a_server_does_not_offer_is_said(browser, site):
         await view.sees("#answer-text", "not offered here")
 
 
-async def test_a_drain_is_told(browser):
+async def test_a_drain_is_shown(browser):
     async with serving() as site, viewing(browser, site.url) as view:
         await view.sees("#state", "ready")
         draining = asyncio.create_task(site.server.drain(deadline=asyncio.get_running_loop().time() + 5))

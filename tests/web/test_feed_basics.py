@@ -56,7 +56,7 @@ async def site():
 
 
 async def events(answer):
-    """Yield id, event and data of each event; comments and retry are passed over."""
+    """Yield id, event and data of each event; comments and retry are skipped."""
     fields = {}
     async for raw in answer.content:
         line = raw.decode().rstrip("\n")
@@ -107,13 +107,13 @@ async def test_nothing_new_is_304_at_the_end_of_the_wait(site):
 
 
 @pytest.mark.parametrize("wait", ["soon", "-1", "", "1h", "NaN"])
-async def test_a_wait_that_is_none_is_refused(site, wait):
+async def test_an_invalid_wait_is_refused(site, wait):
     async with site.get(f"/config?wait={wait}") as answer:
         assert (answer.status, answer.content_type) == (400, "application/problem+json")
 
 
 @pytest.mark.parametrize(("tag", "status"), [('"abcdef01.1"', 200), ('"not a token"', 400)])
-async def test_a_foreign_token_is_answered_at_once_and_garbage_is_refused(site, tag, status):
+async def test_a_foreign_token_is_answered_at_once_and_an_invalid_one_is_refused(site, tag, status):
     async with site.get("/config?wait=30", headers={"If-None-Match": tag}) as answer:
         assert answer.status == status
 
@@ -124,20 +124,20 @@ async def test_a_token_from_the_future_is_foreign(site):
         assert answer.status == 200
 
 
-async def test_I9_a_stream_tells_of_every_reload_where_it_is_asked_to(site):
-    async with site.get("/events?reports=1") as asked, site.get("/events") as plain:
-        told, silent = events(asked), events(plain)
-        assert [(await anext(told))[1], (await anext(silent))[1]] == ["config", "config"]
+async def test_I9_a_stream_with_reports_has_an_event_for_every_reload(site):
+    async with site.get("/events?reports=1") as with_reports, site.get("/events") as plain:
+        reported, silent = events(with_reports), events(plain)
+        assert [(await anext(reported))[1], (await anext(silent))[1]] == ["config", "config"]
         site.memory.set({"message": ["no text"]})
         report = await site.conf.reload()
         assert report.outcome == "rejected"
-        assert await anext(told) == (None, "report", jsonable(report))
+        assert await anext(reported) == (None, "report", jsonable(report))
         await site.change(message="two")
-        assert {(await anext(told))[1] for _ in range(2)} == {"config", "report"}
+        assert {(await anext(reported))[1] for _ in range(2)} == {"config", "report"}
         assert (await anext(silent))[2]["value"]["message"] == "two", "nothing came before"
 
 
-async def test_a_drain_answers_who_is_parked_and_ends_streams_cleanly(site):
+async def test_a_drain_answers_parked_requests_and_ends_streams_cleanly(site):
     tag = await site.tag()
     waiting = asyncio.ensure_future(site.get("/config?wait=60", headers={"If-None-Match": tag}).__aenter__())
     async with site.get("/events") as stream:
@@ -152,7 +152,7 @@ async def test_a_drain_answers_who_is_parked_and_ends_streams_cleanly(site):
     answer.release()
 
 
-async def test_a_stream_begins_with_everything_and_tells_of_its_part_alone(site):
+async def test_a_stream_begins_with_the_state_and_has_changes_of_its_part_only(site):
     async with site.get("/events?path=database") as stream:
         assert stream.content_type == "text/event-stream"
         received = events(stream)
@@ -183,12 +183,12 @@ async def test_a_stream_resumes_where_its_client_was(site):
         assert (await anext(events(stream)))[2]["changed"] == []
 
 
-async def test_a_part_that_is_not_there_is_no_stream(site):
+async def test_a_stream_of_an_unknown_part_is_404(site):
     async with site.get("/events?path=nothing") as answer:
         assert answer.status == 404
 
 
-async def test_beyond_the_cap_clients_are_told_to_come_back():
+async def test_beyond_the_limit_of_watchers_clients_get_503():
     from aiohttp import web
 
     from hotconf.web import config_routes

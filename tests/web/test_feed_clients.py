@@ -1,4 +1,4 @@
-"""Clients that are hard on the feed: who leave without a word, read slowly or not at all, or speak HTTP/1.0."""
+"""Difficult clients of the feed: they disconnect, read slowly or not at all, or use HTTP/1.0."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def reader(self, request=GET % b"/events", **options):
-        """A client that has read the configuration that a stream begins with."""
+        """A client that has read the head of its stream."""
         async with client_of(self.server, **options) as client:
             client.send(request)
             await client.head()
@@ -52,7 +52,7 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def slow_reader(self):
-        """A client that lets the server's kernel hold but little, and has not read."""
+        """A client with small socket buffers that has not read."""
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.setblocking(False)
@@ -92,7 +92,7 @@ def events(text):
 # Clients that leave
 
 
-async def test_who_leaves_without_a_word_is_no_watcher_any_more():
+async def test_a_client_that_disconnects_is_no_longer_a_watcher():
     async with site() as here, contextlib.AsyncExitStack() as clients:
         for number in range(10):
             client = await clients.enter_async_context(client_of(here.server))
@@ -105,7 +105,7 @@ async def test_who_leaves_without_a_word_is_no_watcher_any_more():
             await until(here.feed._tending.done)
 
 
-async def test_who_resets_the_connection_makes_room_for_the_next():
+async def test_a_client_that_resets_the_connection_makes_room_for_the_next():
     async with site(max_watchers=1) as here:
         async with client_of(here.server) as first, client_of(here.server) as second:
             first.send(GET % b"/park")
@@ -118,8 +118,8 @@ async def test_who_resets_the_connection_makes_room_for_the_next():
             await until(lambda: here.feed.watchers["poll"])
 
 
-async def test_who_says_that_nothing_more_comes_is_answered_with_what_there_is():
-    """It may have left: a parked request would wait in vain, a stream never learn of its end."""
+async def test_a_half_closed_client_is_answered_with_the_present_state():
+    """It may have left: its parked request would wait in vain, and its stream would never end."""
     async with site() as here, client_of(here.server) as parked, client_of(here.server) as early:
         parked.send(GET % b"/park")
         await until(lambda: here.feed.watchers["poll"])
@@ -134,13 +134,13 @@ async def test_who_says_that_nothing_more_comes_is_answered_with_what_there_is()
         await until(lambda: here.feed.watchers == {"poll": 0, "stream": 0})
 
 
-async def test_stream_whose_client_says_that_nothing_more_comes_ends_at_once():
+async def test_a_stream_of_a_half_closed_client_ends_at_once():
     async with site() as here, here.reader() as client:
         client.writer.write_eof()
         await until(lambda: not here.server._connections())
 
 
-async def test_tls_client_that_leaves_keeps_no_change_from_the_others(tls, certificate):
+async def test_a_tls_client_that_leaves_does_not_keep_changes_from_the_others(tls, certificate):
     trusting = ssl.create_default_context(cafile=certificate[0])
     async with site(ssl_context=tls) as here, here.reader(ssl=trusting) as stays:
         async with contextlib.AsyncExitStack() as stack:
@@ -157,7 +157,7 @@ async def test_tls_client_that_leaves_keeps_no_change_from_the_others(tls, certi
 # Clients that do not read
 
 
-async def test_slow_reader_gets_the_newest_state_and_sees_the_gap():
+async def test_a_slow_reader_gets_the_newest_state_with_the_gap():
     async with site() as here, here.slow_reader() as (sock, transport):
         loop = asyncio.get_running_loop()
         for number in range(100):
@@ -180,7 +180,7 @@ async def test_slow_reader_gets_the_newest_state_and_sees_the_gap():
         assert (after["value"]["message"], "gap" in after) == ("after", False)
 
 
-async def test_all_who_come_after_a_restart_are_greeted_with_one_encoding(monkeypatch):
+async def test_clients_that_come_after_a_restart_share_one_encoding(monkeypatch):
     built, event = [], Feed._event
     monkeypatch.setattr(Feed, "_event", lambda *given, **named: built.append(named) or event(*given, **named))
     async with site() as here, contextlib.AsyncExitStack() as stack:
@@ -206,7 +206,7 @@ async def test_a_greeting_shows_an_override_which_is_of_the_same_generation():
         assert await greeting() == "hello"
 
 
-async def test_all_who_lag_catch_up_with_one_encoding(monkeypatch):
+async def test_clients_that_lag_share_one_encoding(monkeypatch):
     built, event = [], Feed._event
     monkeypatch.setattr(Feed, "_event", lambda *given, **named: built.append(named) or event(*given, **named))
     monkeypatch.setattr("hotconf.api.feed._BATCH", 2)
@@ -225,7 +225,7 @@ async def test_all_who_lag_catch_up_with_one_encoding(monkeypatch):
 
 
 @pytest.mark.parametrize("changes", [3, 20], ids=["below the backlog", "beyond it"])
-async def test_who_does_not_read_does_not_hold_the_drain(changes):
+async def test_a_client_that_does_not_read_does_not_hold_the_drain(changes):
     async with site(close_timeout=0.2) as here, here.slow_reader() as (_, transport):
         for number in range(changes):
             await here.change(f"{number} " + "x" * LARGE)
@@ -237,7 +237,7 @@ async def test_who_does_not_read_does_not_hold_the_drain(changes):
 # HTTP/1.0, which has no chunks
 
 
-async def test_stream_of_http_1_0_is_plain():
+async def test_a_stream_over_http_1_0_has_no_chunks():
     async with site() as here, here.reader(b"GET /events HTTP/1.0\r\nHost: test\r\n\r\n") as client:
         await here.change("two")
         drained = draining(here.server)
@@ -249,7 +249,7 @@ async def test_stream_of_http_1_0_is_plain():
         assert await drained == ()
 
 
-async def test_both_kinds_share_a_change():
+async def test_streams_with_and_without_chunks_get_the_same_change():
     old = b"GET /events HTTP/1.0\r\nHost: test\r\n\r\n"
     async with site() as here, here.reader() as chunked, here.reader(old) as plain:
         await until(lambda: here.feed.watchers["stream"] == 2)
@@ -262,7 +262,7 @@ async def test_both_kinds_share_a_change():
 # Many of them
 
 
-async def test_in_batches_everybody_gets_every_change_in_its_order(monkeypatch):
+async def test_in_batches_every_client_gets_every_change_in_order(monkeypatch):
     monkeypatch.setattr("hotconf.api.feed._BATCH", 2)
     async with site() as here, contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(here.reader()) for _ in range(5)]
@@ -276,7 +276,7 @@ async def test_in_batches_everybody_gets_every_change_in_its_order(monkeypatch):
         assert await drained == ()
 
 
-async def test_between_batches_the_loop_serves_others(monkeypatch):
+async def test_between_batches_the_loop_runs_other_tasks(monkeypatch):
     monkeypatch.setattr("hotconf.api.feed._BATCH", 2)
     async with site() as here, contextlib.AsyncExitStack() as stack:
         for _ in range(7):
@@ -291,7 +291,7 @@ async def test_between_batches_the_loop_serves_others(monkeypatch):
         assert (turns, done) == (3, list(range(7)))
 
 
-async def test_who_waits_keeps_nothing_of_an_old_configuration_alive():
+async def test_a_waiting_client_keeps_nothing_of_an_old_configuration_alive():
     ask = "GET %s HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: %s\r\n\r\n"
     async with site_of(App, {}, history=1) as here, client_of(here.server) as stream, client_of(here.server) as poll:
         old = weakref.ref(here.conf.current)

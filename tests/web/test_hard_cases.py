@@ -1,4 +1,4 @@
-"""The cases that services get wrong, against real processes: clients that vanish, restarts, races, crowds."""
+"""Hard cases against real processes: clients that vanish, restarts, races, thousands of clients."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_two_thousand_parked_polls_whose_clients_vanish_leave_no_watcher(serve):
         assert service.terminate() == 0
 
 
-def test_all_who_are_parked_hear_of_one_change_and_have_the_value_with_it(serve, tmp_path):
+def test_every_parked_request_gets_the_value_of_one_change(serve, tmp_path):
     service = serve()
     asks = HEAD.format("/config/message?wait=60", f"If-None-Match: {service.tag('/config/message')}\r\n").encode()
     clients = [connect(service.port, asks) for _ in range(200)]
@@ -251,19 +251,19 @@ def test_a_patch_survives_a_restart_and_one_that_was_not_confirmed_does_not(serv
     assert serve(*words).ask("/config/message").json == "kept"
 
 
-# At the door
+# Binding
 
 
 def test_what_a_body_may_be(serve):
     service = serve("app.toml", "--overlay", "overlay.toml")
     large = json.dumps({"message": "x" * (1 << 20)})
-    asked = {
+    cases = {
         "too large": (service.ask("/config", "PATCH", large, If_Match="*", **JSON), 413),
         "a form": (service.ask("/config", "PATCH", "a=b", If_Match="*", Content_Type="text/plain"), 415),
         "no JSON": (service.ask("/config", "PATCH", "{", If_Match="*", **JSON), 400),
         "no condition": (service.ask("/config", "PATCH", "{}", **JSON), 428),
     }
-    for what, (answer, status) in asked.items():
+    for what, (answer, status) in cases.items():
         assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (
             status,
             "application/problem+json",
@@ -273,7 +273,7 @@ def test_what_a_body_may_be(serve):
 
 @pytest.mark.parametrize("verb", ["serve", "demo"])
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_an_address_that_others_reach_is_refused_at_the_start_without_a_token(tmp_path, verb, host):
+def test_an_address_that_other_machines_reach_needs_a_token_at_start(tmp_path, verb, host):
     (tmp_path / "app.toml").write_text('message = "hello"\n')
     config = ("app.toml",) if verb == "serve" else ("--config", "app.toml")
     words = [*HOTCONF, verb, *config, "--host", host, "--port", "0"]
@@ -284,13 +284,13 @@ def test_an_address_that_others_reach_is_refused_at_the_start_without_a_token(tm
     assert "Traceback" not in done.stderr
 
 
-# Crowds
+# Thousands of clients
 
 END = b"\n\n\r\n"  # of an event, and of the chunk that holds it
 
 
 def read_to(socks, end):
-    """Read from every socket until each has had something that ends so. Returns the bytes that each got."""
+    """Read from every socket until each has received bytes that end so. Returns the bytes of each."""
     got = dict.fromkeys((sock.fileno() for sock in socks), b"")
     by_number = {sock.fileno(): sock for sock in socks}
     with select.epoll() as ready:

@@ -1,4 +1,4 @@
-"""The OpenAPI document: it has every route and nothing else, and what it says of them is so."""
+"""The OpenAPI document: it has every route and nothing else, and the responses are as it describes them."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def test_every_refusal_is_a_problem_document():
                     assert list(answer["content"]) == ["application/problem+json"], (method, path, status)
 
 
-# Asked as it says
+# Requests as it describes them
 
-# A stream never ends, so that it is asked elsewhere.
+# A stream never ends: other tests request it.
 OPERATIONS = sorted(documented() - {("GET", "/events")})
 
 
 class Served(threading.Thread):
-    """A service that changes all the time, so that nobody who waits for a change waits for long."""
+    """A service whose configuration changes all the time, so that no poll waits for long."""
 
     def __init__(self, folder):
         super().__init__(daemon=True)
@@ -127,36 +127,36 @@ def served(tmp_path_factory):
         service.close()
 
 
-def ask_as_documented(schema, method, path, *, mode, examples):
-    """Ask as the document says, or as it says not to. Returns how often."""
-    operation, asked = schema[path][method], 0
+def send_as_documented(schema, method, path, *, mode, examples):
+    """Send requests as the document describes them, or in violation of it. Returns their number."""
+    operation, sent = schema[path][method], 0
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case):
-        nonlocal asked
+        nonlocal sent
         case.call_and_validate(checks=CHECKS, timeout=30)
-        asked += 1
+        sent += 1
 
     try:
         ask()
     except Unsatisfiable:
-        assert mode is GenerationMode.NEGATIVE, "what has no parameters cannot be asked wrongly"
-    return asked
+        assert mode is GenerationMode.NEGATIVE, "without parameters there are no invalid requests"
+    return sent
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mode", GenerationMode)
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_what_it_says_is_so(served, method, path, mode):
-    ask_as_documented(served, method, path, mode=mode, examples=NORMAL // len(OPERATIONS) // 2)
+def test_responses_match_the_document(served, method, path, mode):
+    send_as_documented(served, method, path, mode=mode, examples=NORMAL // len(OPERATIONS) // 2)
 
 
 @pytest.mark.soak
 @pytest.mark.filterwarnings("ignore")
-def test_what_it_says_is_so_ten_thousand_times(served):
-    asked = 0
-    while asked < SOAK:
+def test_responses_match_the_document_ten_thousand_times(served):
+    sent = 0
+    while sent < SOAK:
         for method, path in OPERATIONS:
             for mode in GenerationMode:
-                asked += ask_as_documented(served, method, path, mode=mode, examples=300)
+                sent += send_as_documented(served, method, path, mode=mode, examples=300)

@@ -94,7 +94,7 @@ async def test_the_lease_ends_when_the_request_is_cancelled(live):
     assert conf.leased == {}
 
 
-async def test_a_generation_that_the_answer_names_itself_stays(live):
+async def test_a_generation_that_the_response_names_is_kept(live):
     _, _, _, client = live
     assert (await client.get("/own")).headers["Hotconf-Generation"] == "7"
     assert (await client.get("/config")).headers["Hotconf-Generation"] == "1"

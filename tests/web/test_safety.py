@@ -1,4 +1,4 @@
-"""Safety: which requests get through at all."""
+"""Safety: which requests are answered."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def status(safety, path="/", **headers):
         "config.example:80",
     ],
 )
-async def test_a_host_that_is_ours_passes(host):
+async def test_an_allowed_host_passes(host):
     assert await status(Safety.read(token_file=None, hosts=["Config.Example"]), Host=host) == 200
 
 
@@ -88,7 +88,7 @@ def test_a_name_is_kept_without_port_and_case(given, kept):
     assert Safety.read(token_file=None, hosts=[given]).hosts == {kept}
 
 
-async def test_over_a_socket_file_any_host_will_do(tmp_path):
+async def test_over_a_socket_file_any_host_passes(tmp_path):
     path = tmp_path / "admin.sock"
     server = Server(app_with(Safety()), unix_socket=path)
     await server.start()
@@ -119,7 +119,7 @@ async def test_over_a_socket_file_any_host_will_do(tmp_path):
         ("[::1]:8080", "http://[::1]:8080"),
     ],
 )
-async def test_our_own_page_passes(host, origin):
+async def test_the_services_own_page_passes(host, origin):
     assert await status(Safety(), Host=host, Origin=origin) == 200
 
 
@@ -138,7 +138,7 @@ async def test_another_page_is_403(origin):
     ("site", "expected"),
     [("none", 200), ("same-origin", 200), ("same-site", 403), ("cross-site", 403), ("nonsense", 403)],
 )
-async def test_what_the_browser_says_of_the_page_counts(site, expected):
+async def test_sec_fetch_site_counts(site, expected):
     assert await status(Safety(), Sec_Fetch_Site=site) == expected
 
 
@@ -187,7 +187,7 @@ async def test_probes_are_free_of_token_and_host(path, expected):
 
 
 @pytest.mark.parametrize("path", ["/healthz/deeper", "/config/healthz", "/config/a/readyz", "/nowhere/healthz"])
-async def test_what_only_looks_like_a_probe_is_not_free(path):
+async def test_a_key_named_like_a_probe_is_not_free(path):
     assert await status(Safety(token=TOKEN), path) == 401
 
 
@@ -225,7 +225,7 @@ class Nothing(Section):
 
 
 def endpoints():
-    """Every endpoint, as somebody would call it."""
+    """Every endpoint, with its placeholder filled in."""
     for route in config_routes(HotConf(Nothing)):
         path, placeholder, _ = route.path.partition("{")
         named = {"/dashboard/": "app.js", "/config/": "message", "/explain/": "message"}
@@ -235,7 +235,7 @@ def endpoints():
 OPEN = {"/healthz", "/readyz"}
 GUARDED = sorted((method, path) for method, path in endpoints() if path not in OPEN)
 PAGES = {path for _, path in GUARDED if path.startswith("/dashboard")}
-"""The same for everybody: free of the token, which a browser cannot send when it opens a page."""
+"""Pages hold no data and need no token, which a browser cannot send when it opens a page."""
 
 
 @contextlib.asynccontextmanager
@@ -274,7 +274,7 @@ async def test_no_endpoint_with_data_answers_without_the_token():
         assert {status for (_, path), status in statuses.items() if path in PAGES} == {200}
 
 
-async def test_the_probes_answer_to_anybody():
+async def test_the_probes_answer_without_host_and_token():
     async with service(token=TOKEN) as client:
         for path in OPEN:
             async with client.get(path, headers={"Host": "10.1.2.3"}) as reply:
@@ -290,8 +290,8 @@ async def test_metrics_are_open_by_option(option, status):
             assert reply.status == 403
 
 
-async def test_at_an_address_that_others_reach_nothing_is_said_without_a_token(monkeypatch):
-    """Whoever binds one by hand: a Host is written by the client, so that it protects nobody from the network."""
+async def test_at_an_address_that_other_machines_reach_nothing_is_answered_without_a_token(monkeypatch):
+    """The client writes the Host, so that it is no protection against the network."""
     monkeypatch.setattr("hotconf.web.safety.reach_of", lambda transport: "network")
     async with service() as client:
         statuses = await every_status(client)
@@ -328,5 +328,5 @@ def test_the_reach_is_that_of_the_address_that_was_called(name, reach):
     assert reach_of(Transport(name)) == reach
 
 
-def test_what_nothing_is_known_of_may_come_from_anywhere():
+def test_an_unknown_address_counts_as_network():
     assert reach_of(None) == "network"

@@ -1,4 +1,4 @@
-"""Reading parts: which keys a URL names, in which notation they come, and when a client that waits is answered."""
+"""GET /config: the keys that a URL names, the notations, and when a waiting client is answered."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_a_url_names_a_part(site, path, value):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "detail_part"),
     [
         ("/config/mesage", "did you mean 'message'?"),
         ("/config/database/poolsize", "did you mean 'pool_size'?"),
@@ -95,17 +95,17 @@ async def test_a_url_names_a_part(site, path, value):
         ("/config//message", "has no ''"),
     ],
 )
-async def test_what_is_not_there_is_404_and_says_what_is_near(site, path, said):
+async def test_an_unknown_part_is_404_and_names_a_similar_key(site, path, detail_part):
     answer = await site.ask(path)
     assert (answer.status, answer.content_type) == (404, "application/problem+json")
-    assert said in answer.json["detail"]
+    assert detail_part in answer.json["detail"]
 
 
-@pytest.mark.parametrize(("count", "said"), [(90, True), (5000, False)])
-async def test_among_thousands_of_keys_nobody_waits_for_a_suggestion(site, count, said):
+@pytest.mark.parametrize(("count", "suggested"), [(90, True), (5000, False)])
+async def test_thousands_of_keys_are_not_searched_for_a_suggestion(site, count, suggested):
     await site.change(labels={f"label_{number}": "x" for number in range(count)})
     detail = (await site.ask("/config/labels/label_x")).json["detail"]
-    assert ("did you mean" in detail) is said
+    assert ("did you mean" in detail) is suggested
 
 
 async def test_a_suggestion_names_no_key_below_a_secret(site):
@@ -146,20 +146,20 @@ async def test_tags_are_strong_so_each_notation_has_its_own(site):
     assert answer.text == ""
 
 
-async def test_a_cached_answer_is_not_given_to_who_accepts_another(site):
+async def test_a_cached_response_is_not_used_for_another_accept_header(site):
     for accept, kind in [("application/toml", "toml"), ("application/json", "json"), ("application/toml", "toml")] * 2:
         assert (await site.ask("/config", accept=accept)).content_type == f"application/{kind}"
 
 
 @pytest.mark.parametrize(("path", "accept"), [("/config", "text/html"), ("/config/message", "application/toml")])
-async def test_what_cannot_be_served_as_asked_is_406(site, path, accept):
+async def test_a_part_that_the_notation_cannot_hold_is_406(site, path, accept):
     answer = await site.ask(path, accept=accept)
     assert (answer.status, answer.content_type) == (406, "application/problem+json")
 
 
 @pytest.mark.parametrize("path", ["/config", "/config/database"])
 @pytest.mark.parametrize("accept", ["*/*", "application/toml"])
-async def test_head_says_what_get_says_without_the_body(site, path, accept):
+async def test_head_has_the_headers_of_get(site, path, accept):
     get, head = [await site.ask(path, accept=accept, method=method) for method in ("GET", "HEAD")]
     assert (head.status, head.text) == (200, "")
     kept = [name for name in get.headers if name != "Date"]
@@ -182,7 +182,7 @@ def parked():
 
 @pytest.mark.parametrize("accept", [None, "application/toml"])
 @pytest.mark.parametrize("suffix", ["", ".toml", ".yaml"])
-async def test_in_a_poll_the_notation_of_the_tag_does_not_matter(site, accept, suffix):
+async def test_a_poll_accepts_the_tag_of_any_notation(site, accept, suffix):
     tag = (await site.tag("/config/database"))[:-1] + suffix + '"'
     task = await waiting(site, "/config/database?wait=30", tag, accept=accept)
     assert not task.done()
@@ -192,14 +192,14 @@ async def test_in_a_poll_the_notation_of_the_tag_does_not_matter(site, accept, s
     assert "11" in answer.text
 
 
-async def test_star_waits_for_the_next_change_whatever_was_there(site):
+async def test_star_waits_for_the_next_change(site):
     task = await waiting(site, "/config/message?wait=30", "*")
     assert not task.done()
     await site.change(message="new")
     assert (await asyncio.wait_for(task, 10)).json == "new"
 
 
-async def test_who_asks_the_same_again_waits_again(site):
+async def test_the_same_request_waits_again(site):
     for message in ("one", "two", "three", "four"):
         task = await waiting(site, "/config/message?wait=30", "*")
         assert not task.done()
@@ -216,18 +216,18 @@ async def test_a_list_waits_where_one_matches(site):
 
 
 @pytest.mark.parametrize("tag", [None, '"deadbeef.1"', '"deadbeef.1.toml"', '"deadbeef.1", "cafe.2"'])
-async def test_what_is_of_no_use_is_answered_at_once_with_everything(site, tag):
+async def test_a_poll_without_a_current_tag_is_answered_at_once(site, tag):
     answer = await asyncio.wait_for(site.ask("/config/message?wait=300", tag=tag), 10)
     assert (answer.status, answer.json) == (200, "hello")
 
 
 @pytest.mark.parametrize("tag", ["nonsense", '"nonsense"', '"a.1", garbage', "", '"*"', '"deadbeef.1", "x"'])
-async def test_what_no_process_gave_is_400_in_a_poll_and_no_match_without(site, tag):
+async def test_a_tag_that_no_process_issued_is_400_in_a_poll_and_no_match_otherwise(site, tag):
     assert (await site.ask("/config?wait=30", tag=tag)).status == 400
     assert (await site.ask("/config", tag=tag)).status == 200
 
 
-async def test_a_state_that_has_passed_is_answered_at_once(site):
+async def test_a_poll_with_the_tag_of_an_old_state_is_answered_at_once(site):
     old = await site.tag("/config/message")
     await site.change(message="new")
     answer = await asyncio.wait_for(site.ask("/config/message?wait=300", tag=old), 10)
@@ -244,12 +244,12 @@ async def test_a_part_that_is_gone_when_its_client_wakes_is_404(site):
 
 
 @pytest.mark.parametrize("wait", ["0", "0s", "0.0", "0m"])
-async def test_no_time_at_all_is_a_look(site, wait):
+async def test_a_wait_of_zero_is_answered_at_once(site, wait):
     answer = await asyncio.wait_for(site.ask(f"/config?wait={wait}", tag=await site.tag()), 10)
     assert answer.status == 304
 
 
-async def test_a_very_long_time_is_a_long_one_and_no_mistake(site):
+async def test_a_very_long_wait_is_shortened(site):
     assert (await site.ask("/config?wait=86400000s")).status == 200
 
 
@@ -274,7 +274,7 @@ async def test_a_client_that_flips_between_two_replicas_loses_no_change(site):
             await server.stop()
 
 
-async def test_however_its_path_is_spelled_a_part_is_encoded_once(site, monkeypatch):
+async def test_a_part_is_encoded_once_for_every_spelling_of_its_path(site, monkeypatch):
     bodies = []
     monkeypatch.setattr("hotconf.api.config.written", lambda *given: bodies.append(written(*given)) or bodies[-1])
     for path in ("message", "%6dessage", "%6Dessage", "message/"):

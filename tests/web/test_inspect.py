@@ -1,4 +1,4 @@
-"""Records: history, reports, origins and the schema, as HTTP shows them."""
+"""Inspection: history, reports, origins and the schema, as HTTP shows them."""
 
 from __future__ import annotations
 
@@ -126,14 +126,14 @@ async def test_the_list_of_origins_is_that_of_the_snapshot_in_force(site):
         ("database", "database", None),
     ],
 )
-async def test_one_value_by_a_path_of_either_kind(site, path, dotted, value):
+async def test_one_value_by_a_dotted_path_or_by_segments(site, path, dotted, value):
     found = await site.value(f"/explain/{path}")
     assert set(found) == {"path", "value", "origin", "shadowed"}
     assert found["path"].replace('"c/d"', "c/d") == dotted.replace('"c/d"', "c/d")
     assert value is None or found["value"] == value
 
 
-async def test_what_is_shadowed_is_shown_with_its_place():
+async def test_shadowed_values_are_shown_with_their_origins():
     conf = HotConf(
         App, sources=[Memory({"message": "weak"}, name="weak"), Memory({"message": "strong"}, name="strong")]
     )
@@ -146,7 +146,7 @@ async def test_what_is_shadowed_is_shown_with_its_place():
 @pytest.mark.parametrize(
     ("path", "status"), [("nowhere", 404), ("tags/0", 404), ("a..b", 400), ("%22", 400), ("database/password/x", 404)]
 )
-async def test_what_cannot_be_explained_says_why(site, path, status):
+async def test_a_part_without_an_origin_says_why(site, path, status):
     answer = await site.ask(f"/explain/{path}")
     assert (answer.status, answer.content_type) == (status, PROBLEM)
 
@@ -165,7 +165,7 @@ async def test_the_schema_marks_what_a_restart_applies_and_what_is_secret(site):
 # Mounted
 
 
-async def test_under_a_prefix_everything_is_where_the_description_says():
+async def test_under_a_prefix_every_endpoint_is_where_openapi_says():
     conf = HotConf(App, sources=[Memory(VALUES)], options=Options(watch=False))
     outer = web.Application()
     outer.add_subapp("/admin/conf", config_app(conf))

@@ -1,4 +1,4 @@
-"""Writing over HTTP: what a patch needs, what becomes of it, and who is told that somebody else was first."""
+"""Commands over HTTP: what a patch needs, what it does, and which of two writers is refused."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_a_patch_is_in_force_on_disk_and_an_origin_of_its_own(site):
     assert found["origin"].startswith(str(site.overlay))
 
 
-async def test_null_takes_a_value_back(site):
+async def test_null_removes_a_value(site):
     await patch(site, {"message": "patched"})
     assert (await patch(site, {"message": None})).status == 200
     assert await site.value("/config/message") == "one"
@@ -74,7 +74,7 @@ async def test_null_takes_a_value_back(site):
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/merge-patch+json", "Application/JSON"])
-async def test_both_kinds_of_json_are_taken(site, content_type):
+async def test_both_content_types_are_accepted(site, content_type):
     answer = await patch(site, {"message": "two"}, **{"Content-Type": content_type})
     assert answer.status == 200
 
@@ -84,7 +84,7 @@ async def test_a_patch_that_changes_nothing_is_unchanged(site):
     assert (answer.status, answer.json["outcome"]) == (200, "unchanged")
 
 
-async def test_a_dry_run_shows_the_verdict_and_leaves_everything(site):
+async def test_a_dry_run_reports_the_outcome_and_changes_nothing(site):
     answer = await patch(site, {"message": "two"}, query="?dry_run=1")
     assert (answer.status, answer.json["dry_run"], answer.json["changed"]) == (200, True, ["message"])
     assert await site.value("/config/message") == "one"
@@ -97,7 +97,7 @@ async def test_a_dry_run_shows_the_verdict_and_leaves_everything(site):
 
 
 @pytest.mark.parametrize("form", ["{}", '"other", {}', "*"])
-async def test_the_tag_of_what_is_in_force_passes(site, form):
+async def test_the_tag_of_the_state_in_force_passes(site, form):
     assert (await patch(site, {"message": "two"}, tag=form.format(await site.tag()))).status == 200
 
 
@@ -117,7 +117,7 @@ async def test_the_notation_of_the_tag_does_not_matter(site, accept):
         ('{}, "', 400),
     ],
 )
-async def test_any_other_tag_does_not(site, tag, status):
+async def test_any_other_tag_is_412(site, tag, status):
     answer = await patch(site, {"message": "two"}, tag=tag.format(await site.tag()) or " ")
     assert (answer.status, answer.content_type) == (status, PROBLEM)
     assert await site.value("/config/message") == "one"
@@ -185,7 +185,7 @@ async def test_any_other_content_type_is_415_and_names_the_right_one(site, conte
 
 
 @pytest.mark.parametrize("encoding", ["aws-chunked", "x-gzip", "gzip, gzip"])
-async def test_a_body_in_a_coding_that_nobody_understands_is_415_and_names_those_that_are(site, encoding):
+async def test_an_unsupported_content_encoding_is_415_and_names_the_supported_ones(site, encoding):
     for ask in (patch, lambda site, body, **headers: post(site, "/rollback", body, **headers)):
         answer = await ask(site, {}, **{"Content-Encoding": encoding})
         assert (answer.status, answer.content_type) == (415, PROBLEM)
@@ -195,7 +195,7 @@ async def test_a_body_in_a_coding_that_nobody_understands_is_415_and_names_those
 @pytest.mark.parametrize(
     ("encoding", "encode"), [("gzip", gzip.compress), ("Deflate", zlib.compress), ("identity", bytes)]
 )
-async def test_a_body_in_a_coding_that_is_understood_is_read(site, encoding, encode):
+async def test_a_supported_content_encoding_is_decoded(site, encoding, encode):
     headers = {**MERGE_PATCH, "If-Match": "*", "Content-Encoding": encoding}
     body = io.BytesIO(encode(b'{"message": "two"}'))
     assert (await site.ask("/config", method="PATCH", headers=headers, data=body)).status == 200
@@ -215,7 +215,7 @@ async def test_I11_secrets_are_not_written_and_not_quoted(site):
     assert answer.json["faults"][0]["path"] == "database.password"
 
 
-async def test_who_refuses_in_prepare_refuses_a_patch_too(site):
+async def test_a_subscriber_can_refuse_a_patch(site):
     def refuse(change):
         raise Refuse("not on my watch")
 
@@ -254,7 +254,7 @@ async def test_a_patch_to_be_confirmed_is_in_no_file_until_then(site):
     assert (await site.value("/status"))["unconfirmed"] is None
 
 
-async def test_it_is_taken_back_by_itself(site):
+async def test_an_unconfirmed_patch_is_undone(site):
     await patch(site, {"message": "risky"}, query="?confirm=0.2")
     await until(lambda: site.conf.current.message == "one")
     answer = await post(site, "/confirm")
@@ -262,7 +262,7 @@ async def test_it_is_taken_back_by_itself(site):
 
 
 @pytest.mark.parametrize("confirm", ["0", "soon", "-1", "1h", "99999m", ""])
-async def test_a_time_to_confirm_that_is_none_is_400(site, confirm):
+async def test_an_invalid_confirm_time_is_400(site, confirm):
     assert (await patch(site, {"message": "two"}, query=f"?confirm={confirm}")).status == 400
 
 
@@ -290,21 +290,21 @@ async def test_rollback_goes_to_the_generation_before_or_to_a_named_one(site):
         ({}, 404),
     ],
 )
-async def test_a_generation_that_is_none_is_refused(site, body, status):
+async def test_an_invalid_generation_is_refused(site, body, status):
     answer = await post(site, "/rollback", body)
     assert (answer.status, answer.content_type) == (status, PROBLEM)
 
 
 @pytest.mark.parametrize("path", ["/rollback", "/confirm", "/reload"])
-async def test_a_body_that_is_no_json_is_415(site, path):
+async def test_a_body_that_is_not_json_is_415(site, path):
     answer = await site.ask(path, method="POST", data="generation=1", headers={"Content-Type": "text/plain"})
     assert (answer.status, answer.headers["Accept"]) == (415, "application/json")
 
 
-# Who asked
+# The audit log
 
 
-async def test_the_audit_log_says_who_asked_for_what_and_what_came_of_it(tmp_path):
+async def test_the_audit_log_has_the_client_the_command_and_the_report(tmp_path):
     audit = tmp_path / "audit.jsonl"
     served = {"safety": Safety(token="sesame", known_as="deploy-key")}
     options = {"overlay": tmp_path / "overlay.toml", "audit_log": audit, "served": served}
@@ -314,18 +314,18 @@ async def test_the_audit_log_says_who_asked_for_what_and_what_came_of_it(tmp_pat
         report = (await patch(site, {"message": "two"}, tag=tag, **bearer)).json
         await patch(site, {"message": "three"}, tag=tag, **bearer)
         await post(site, "/reload", **bearer)
-        await post(site, "/reload")  # without the token: nobody
+        await post(site, "/reload")  # without the token
         await site.ask("/config", headers=bearer)
     lines = [json.loads(line) for line in audit.read_text().splitlines()]
-    asked = [line for line in lines if line["event"] == "request"]
-    assert [(line["action"], line["peer"], line["token"]) for line in asked] == [
+    requests = [line for line in lines if line["event"] == "request"]
+    assert [(line["action"], line["peer"], line["token"]) for line in requests] == [
         ("PATCH /config", "127.0.0.1", "deploy-key"),
         ("PATCH /config", "127.0.0.1", "deploy-key"),
         ("POST /reload", "127.0.0.1", "deploy-key"),
     ]
-    assert asked[0]["report"] == report["id"]
-    assert asked[1]["report"] is None, "stale: nothing came of it"
-    assert {line["id"] for line in lines if line["event"] == "reload"} >= {report["id"], asked[2]["report"]}
+    assert requests[0]["report"] == report["id"]
+    assert requests[1]["report"] is None, "stale: no reload"
+    assert {line["id"] for line in lines if line["event"] == "reload"} >= {report["id"], requests[2]["report"]}
     assert "sesame" not in audit.read_text()
 
 
@@ -346,7 +346,7 @@ async def test_a_client_that_leaves_during_a_patch_aborts_nothing(site):
     await until(lambda: "two" in site.overlay.read_text())
 
 
-async def test_a_reload_asked_for_during_another_waits_for_the_one_after_it(site):
+async def test_a_reload_requested_during_another_waits_for_the_next_one(site):
     entered, release = asyncio.Event(), asyncio.Event()
 
     async def slow(change):
@@ -375,19 +375,19 @@ async def test_no_request_holds_the_snapshot_that_it_replaces(site):
 @pytest.mark.parametrize(
     "path", ["/reload?dryrun=1", "/reload?dry_run=0&dry_run=1", "/confirm?x=1", "/rollback?generation=1"]
 )
-async def test_a_parameter_that_nobody_reads_is_refused_and_does_nothing(site, path):
+async def test_an_unknown_parameter_is_refused_and_nothing_happens(site, path):
     reports = len(site.conf.reports)
     answer = await post(site, path)
     assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (400, PROBLEM)
     assert len(site.conf.reports) == reports
 
 
-async def test_nor_is_a_patch_with_one_carried_out(site):
+async def test_a_patch_with_an_unknown_parameter_is_refused(site):
     assert (await patch(site, {"message": "two"}, query="?dryrun=1")).status == 400
     assert not site.overlay.exists()
 
 
-async def test_a_fault_in_a_file_whose_name_is_no_utf_8_is_told(tmp_path):
+async def test_a_fault_in_a_file_whose_name_is_not_utf_8_is_shown(tmp_path):
     path = tmp_path / "\udcff.toml"
     path.write_text("pool_size = 1")
     conf = HotConf(Database, files=[path], options=Options(watch=False))
