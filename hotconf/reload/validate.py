@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import traceback
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from hotconf.values.merge import Merged
 
 _MOST_FAULTS = 1000
-"""More of them is another kind of file, and reports are kept."""
+"""A file with more of them is of another kind, and reports are kept."""
 
 _MOST_COMPARED = 20_000
 """Unknown keys times known ones, about half a second's work: a file with more of them is not mistyped."""
@@ -41,18 +42,19 @@ _UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
 def validate(model: type[BaseModel], merged: Merged, constructor: Constructor | None = None) -> Any:
-    """Return settings built from merged values alone: nothing is read again here. Raises Rejected.
+    """Return settings built from merged values alone: nothing is read again here.
 
-    The settings share nothing with the layers. A validator of the class may raise anything at all; whatever it is
-    becomes a fault.
+    The settings share nothing with the layers. A validator of the class may raise anything at all; it becomes a fault.
+
+    Raises:
+        Rejected: No settings can be built from the values. It has every fault at once.
     """
     key_types = set[type]()
     values = _copy(merged.given, key_types)
-    # What a key may be depends on where it lies, which is dear to find out: only asked where any key is no string.
-    odd_keys = _odd_keys(Shape(models=(model,)), merged.values, ()) if key_types - {str} else ()
-    odd = [_odd_key(merged, path) for path in odd_keys]
+    # What a key may be depends on where it lies, which costs time to find out: only done where any key is no string.
+    odd = list(_odd_keys(Shape(models=(model,)), merged.values, ())) if key_types - {str} else []
     if odd:
-        raise Rejected(odd)
+        raise Rejected(Fault(keypath.render(path), "a key must be a string", merged.origin(path)) for path in odd)
     try:
         return (constructor or Constructor(model)).build(values, merged.layers)
     except (Rejected, KeyboardInterrupt):
@@ -60,32 +62,29 @@ def validate(model: type[BaseModel], merged: Merged, constructor: Constructor | 
     except ValidationError as error:
         raise Rejected(_faults(model, merged, error)) from None
     except BaseException as error:  # noqa: BLE001 - a validator may even call sys.exit()
-        raise Rejected([Fault("", scrub(_crash(error), secret_texts(model, merged.values)))]) from None
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f" ({frames[-1].name})" if frames else ""
+        text = ""
+        with contextlib.suppress(Exception):  # the error of a validator is as foreign as its code
+            text = str(error)
+        message = f"{type(error).__name__} in a validator{where}{': ' if text else ''}{text}"
+        raise Rejected([Fault("", scrub(message, secret_texts(model, merged.values)))]) from None
 
 
 def _odd_keys(shape: Shape, value: Any, path: KeyPath) -> Iterator[tuple[Any, ...]]:
     """Yield the paths of keys that are no strings where a model has its fields; a dictionary may have any."""
     shape = unwrapped(shape)
-    pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
     if isinstance(value, Mapping) and shape.models and not shape.values and not shape.opaque:
         yield from ((*path, key) for key in value if not isinstance(key, str))
-    for key, item in pairs:
-        if type(item) not in SCALARS and _is_container(item):
+    for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+        if isinstance(item, (list, Mapping)):
             yield from _odd_keys(shape_below(shape, key if isinstance(key, int) else str(key)), item, (*path, key))
-
-
-def _is_container(value: Any) -> bool:
-    return isinstance(value, (list, dict, Mapping))
-
-
-def _odd_key(merged: Merged, path: tuple[Any, ...]) -> Fault:
-    return Fault(keypath.render(path), "a key must be a string", merged.origin(path))
 
 
 def _copy(value: Any, key_types: set[type]) -> Any:
     """Copy containers, so that a validator which edits its input does not edit the layers, which are used again.
 
-    Adds the types of all keys to `key_types`: a look at every section is dear, and this is one already.
+    Adds the types of all keys to `key_types`, since this looks at every section anyway.
     """
     if isinstance(value, (dict, Mapping)):
         key_types.update(map(type, value))
@@ -97,21 +96,11 @@ def _copy(value: Any, key_types: set[type]) -> Any:
     return value
 
 
-def _crash(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].name})" if frames else ""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - the error of a validator is as foreign as its code
-        text = ""
-    return f"{type(error).__name__} in a validator{where}{': ' if text else ''}{text}"
-
-
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """One reason of pydantic's: where it lies in the input, and what it says.
+    """One of pydantic's errors: the path of its place in the input, and its message.
 
-    `branches` are the members of unions that it speaks for, each with the length of the path at which the union stands.
+    `branches` are the members of unions that it belongs to, each with the length of the path at which the union stands.
     """
 
     at: KeyPath
@@ -124,19 +113,16 @@ def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> I
     errors = error.errors(include_url=False, include_input=False)
     problems = [_problem(model, merged.values, details, among=len(errors)) for details in errors]
     secrets = secret_texts(model, merged.values)
-    found = dict.fromkeys(_fault(model, merged, problem, secrets) for problem in _settled(problems))
+    found: dict[Fault, None] = {}
+    for problem in _settled(problems):
+        names = _field_path(model, problem.at)
+        if problem.kind in _UNKNOWN_KEY:  # it may be the alias of a field that has its value from elsewhere
+            names = (*names[:-1], *problem.at[-1:])
+        path = keypath.render(visible_path(model, names, secrets))
+        found[Fault(path, scrub(problem.message, secrets), _origin(model, merged, problem))] = None
     yield from islice(found, _MOST_FAULTS)
     if len(found) > _MOST_FAULTS:
         yield Fault("", f"and {len(found) - _MOST_FAULTS} more faults")
-
-
-def _fault(model: type[BaseModel], merged: Merged, problem: _Problem, secrets: set[str]) -> Fault:
-    named = _named_field(model, merged, problem) if problem.kind in _BY_RULE else None
-    names = _field_path(model, problem.at)
-    if problem.kind in _UNKNOWN_KEY:  # it may be the alias of a field that has its value from elsewhere
-        names = (*names[:-1], *problem.at[-1:])
-    path = visible_path(model, names, secrets)
-    return Fault(keypath.render(path), scrub(problem.message, secrets), named or _origin(merged, problem.at))
 
 
 def _problem(model: type[BaseModel], values: Any, details: ErrorDetails, *, among: int) -> _Problem:
@@ -148,13 +134,15 @@ def _problem(model: type[BaseModel], values: Any, details: ErrorDetails, *, amon
     location, missing = details["loc"], details["type"] == "missing"
     for index, key in enumerate(location):
         inner = lookup(values, (key,))
-        if inner is ABSENT and (_is_field(shape, key) or (missing and key == location[-1])):
-            at += location[index:]
-            break
         if inner is not ABSENT:
             at.append(key)
             shape, values = shape_below(shape, key), inner
-        elif key != "[key]":
+            continue
+        is_field = any(path[0] == key for field in _fields_in(shape) for path in field.input_paths)
+        if is_field or (missing and key == location[-1]):
+            at += location[index:]
+            break
+        if key != "[key]":
             branches.append((len(at), str(key)))
     message = _message(model, details, tuple(at), among=among)
     if location[-1:] == ("[key]",):
@@ -162,16 +150,24 @@ def _problem(model: type[BaseModel], values: Any, details: ErrorDetails, *, amon
     return _Problem(tuple(at), message, details["type"], tuple(branches))
 
 
-def _is_field(shape: Shape, key: int | str) -> bool:
-    known = [field for model in unwrapped(shape).models for field in fields_of(model).values()]
-    return any(place[0] == key for field in known for place in field.input_paths)
+def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath, *, among: int) -> str:
+    if details["type"] == "missing":
+        return "field required: no source sets it"
+    if details["type"] in _UNKNOWN_KEY:
+        known = [str(path[0]) for field in _fields_in(shape_at(model, at[:-1])) for path in field.input_paths]
+        if at and at[-1] in known:
+            return "another spelling of this field is used as well, and only one counts"
+        return f"unknown key{suggest(str(at[-1]), known, most=_MOST_COMPARED // among) if at else ''}"
+    text = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    own_words = details["type"] in _BY_RULE or text[:2].isupper()  # a rule's, or an abbreviation such as JSON
+    return text if own_words else text[:1].lower() + text[1:]
 
 
 def _settled(problems: Sequence[_Problem]) -> list[_Problem]:
-    """Let one member of each union speak: the one that fits best, or all at once where none does better.
+    """Return the problems of one member of each union: the one that fits best, or all in one where none does better.
 
-    What is of the wrong kind altogether says nothing where another member was right about the kind and found a mistake
-    further down.
+    A member whose problem is the kind of the value as a whole says nothing where another member was right about the
+    kind and has a problem further down.
     """
     result: list[_Problem] = []
     unions: dict[KeyPath, dict[str, list[_Problem]]] = {}
@@ -183,64 +179,51 @@ def _settled(problems: Sequence[_Problem]) -> list[_Problem]:
         union = unions.setdefault(problem.at[:length], {})
         union.setdefault(member, []).append(replace(problem, branches=tuple(rest)))
     for at, union in unions.items():
-        result += _best(at, [_settled(member) for member in union.values()])
+        members = [_settled(member) for member in union.values()]
+        deeper = [member for member in members if all(len(problem.at) > len(at) for problem in member)] or members
+        fewest = min(len(member) for member in deeper)
+        best = [member for member in deeper if len(member) == fewest]
+        if len(best) == 1:
+            result += best[0]
+        else:
+            texts = ["; ".join(_relative(problem, at) for problem in member) for member in best]
+            result.append(_Problem(at, "; or ".join(dict.fromkeys(texts)), "union"))
     return result
 
 
-def _best(at: KeyPath, members: list[list[_Problem]]) -> list[_Problem]:
-    deeper = [member for member in members if all(len(problem.at) > len(at) for problem in member)] or members
-    fewest = min(len(member) for member in deeper)
-    best = [member for member in deeper if len(member) == fewest]
-    if len(best) == 1:
-        return best[0]
-    messages = dict.fromkeys("; ".join(_relative(problem, at) for problem in member) for member in best)
-    return [_Problem(at, "; or ".join(messages), "union")]
-
-
 def _relative(problem: _Problem, at: KeyPath) -> str:
-    below_at = keypath.render(problem.at[len(at) :])
-    return f"{below_at}: {problem.message}" if below_at else problem.message
-
-
-def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath, *, among: int) -> str:
-    if details["type"] == "missing":
-        return "field required: no source sets it"
-    if details["type"] in _UNKNOWN_KEY:
-        return _unknown_key(at[-1], _known_keys(model, at[:-1]), among=among) if at else "unknown key"
-    text = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    own_words = details["type"] in _BY_RULE or text[:2].isupper()  # a rule's, or an abbreviation such as JSON
-    return text if own_words else text[:1].lower() + text[1:]
-
-
-def _unknown_key(key: int | str, known: Sequence[str], *, among: int) -> str:
-    if key in known:
-        return "another spelling of this field is used as well, and only one counts"
-    return f"unknown key{suggest(str(key), known, most=_MOST_COMPARED // among)}"
-
-
-def _known_keys(model: type[BaseModel], parent: KeyPath) -> list[str]:
-    known = [field for nested in unwrapped(shape_at(model, parent)).models for field in fields_of(nested).values()]
-    return [str(place[0]) for field in known for place in field.input_paths]
+    below = keypath.render(problem.at[len(at) :])
+    return f"{below}: {problem.message}" if below else problem.message
 
 
 def _field_path(model: type[BaseModel], at: KeyPath) -> KeyPath:
     """Return the path by field names: what the rest of the interface calls this place."""
     shape, path = Shape(models=(model,)), list[int | str]()
     while at:
-        field, place = _field_at(shape, at) or (None, at[:1])
+        places = ((field, place) for field in _fields_in(shape) for place in field.input_paths)
+        field, place = next(((field, place) for field, place in places if at[: len(place)] == place), (None, at[:1]))
         path.append(field.name if field is not None else at[0])
         shape, at = field.shape if field is not None else shape_below(shape, at[0]), at[len(place) :]
     return tuple(path)
 
 
-def _field_at(shape: Shape, at: KeyPath) -> tuple[Field, KeyPath] | None:
-    known = [field for model in unwrapped(shape).models for field in fields_of(model).values()]
-    places = ((field, place) for field in known for place in field.input_paths)
-    return next(((field, place) for field, place in places if at[: len(place)] == place), None)
+def _fields_in(shape: Shape) -> list[Field]:
+    return [field for model in unwrapped(shape).models for field in fields_of(model).values()]
 
 
-def _origin(merged: Merged, at: KeyPath) -> Origin | None:
-    """Return the place of a path or, where nothing is there, of the nearest thing above it, else the topmost file."""
+def _origin(model: type[BaseModel], merged: Merged, problem: _Problem) -> Origin | None:
+    """Return the place to mend: of the problem or, where nothing is there, of the nearest thing above it.
+
+    A rule over several fields has the place of the first that its message names, so that the fault points at a line.
+    """
+    at = problem.at
+    for nested in unwrapped(shape_at(model, at)).models if problem.kind in _BY_RULE else ():
+        for word in re.findall(r"\w+", problem.message):
+            field = fields_by_key(nested).get(word) or fields_of(nested).get(word)
+            places = field.input_paths if field is not None else ()
+            named = next((o for place in places if (o := merged.origin((*at, *place))) is not None), None)
+            if named is not None:
+                return named
     # The whole has no place of its own: the strongest source may be one that has nothing to do with it.
     found = merged.origin(at) if at else None
     if found is not None:
@@ -252,15 +235,3 @@ def _origin(merged: Merged, at: KeyPath) -> Origin | None:
             return next((origin for origin in above if origin.line is not None), above[0])
     roots = (origin_in(layer, ()) for layer in reversed(merged.layers))
     return next((root for root in roots if root.kind == "file"), None)
-
-
-def _named_field(model: type[BaseModel], merged: Merged, problem: _Problem) -> Origin | None:
-    """Return the place of the first field that a rule over several names, so that the fault points at a line."""
-    for nested in unwrapped(shape_at(model, problem.at)).models:
-        for word in re.findall(r"\w+", problem.message):
-            field = fields_by_key(nested).get(word) or fields_of(nested).get(word)
-            places = field.input_paths if field is not None else ()
-            found = next((o for place in places if (o := merged.origin((*problem.at, *place))) is not None), None)
-            if found is not None:
-                return found
-    return None
