@@ -1,4 +1,4 @@
-"""Deferral: what only a restart can apply keeps its running value, and everything else goes on.
+"""Deferral: what only a restart can apply keeps its running value, and everything else is applied.
 
 Kept is the smallest part that can be kept whole:
 
@@ -6,10 +6,10 @@ Kept is the smallest part that can be kept whole:
 - the whole of a list in which something marked changes: items have no identity, and one that moved would get the
   values of another;
 - the whole of an optional section, an item of a mapping or a member of a union that holds a marked field and that
-  appears, goes away or becomes another. A marked field has no running value there, but its running state is not to be
-  there, and it would otherwise change by going and coming back.
+  appears, goes away or becomes another. A marked field has no running value there, but its running state is to be
+  absent, and it would otherwise change by going and coming back.
 
-A part whose value is the running one again is not kept: to put it back clears it.
+A part whose value is the running one again is not kept: it has nothing to wait for any more.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from hotconf.values.layer import Origin
 
 _MOST_LISTED = 50
-"""Changes that are listed one by one within one part. One with more of them is listed as a whole."""
+"""Changes that are listed one by one within one part. A part with more of them is listed as a whole."""
 
 _TOGETHER = "these change together only by restart"
 
@@ -59,9 +59,9 @@ class Built:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deferral:
-    """What may go on: the candidate with its kept parts as they are running, and what waits for a restart.
+    """What may be applied: the candidate with its kept parts as they are running, and what waits for a restart.
 
-    Its `merged` answers for the values of kept parts with the places that they had when they were applied.
+    Its `merged` has for the values of kept parts the places that they had when they were applied.
     """
 
     merged: Merged = field(repr=False)
@@ -93,26 +93,42 @@ def defer(
     """Return a candidate in which all that only a restart can apply is as it is running.
 
     `changed` are the paths at which the two differ, as `compare` tells them. Where none of them has to wait it is the
-    candidate itself; this costs nothing for a class without a mark, and elsewhere a look at each path. Changes none of
-    its arguments. Raises Rejected where the mix does not validate or does not keep what it has to; each fault names
-    what it had to keep.
+    candidate itself; this costs nothing for a class without a mark, and elsewhere a look at each path. None of the
+    arguments is changed.
+
+    Raises:
+        Rejected: The mix does not validate, or does not keep what it has to. Each fault names what had to be kept.
     """
-    kept = _kept_parts(model, _Part((), running.settings, candidate.settings), changed)
+    whole = Shape(models=(model,))
+    kept = _kept_parts(whole, _Part((), running.settings, candidate.settings), changed)
     if not kept:
         return Deferral(candidate.merged, candidate.settings)
     places = [place for part in kept for place in input_paths(model, part.path)]
+    pending = tuple(_pending(model, running, candidate, kept))
     values = _mixed(candidate.merged.values, running.merged.values, places)
-    pending = tuple(_pending(model, running, candidate, kept=kept))
-    # Blamed are the sources as they are now: in them the operator will mend it.
     given = _mixed(candidate.merged.given, running.merged.values, places)
-    settings = _validated(model, Merged(values, candidate.merged.layers, given), constructor, pending)
-    _check_kept(model, _Part((), running.settings, settings), pending)
+    try:
+        # A fault points at the sources as they are now, since it is mended there.
+        settings = validate(model, Merged(values, candidate.merged.layers, given), constructor)
+    except Rejected as rejected:
+        names = ", ".join(entry.path for entry in pending[:_MOST_LISTED])
+        keeps = "keep their running values" if len(pending) > 1 else "keeps its running value"
+        message = f"{names} {keeps}: {_TOGETHER}"
+        faults = [dataclasses.replace(fault, message=f"{fault.message}; {message}") for fault in rejected.faults]
+        raise Rejected(faults, "defer") from None
+    # A validator may have made a kept value from something that changed.
+    lost = _kept_parts(whole, _Part((), running.settings, settings), differences(running.settings, settings))
+    if lost:
+        message = f"only a restart can change it, and it cannot keep its running value beside the rest: {_TOGETHER}"
+        origins = {entry.path: entry.origin for entry in pending}
+        paths = [keypath.render(visible_path(model, part.path)) for part in lost]
+        raise Rejected([Fault(path, message, origins.get(path)) for path in paths], "defer")
     layers = (*candidate.merged.layers, _layer(running.merged, candidate.merged, places))
     return Deferral(Merged(values, layers, given), settings, pending)
 
 
 def refusals(pending: Sequence[PendingRestart]) -> list[Fault]:
-    """Return a fault for each change that only a restart can apply, for those who would rather refuse than wait."""
+    """Return a fault for each change that only a restart can apply, where such changes are refused."""
     return [
         Fault(
             entry.path,
@@ -124,11 +140,7 @@ def refusals(pending: Sequence[PendingRestart]) -> list[Fault]:
     ]
 
 
-def _kept_parts(model: type[BaseModel], whole: _Part, changed: Sequence[KeyPath]) -> list[_Part]:
-    return _kept_below(Shape(models=(model,)), whole, changed)
-
-
-def _kept_below(shape: Shape, part: _Part, changed: Sequence[KeyPath]) -> list[_Part]:
+def _kept_parts(shape: Shape, part: _Part, changed: Sequence[KeyPath]) -> list[_Part]:
     """Return what has to be kept of a part, by the paths below it that changed."""
     if not changed or not holds_restart_required(shape):
         return []
@@ -136,14 +148,14 @@ def _kept_below(shape: Shape, part: _Part, changed: Sequence[KeyPath]) -> list[_
     if shape.restart_required:
         return [part]
     if () in changed:
-        changed = differences(part.running, part.wanted)  # a secret field was told as a whole
+        changed = differences(part.running, part.wanted)  # the change of a secret field is told as a whole
     if () in changed:
         return [part] if _has_marked(shape, part.running) or _has_marked(shape, part.wanted) else []
     grouped = _by_key(changed)
     kept = [
         found
         for key, inner in part.inner(grouped)
-        for found in _kept_below(shape_below(shape, key), inner, grouped[key])
+        for found in _kept_parts(shape_below(shape, key), inner, grouped[key])
     ]
     return [part] if kept and is_list(part.running) else kept
 
@@ -170,24 +182,17 @@ def _has_marked(shape: Shape, value: Any) -> bool:
 
 
 def _pending(
-    model: type[BaseModel], running: Built, candidate: Built, *, kept: Iterable[_Part]
+    model: type[BaseModel], running: Built, candidate: Built, kept: Iterable[_Part]
 ) -> Iterator[PendingRestart]:
     origins = Origins(model, candidate.merged, candidate.settings)
-    for path in itertools.chain.from_iterable(_listed(model, part) for part in kept):
-        before, after = (document_at(model, settings, path) for settings in (running.settings, candidate.settings))
-        yield PendingRestart(keypath.render(path), before, after, origins.at(path))
-
-
-def _listed(model: type[BaseModel], part: _Part) -> Iterable[KeyPath]:
-    """Return the changed paths of a part as an operator is told of them: none leads into a list or a secret."""
-    changed = differences(part.running, part.wanted)
-    if len(changed) > _MOST_LISTED:
-        return [part.path]
-    return dict.fromkeys(visible_path(model, (*part.path, *_outside_lists(path))) for path in changed)
-
-
-def _outside_lists(path: KeyPath) -> KeyPath:
-    return next((path[:length] for length, key in enumerate(path) if isinstance(key, int)), path)
+    for part in kept:
+        changed = differences(part.running, part.wanted)
+        # Paths for an operator: none leads into a list or a secret.
+        outside = (tuple(itertools.takewhile(lambda key: not isinstance(key, int), path)) for path in changed)
+        listed = dict.fromkeys(visible_path(model, (*part.path, *path)) for path in outside)
+        for path in [part.path] if len(changed) > _MOST_LISTED else listed:
+            before, after = (document_at(model, settings, path) for settings in (running.settings, candidate.settings))
+            yield PendingRestart(keypath.render(path), before, after, origins.at(path))
 
 
 def _mixed(values: Any, running: Any, places: Sequence[KeyPath]) -> Any:
@@ -203,20 +208,17 @@ def _mixed(values: Any, running: Any, places: Sequence[KeyPath]) -> Any:
         mixed = {**values, **{key: _kept(values, running, key, rest) for key, rest in grouped.items()}}
         return {key: item for key, item in mixed.items() if item is not ABSENT}
     if isinstance(values, list):
-        for key, rest in _by_key(places).items():
-            values = _with_item(values, key, _kept(values, running, key, rest))
+        for index, rest in _by_key(places).items():
+            kept = _kept(values, running, index, rest)
+            is_last = index in (len(values) - 1, len(values))
+            if isinstance(index, int) and (is_last or (index < len(values) and kept is not ABSENT)):
+                values = [*values[:index], *([kept] if kept is not ABSENT else []), *values[index + 1 :]]
     return values
 
 
 def _odd_keys(values: Any) -> dict[str | int, Any]:
     """Return the keys of a mapping that are no strings, by the text that paths have for them."""
     return {key_text(key): key for key in values if not isinstance(key, str)} if isinstance(values, Mapping) else {}
-
-
-def _with_item(items: list[Any], index: str | int, kept: Any) -> list[Any]:
-    if not isinstance(index, int) or index > len(items) or (kept is ABSENT and index < len(items) - 1):
-        return items
-    return [*items[:index], *([kept] if kept is not ABSENT else []), *items[index + 1 :]]
 
 
 def _kept(values: Any, running: Any, key: Any, places: Sequence[KeyPath]) -> Any:
@@ -228,29 +230,6 @@ def _kept(values: Any, running: Any, key: Any, places: Sequence[KeyPath]) -> Any
     mixed = _mixed(inner if inner is not ABSENT else empty, kept, places)
     # A section that nothing but the marked field made goes with it: it may have a default that says more.
     return kept if mixed == empty and kept is ABSENT else mixed
-
-
-def _validated(
-    model: type[BaseModel], merged: Merged, constructor: Constructor | None, pending: Sequence[PendingRestart]
-) -> Any:
-    try:
-        return validate(model, merged, constructor)
-    except Rejected as invalid:
-        several = len(pending) > 1
-        names = ", ".join(entry.path for entry in pending[:_MOST_LISTED])
-        kept = f"{names} {'keep their running values' if several else 'keeps its running value'}: {_TOGETHER}"
-        faults = [dataclasses.replace(fault, message=f"{fault.message}; {kept}") for fault in invalid.faults]
-        raise Rejected(faults, "defer") from None
-
-
-def _check_kept(model: type[BaseModel], mix: _Part, pending: Sequence[PendingRestart]) -> None:
-    """Raise Invalid where a mix did not keep what is running: a validator made it from something that may change."""
-    origins = {entry.path: entry.origin for entry in pending}
-    changed = differences(mix.running, mix.wanted)
-    lost = [keypath.render(visible_path(model, part.path)) for part in _kept_parts(model, mix, changed)]
-    if lost:
-        message = f"only a restart can change it, and it cannot keep its running value beside the rest: {_TOGETHER}"
-        raise Rejected([Fault(path, message, origins.get(path)) for path in lost], "defer")
 
 
 def _layer(running: Merged, candidate: Merged, places: Sequence[KeyPath]) -> Layer:
