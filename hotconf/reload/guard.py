@@ -1,8 +1,8 @@
-"""The guard: nothing vanishes by accident.
+"""The guard: no value vanishes by accident.
 
 An emptied file, or one cut short at a place where it is still valid, passes every validation when fields have defaults.
 So a source that held values must go on holding some, and a reload may not lose more than a share of all leaves at once.
-Meant so, it is forced.
+An operator who means it forces the reload.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import hotconf.values.keypath as keypath
-from hotconf.values.merge import SCALARS, are_scalars, leaves, merge, origin_in
+from hotconf.values.merge import SCALARS, leaves, merge, origin_in
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
@@ -27,14 +27,28 @@ _NAMED = 5
 
 
 def guard(running: Sequence[SourceReading], candidate: Sequence[SourceReading], share: float) -> list[Fault]:
-    """Return what speaks against losing what a candidate loses. Readings come in the order of the sources."""
+    """Return the faults of losing what a candidate loses. Readings come in the order of the sources."""
     pairs = list(zip(running, candidate, strict=True))
-    emptied = [_emptied(before, after) for before, after in pairs if _is_emptied(before, after)]
-    return emptied or list(_shrunk(pairs, share))
-
-
-def _is_emptied(before: SourceReading, after: SourceReading) -> bool:
-    return before.guarded and _holds(before.layers) and not _holds(after.layers)
+    emptied: list[Fault] = []
+    for held, now in pairs:
+        if held.guarded and _holds(held.layers) and not _holds(now.layers):
+            lost = [path for layer in held.layers for path, _ in leaves(layer.values)]
+            message = (
+                f"holds no values any more, and held {len(lost)}: {_names(lost)}; if that is meant, force the reload"
+            )
+            emptied.append(Fault("", message, origin_in((now.layers or held.layers)[-1], ())))
+    if emptied:
+        return emptied
+    # What an optional source takes with it when it goes is no accident.
+    staying = [held for held, now in pairs if held.guarded or _holds(now.layers)]
+    before = merge([layer for reading in staying for layer in reading.layers]).values
+    after = merge([layer for _, now in pairs for layer in now.layers]).values
+    lost = list(_lost(before, after, ()))
+    total = sum(1 for _ in leaves(before)) if lost else 0
+    if total < FEWEST or len(lost) <= share * total:
+        return []
+    message = f"{len(lost)} of {total} values would vanish: {_names(lost)}; if that is meant, force the reload"
+    return [Fault("", message)]
 
 
 def _holds(layers: Sequence[Layer]) -> bool:
@@ -42,51 +56,19 @@ def _holds(layers: Sequence[Layer]) -> bool:
     return any(leaf != {} for layer in layers for _, leaf in leaves(layer.values))
 
 
-def _emptied(before: SourceReading, after: SourceReading) -> Fault:
-    lost = [path for layer in before.layers for path, _ in leaves(layer.values)]
-    layers = after.layers or before.layers
-    message = f"holds no values any more, and held {len(lost)}: {_names(lost)}; if that is meant, force the reload"
-    return Fault("", message, origin_in(layers[-1], ()))
-
-
-def _shrunk(pairs: Sequence[tuple[SourceReading, SourceReading]], share: float) -> Iterator[Fault]:
-    # What an optional source takes with it when it goes is no accident.
-    staying = [before for before, after in pairs if before.guarded or _holds(after.layers)]
-    before = merge([layer for reading in staying for layer in reading.layers]).values
-    after = merge([layer for _, reading in pairs for layer in reading.layers]).values
-    lost = list(_lost(before, after, ()))
-    if not lost:
-        return
-    total = sum(1 for _ in leaves(before))
-    if total >= FEWEST and len(lost) > share * total:
-        message = f"{len(lost)} of {total} values would vanish: {_names(lost)}; if that is meant, force the reload"
-        yield Fault("", message)
-
-
 def _lost(before: Any, after: Any, path: KeyPath) -> Iterator[KeyPath]:
-    """Yield the leaves that are no longer there. Equal keys on both sides cost no more than comparing them."""
-    if before is after:
+    """Yield the leaves that are no longer there. A key whose value became a scalar has lost what was below it."""
+    if before is after or not isinstance(before, (Mapping, list)):
         return
-    if isinstance(before, Mapping):
-        yield from _lost_keys(before, after if isinstance(after, Mapping) else {}, path)
-    elif isinstance(before, list):
-        kept = after if isinstance(after, list) else []
-        yield from _lost_keys(dict(enumerate(before)), dict(enumerate(kept)), path)
-
-
-def _lost_keys(before: Mapping[Any, Any], after: Mapping[Any, Any], path: KeyPath) -> Iterator[KeyPath]:
+    if isinstance(before, list):
+        before, after = dict(enumerate(before)), dict(enumerate(after)) if isinstance(after, list) else {}
+    elif not isinstance(after, Mapping):
+        after = {}
     for key, value in before.items():
         if key not in after:
             yield from (found for found, _ in leaves(value, (*path, key)))
-        elif value is not after[key] and type(value) not in SCALARS and not _keeps_all(value, after[key]):
+        elif type(value) not in SCALARS:
             yield from _lost(value, after[key], (*path, key))
-
-
-def _keeps_all(before: Any, after: Any) -> bool:
-    """Whether a section or list of atoms has lost nothing: nearly all have not, and this looks at all keys at once."""
-    if type(before) is dict and type(after) is dict:
-        return before.keys() <= after.keys() and are_scalars(before.values())
-    return type(before) is list and type(after) is list and len(before) <= len(after) and are_scalars(before)
 
 
 def _names(paths: Sequence[KeyPath]) -> str:
