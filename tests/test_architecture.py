@@ -59,6 +59,8 @@ FENCED_NAMES = {
     "dt.datetime.now": {"values.times"},
     "datetime.now": {"values.times"},
     "datetime.utcnow": set(),
+    "click.echo": {"cli.output"},
+    "click.style": {"cli.output"},
 }
 SHARED = {
     "formats": set(),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from hotconf.cli.output import print_json
-from hotconf.cli.remote import Remote, format_option, print_report, takes_remote
+from hotconf.cli.output import echo, print_json, styled
+from hotconf.cli.remote import Remote, format_option, takes_remote
+
+if TYPE_CHECKING:
+    from hotconf.web.client import Client
 
 
 @click.command
@@ -19,7 +24,7 @@ def reload(remote: Remote, style: str, *, dry_run: bool, force: bool) -> int:
     Exit code: 0 applied or unchanged, 1 rejected or not reached.
     """
     query = {name: "1" for name, wanted in {"dry_run": dry_run, "force": force}.items() if wanted}
-    return print_report(remote.ask(lambda client: client.report("POST", "reload", query=query)), style)
+    return remote.report(style, lambda client: client.report("POST", "reload", query=query))
 
 
 @click.command
@@ -27,16 +32,23 @@ def reload(remote: Remote, style: str, *, dry_run: bool, force: bool) -> int:
 @format_option
 def history(remote: Remote, style: str) -> None:
     """List the generations of the process at URL, newest last: the time, the triggers and the changed keys."""
-    document = remote.ask(lambda client: client.get("history", "running", "generations")).document
-    if style == "json":
-        print_json(document)
-        return
-    for entry in document["generations"]:
-        mark = click.style("*", fg="green", bold=True) if entry["generation"] == document["running"] else " "
-        time = str(entry["loaded_at"])[:19].replace("T", " ")
-        changed = ", ".join(path or "everything" for path in entry["changed"])
-        note = f"; {entry['note']}" if entry.get("note") else ""
-        click.echo(f"{mark} {entry['generation']:>4}  {time}Z  {', '.join(entry['triggers'])}: {changed}{note}")
+
+    async def ask_and_print(client: Client) -> None:
+        document = (await client.get("history", "running", "generations")).document
+        lines = []
+        for entry in document["generations"]:
+            mark = styled("*", fg="green", bold=True) if entry["generation"] == document["running"] else " "
+            time = str(entry["loaded_at"])[:19].replace("T", " ")
+            changed = ", ".join(path or "everything" for path in entry["changed"])
+            note = f"; {entry['note']}" if entry.get("note") else ""
+            lines.append((mark, f" {entry['generation']:>4}  {time}Z  {', '.join(entry['triggers'])}: {changed}{note}"))
+        if style == "json":
+            print_json(document)
+        else:
+            for line in lines:
+                echo(*line)
+
+    remote.ask(ask_and_print)
 
 
 @click.command
@@ -49,7 +61,7 @@ def rollback(remote: Remote, generation: int | None, style: str) -> int:
     The rollback stays in force until the sources change. `hotconf history URL` lists the generations.
     """
     body = None if generation is None else {"generation": generation}
-    return print_report(remote.ask(lambda client: client.report("POST", "rollback", body=body)), style)
+    return remote.report(style, lambda client: client.report("POST", "rollback", body=body))
 
 
 @click.command
@@ -57,4 +69,4 @@ def rollback(remote: Remote, generation: int | None, style: str) -> int:
 @format_option
 def confirm(remote: Remote, style: str) -> int:
     """Make a change of `hotconf set --confirm` in the process at URL permanent."""
-    return print_report(remote.ask(lambda client: client.report("POST", "confirm")), style)
+    return remote.report(style, lambda client: client.report("POST", "confirm"))

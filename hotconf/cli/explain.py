@@ -1,4 +1,4 @@
-"""`hotconf explain`: where a value comes from."""
+"""`hotconf explain`: the source of a value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hotconf.cli.output import literal, print_json, progress
+from hotconf.cli.output import echo, literal, print_json, progress, styled
 from hotconf.cli.remote import Remote, token_option
 from hotconf.cli.target import Inputs, is_target, is_url, loaded, takes_inputs
 from hotconf.values.report import jsonable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from hotconf.conf import HotConf
+    from hotconf.web.client import Client
 
 
 @click.command
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @token_option
 def explain(inputs: Inputs, key: str | None, style: str, token_file: Path | None) -> None:
-    """Say which source supplied the value at KEY, and which values it shadows. Secrets are masked.
+    """Print the source of the value at KEY, and the values that it shadows. Secrets are masked.
 
     TARGET is module:attr, a settings class or a HotConf; files are merged, later above earlier. URL is a running
-    process, which is asked where it has the value from.
+    process, whose configuration in force is explained.
     """
     if key is None:
         *words, key = inputs.words or ("",)
@@ -37,17 +37,22 @@ def explain(inputs: Inputs, key: str | None, style: str, token_file: Path | None
     if not key or is_target(key) or is_url(key):
         raise click.UsageError("name the KEY to explain, such as database.pool_size")
     url = inputs.url()
-    explanation = _read(inputs, key) if url is None else _asked(Remote(url, token_file), key)
-    if style == "json":
-        print_json(explanation)
+    if url is None:
+        _print(_read(inputs, key), style)
     else:
-        _print(explanation)
+        _ask_and_print(Remote(url, token_file), key, style)
 
 
 def _read(inputs: Inputs, key: str) -> Mapping[str, Any]:
-    """Return the explanation of what the arguments name, as JSON shows it."""
+    """Return the explanation for what the arguments name, as JSON shows it."""
+    from hotconf.errors import SchemaError
+    from hotconf.schema.fields import resolve_path
+
     conf = inputs.configuration()
-    _check(conf, key)  # first: a forgotten KEY makes a file's name one, and that file would be missed
+    try:  # before anything is read: where KEY was forgotten, the last file was taken for it
+        resolve_path(conf.schema, key)
+    except SchemaError as error:
+        raise click.UsageError(f"{error}; KEY is the last argument") from None
     with progress("reading"):
         loaded(conf)
     try:
@@ -57,8 +62,7 @@ def _read(inputs: Inputs, key: str) -> Mapping[str, Any]:
     return explanation
 
 
-def _asked(remote: Remote, key: str) -> Mapping[str, Any]:
-    """Return the same of a running process."""
+def _ask_and_print(remote: Remote, key: str, style: str) -> None:
     from urllib.parse import quote
 
     import hotconf.values.keypath as keypath
@@ -67,23 +71,20 @@ def _asked(remote: Remote, key: str) -> Mapping[str, Any]:
         keypath.parse(key)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    path = f"explain/{quote(key, safe='')}"
-    found: Mapping[str, Any] = remote.ask(lambda client: client.get(path, "value", "origin", "shadowed")).document
-    return found
+
+    async def ask_and_print(client: Client) -> None:
+        _print((await client.get(f"explain/{quote(key, safe='')}", "value", "origin", "shadowed")).document, style)
+
+    remote.ask(ask_and_print)
 
 
-def _check(conf: HotConf[Any], key: str) -> None:
-    from hotconf.errors import SchemaError
-    from hotconf.schema.fields import resolve_path
-
-    try:
-        resolve_path(conf.schema, key)
-    except SchemaError as error:
-        raise click.UsageError(f"{error}; KEY is the last argument") from None
-
-
-def _print(explanation: Mapping[str, Any]) -> None:
-    head = click.style(explanation["path"], bold=True)
-    click.echo(f"{head} = {literal(explanation['value'])}  from {explanation['origin']}")
-    for entry in explanation["shadowed"]:
-        click.echo(f"  shadows {literal(entry['value'])}  from {entry['origin']}")
+def _print(explanation: Mapping[str, Any], style: str) -> None:
+    shadowed = [f"  shadows {literal(entry['value'])}  from {entry['origin']}" for entry in explanation["shadowed"]]
+    value = f" = {literal(explanation['value'])}  from {explanation['origin']}"
+    head = styled(explanation["path"], bold=True)
+    if style == "json":
+        print_json(explanation)
+        return
+    echo(head, value)
+    for line in shadowed:
+        echo(line)

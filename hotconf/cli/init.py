@@ -7,7 +7,7 @@ import os
 
 import click
 
-from hotconf.cli.output import write_text
+from hotconf.cli.output import echo, write_text
 from hotconf.cli.target import schema_at
 
 
@@ -27,7 +27,7 @@ def init(target: str, output: str | None) -> None:
     found = sample(schema_at(target))
     write_text(found.text, output)
     for fault in found.faults:
-        click.echo(f"to be filled in: {fault.path + ': ' if fault.path else ''}{fault.message}", err=True)
+        echo(f"to be filled in: {fault.path + ': ' if fault.path else ''}{fault.message}", err=True)
 
 
 @click.command

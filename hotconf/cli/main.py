@@ -94,12 +94,21 @@ def run(router: SignalRouter) -> int:
     except click.exceptions.Abort:
         return 130
     except click.ClickException as error:
-        with contextlib.suppress(OSError):  # the exit code must not depend on a stderr that can be written
-            error.show()
+        message = io.StringIO()
+        error.show(message)
+        _complain(message.getvalue())
         return error.exit_code
+    except RecursionError:
+        _complain("Error: nested too deeply\n")
+        return 1
     except OSError as error:  # not where the reader of the output has gone: click exits with 1 by itself
-        what = error.filename or "cannot write the output"
-        with contextlib.suppress(OSError):
-            click.echo(f"Error: {what}: {error.strerror or error}", err=True)
+        _complain(f"Error: {error.filename or 'cannot write the output'}: {error.strerror or error}\n")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _complain(message: str) -> None:
+    from hotconf.cli.output import print_text
+
+    with contextlib.suppress(OSError):  # the exit code must not depend on a stderr that can be written
+        print_text(message, err=True)

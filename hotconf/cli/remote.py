@@ -1,4 +1,4 @@
-"""What the verbs that ask a running process share: its URL, the token, and how a report is printed."""
+"""What the verbs on a running process share: its URL and token, the request, and the report that comes back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hotconf.cli.output import print_json, progress
+from hotconf.cli.output import Styled, echo, literal, print_json, progress, styled
 from hotconf.cli.target import is_url
 
 if TYPE_CHECKING:
@@ -35,13 +35,20 @@ def format_option(function: Callable[..., R]) -> Callable[..., R]:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A running process: where it is, and the file of the token to show."""
+    """A running process: its URL, and the file with the token that it asks for."""
 
     url: str
     token_file: Path | None = None
 
     def ask(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        """Run what asks a client, and return what it returns. A service that does not do its part is exit code 1."""
+        """Run a function with a client of the process, and return its result.
+
+        It should also read the answer, down to what is printed: an answer that is of another make fails there.
+
+        Raises:
+            ClickException: The process cannot be reached, declines, or answers something that is not expected.
+            UsageError: The URL or the token file cannot be used.
+        """
         import asyncio
 
         with progress(f"waiting for {self.url}"):
@@ -50,10 +57,10 @@ class Remote:
     async def asking(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Do what `ask` does, within an event loop."""
         from hotconf.web.client import Client, Declined, Unreachable
+        from hotconf.web.safety import Safety
 
-        token = self._token()
         try:
-            client = Client(self.url, token=token)
+            client = Client(self.url, token=Safety.read(token_file=self.token_file).token)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         try:
@@ -62,14 +69,23 @@ class Remote:
         except (Declined, Unreachable) as error:
             hint = "; see --token-file" if isinstance(error, Declined) and error.status == 401 else ""
             raise click.ClickException(f"{error}{hint}") from None
+        except (LookupError, TypeError, AttributeError, ValueError, RecursionError):
+            raise click.ClickException(f"{self.url}: this is no answer of a hotconf service") from None
 
-    def _token(self) -> str | None:
-        from hotconf.web.safety import Safety
+    def report(self, style: str, work: Callable[[Client], Awaitable[Mapping[str, Any]]]) -> int:
+        """Ask for a change, print its report, and return the exit code: 1 where it was rejected."""
 
-        try:
-            return Safety.read(token_file=self.token_file).token
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
+        async def ask_and_print(client: Client) -> int:
+            report = await work(client)
+            lines = report_lines(report)
+            if style == "json":
+                print_json(report)
+            else:
+                for line in lines:
+                    echo(*line)
+            return int(report["outcome"] == "rejected")
+
+        return self.ask(ask_and_print)
 
 
 def takes_remote(function: Callable[..., R]) -> Callable[..., R]:
@@ -87,38 +103,20 @@ def completed(url: str) -> str:
     return url if is_url(url) else f"http://{url}"
 
 
-def print_report(report: Mapping[str, Any], style: str) -> int:
-    """Print what came of a change, every fault on a line of its own, and return the exit code."""
-    if style == "json":
-        print_json(report)
-    else:
-        for line in report_lines(report):
-            click.echo(line)
-    return int(report.get("outcome") == "rejected")
-
-
-def report_lines(report: Mapping[str, Any]) -> list[str]:
-    """Return a report as lines: the outcome, then faults and what waits for a restart, one each."""
-    outcome = str(report.get("outcome"))
-    dry = "dry run: " if report.get("dry_run") else ""
-    head = click.style(f"{dry}{outcome}", fg="red" if outcome == "rejected" else "green", bold=True)
-    generation = report.get("generation")
-    if outcome == "rejected":
-        head += f" at {report.get('stage')}; generation {generation} stays in force"
-    else:
-        head += f", generation {generation}"
-    faults = [str(fault["text"]) for fault in report.get("faults", ())]
-    changed = [f"changed: {path or 'everything'}" for path in report.get("changed", ())]
-    return [head, *faults, *changed, *map(_pending, report.get("pending_restart", ())), *_notes(report)]
-
-
-def _pending(entry: Mapping[str, Any]) -> str:
-    from hotconf.cli.output import literal
-
-    values = f"{literal(entry.get('running'))} -> {literal(entry.get('wanted'))}"
-    return f"pending restart: {entry.get('path')}: {values} from {entry.get('origin')}"
-
-
-def _notes(report: Mapping[str, Any]) -> list[str]:
-    errors = [f"commit failed: {text}" for text in report.get("commit_errors", ())]
-    return [*errors, *([f"note: {report['note']}"] if report.get("note") else [])]
+def report_lines(report: Mapping[str, Any]) -> list[tuple[str | Styled, ...]]:
+    """Return a report as lines of parts: the outcome, then faults and what waits for a restart, one each."""
+    outcome, generation = report["outcome"], report.get("generation")
+    head = styled(
+        f"{'dry run: ' if report.get('dry_run') else ''}{outcome}",
+        fg="red" if outcome == "rejected" else "green",
+        bold=True,
+    )
+    stays = f" at {report.get('stage')}; generation {generation} stays in force"
+    lines: list[tuple[str | Styled, ...]] = [(head, stays if outcome == "rejected" else f", generation {generation}")]
+    lines += [(str(fault["text"]),) for fault in report.get("faults", ())]
+    lines += [(f"changed: {path or 'everything'}",) for path in report.get("changed", ())]
+    for entry in report.get("pending_restart", ()):
+        values = f"{literal(entry['running'])} -> {literal(entry['wanted'])}"
+        lines.append((f"pending restart: {entry['path']}: {values} from {entry['origin']}",))
+    lines += [(f"commit failed: {text}",) for text in report.get("commit_errors", ())]
+    return [*lines, (f"note: {report['note']}",)] if report.get("note") else lines

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hotconf.cli.remote import Remote, format_option, print_report, takes_remote
-from hotconf.values.times import parse_duration
+from hotconf.cli.output import echo
+from hotconf.cli.remote import Remote, format_option, takes_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,82 +20,60 @@ if TYPE_CHECKING:
 
 
 def _duration(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """Check a duration and leave it to the process to read it."""
-    if value is not None:
-        try:
+    from hotconf.values.times import parse_duration
+
+    try:
+        if value is not None:
             parse_duration(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
     return value
 
 
 @click.command
 @takes_remote
 @click.argument("assignments", nargs=-1, metavar="KEY=VALUE...")
-@click.option("--unset", multiple=True, metavar="KEY", help="Take back what was set for KEY. May be repeated.")
+@click.option("--unset", multiple=True, metavar="KEY", help="Remove KEY from the overlay. May be repeated.")
 @click.option("--confirm", callback=_duration, metavar="TIME", help="Take it back unless confirmed in this time.")
 @format_option
 def set(  # noqa: A001 - the verb
     remote: Remote, assignments: tuple[str, ...], unset: tuple[str, ...], confirm: str | None, style: str
 ) -> int:
-    """Change values of the process at URL. KEY is a dotted path; VALUE is TOML, or text where it is none.
+    """Change values of the process at URL. KEY is a dotted path; VALUE is TOML, or text if it is no TOML.
 
-    Changes go to the process's overlay and survive a restart, unless they wait to be confirmed. Secrets are refused.
+    Changes are written to the overlay of the process and survive a restart; with --confirm only after they are
+    confirmed. Secrets are refused.
     """
-    wanted = dict(_assignment(text) for text in assignments)
-    taken_back = [_path(key) for key in unset]
-    if not wanted and not taken_back:
+    import hotconf.values.keypath as keypath
+
+    wanted = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise click.UsageError(f"{key!r} is no assignment: write KEY=VALUE")
+        wanted[_path(key.strip())] = text
+    removed = [_path(key) for key in unset]
+    if not wanted and not removed:
         raise click.UsageError("name what to change: KEY=VALUE")
-    _refuse_overlap([*wanted, *taken_back])
+    for outer, inner in itertools.permutations([*wanted, *removed], 2):
+        if inner[: len(outer)] == outer:  # a patch can hold only one of them
+            raise click.UsageError(f"{keypath.render(inner)} lies within {keypath.render(outer)}")
 
-    async def work(client: Client) -> dict[str, Any]:
+    async def send(client: Client) -> dict[str, Any]:
         schema = await _schema(client) if wanted else {}
-        values = {path: _value(text, path, schema) for path, text in wanted.items()}
-        return await _patch(client, _nested({**values, **dict.fromkeys(taken_back)}), confirm)
+        values = {path: value_of(text, path, schema) for path, text in wanted.items()}
+        patch: dict[str, Any] = {}
+        for (*above, last), value in {**values, **dict.fromkeys(removed)}.items():
+            inner = patch
+            for key in above:
+                inner = inner.setdefault(str(key), {})
+            inner[str(last)] = value
+        return await _send(client, patch, {"confirm": confirm} if confirm else {})
 
-    report = remote.ask(work)
-    code = print_report(report, style)
+    code = remote.report(style, send)
     if confirm and code == 0 and style == "text":
-        click.echo(f"taken back in {confirm} unless confirmed: hotconf confirm {remote.url}")
+        echo(f"taken back in {confirm} unless confirmed: hotconf confirm {remote.url}")
     return code
-
-
-async def _patch(client: Client, patch: Mapping[str, Any], confirm: str | None) -> dict[str, Any]:
-    """Send a patch for what is in force; once more where that has just changed."""
-    from hotconf.web.client import Declined
-
-    query = {"confirm": confirm} if confirm else {}
-    for is_last in (False, True):
-        etag = (await client.get("config")).etag
-        try:
-            return await client.report("PATCH", "config", query=query, body=patch, etag=etag)
-        except Declined as declined:
-            if is_last or declined.status != 412:
-                raise
-    raise AssertionError
-
-
-async def _schema(client: Client) -> Mapping[str, Any]:
-    """Return the JSON Schema of the settings; one that knows nothing where the service tells none."""
-    from hotconf.web.client import Declined
-
-    try:
-        schema: Mapping[str, Any] = (await client.get("schema")).document
-    except Declined as declined:
-        if declined.status != 404:
-            raise
-        return {}
-    return schema
-
-
-# What was meant
-
-
-def _assignment(text: str) -> tuple[KeyPath, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise click.UsageError(f"{key!r} is no assignment: write KEY=VALUE")
-    return _path(key.strip()), value
 
 
 def _path(key: str) -> KeyPath:
@@ -110,28 +88,38 @@ def _path(key: str) -> KeyPath:
     return path
 
 
-def _refuse_overlap(paths: Iterable[KeyPath]) -> None:
-    """Raise UsageError where one path leads through another: a patch can hold only one of them."""
-    import hotconf.values.keypath as keypath
+async def _schema(client: Client) -> Mapping[str, Any]:
+    """Return the JSON Schema of the settings; an empty one if the service does not serve it."""
+    from hotconf.web.client import Declined
 
-    for outer, inner in itertools.permutations(paths, 2):
-        if inner[: len(outer)] == outer:
-            raise click.UsageError(f"{keypath.render(inner)} lies within {keypath.render(outer)}")
-
-
-def _nested(values: Mapping[KeyPath, Any]) -> dict[str, Any]:
-    """Return the merge-patch that sets several paths."""
-    patch: dict[str, Any] = {}
-    for (*above, last), value in values.items():
-        inner = patch
-        for key in above:
-            inner = inner.setdefault(str(key), {})
-        inner[str(last)] = value
-    return patch
+    try:
+        schema: Mapping[str, Any] = (await client.get("schema")).document
+    except Declined as declined:
+        if declined.status != 404:
+            raise
+        return {}
+    return schema
 
 
-def _value(text: str, path: KeyPath, schema: Mapping[str, Any]) -> Any:
-    """Return a value as TOML has it, if the schema agrees with that; else the text."""
+async def _send(client: Client, patch: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+    """Send a patch of the configuration in force; once more if that has changed meanwhile."""
+    from hotconf.web.client import Declined
+
+    etag = (await client.get("config")).etag
+    try:
+        return await client.report("PATCH", "config", query=query, body=patch, etag=etag)
+    except Declined as declined:
+        if declined.status != 412:
+            raise
+    etag = (await client.get("config")).etag
+    return await client.report("PATCH", "config", query=query, body=patch, etag=etag)
+
+
+# The meaning of VALUE
+
+
+def value_of(text: str, path: KeyPath, schema: Mapping[str, Any]) -> Any:
+    """Return the value that a text has as TOML, if the schema accepts that at the path; else the text."""
     import hotconf.formats as formats
     from hotconf.errors import FormatError
 
@@ -139,24 +127,24 @@ def _value(text: str, path: KeyPath, schema: Mapping[str, Any]) -> Any:
         parsed = formats.parse("toml", f"value = {text}".encode("utf-8", "surrogateescape"))
     except FormatError:
         return text
-    value, nodes = _plain(parsed["value"]), list(_nodes(schema, path))
-    agrees = not nodes or any(_fits(value, node) for node in nodes)
-    return value if agrees and len(parsed) == 1 else text
+    value, nodes = _jsonable(parsed["value"]), list(nodes_at(schema, path))
+    is_accepted = not nodes or any(_accepts(node, value) for node in nodes)
+    return value if is_accepted and len(parsed) == 1 else text
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: times and what is not finite are text there."""
+def _jsonable(value: Any) -> Any:
+    """Return a value as JSON can hold it: times, infinity and NaN as text."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _jsonable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_jsonable(item) for item in value]
     if isinstance(value, (dt.datetime, dt.date, dt.time)):
         return value.isoformat()
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _nodes(schema: Mapping[str, Any], path: KeyPath) -> Iterable[Mapping[str, Any]]:
-    """Yield what a schema may say of a path: nothing where it does not know it, several for a union."""
+def nodes_at(schema: Mapping[str, Any], path: KeyPath) -> Iterable[Mapping[str, Any]]:
+    """Return the nodes of a schema that describe a path: none for an unknown path, several for a union."""
     nodes = list(_members(schema, schema))
     for key in path:
         inner = [node.get("properties", {}).get(key) or node.get("additionalProperties") for node in nodes]
@@ -186,7 +174,7 @@ _TYPES: Mapping[str, Any] = {
 }
 
 
-def _fits(value: Any, node: Mapping[str, Any]) -> bool:
+def _accepts(node: Mapping[str, Any], value: Any) -> bool:
     if "enum" in node or "const" in node:
         return value in node.get("enum", [node.get("const")])
     kind = node.get("type")

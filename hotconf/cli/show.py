@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hotconf.cli.output import literal, print_document, print_json, progress
+from hotconf.cli.output import echo, literal, print_document, print_json, progress, styled
 from hotconf.cli.remote import Remote, token_option
 from hotconf.cli.target import Inputs, loaded, takes_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from hotconf.web.client import Client
 
 
 _WIDEST = 60
@@ -42,7 +44,7 @@ def show(inputs: Inputs, style: str, token_file: Path | None, *, origins: bool) 
         lines = {f"{path} = {literal(leaf['value'])}": leaf["origin"] for path, leaf in shown.items()}
         width = min(max(map(len, lines), default=0), _WIDEST)
         for line, origin in lines.items():
-            click.echo(f"{line:<{width}}  {click.style(f'# {origin}', dim=True)}")
+            echo(f"{line:<{width}}  ", styled(f"# {origin}", dim=True))
     else:
         print_document(shown, style)
 
@@ -85,9 +87,13 @@ def _with_floats(shown: Any, value: Any) -> Any:
 
 
 def _asked(remote: Remote, *, origins: bool) -> Mapping[str, Any]:
-    """Return what `_read` returns for a running process."""
-    if not origins:
-        document: Mapping[str, Any] = remote.ask(lambda client: client.get("config")).document
-        return document
-    leaves = remote.ask(lambda client: client.get("explain", "values")).document["values"]
-    return {leaf["path"]: {"value": leaf["value"], "origin": leaf["origin"]} for leaf in leaves}
+    """Return what `_read` returns, for a running process."""
+
+    async def ask(client: Client) -> Mapping[str, Any]:
+        if not origins:
+            document: Mapping[str, Any] = (await client.get("config")).document
+            return document
+        leaves = (await client.get("explain", "values")).document["values"]
+        return {leaf["path"]: {"value": leaf["value"], "origin": leaf["origin"]} for leaf in leaves}
+
+    return remote.ask(ask)

@@ -9,6 +9,7 @@ Read this module first, then `json`, the simplest of the four.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ FORMATS: Final = ("toml", "json", "yaml", "dotenv")
 MAX_DEPTH: Final = 80  # mappings and lists within each other: code that walks the values may recurse
 
 _SUFFIXES: Final = {".toml": "toml", ".json": "json", ".yaml": "yaml", ".yml": "yaml", ".env": "dotenv"}
+_OBEYED: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _CONTAINERS: Final[frozenset[type]] = frozenset({dict, list})
 
 
@@ -99,6 +101,14 @@ def locate(format: str, data: bytes) -> dict[KeyPath, Position]:  # noqa: A002 -
 def dump(format: str, values: Mapping[str, Any]) -> str:  # noqa: A002 - the word for it
     """Return the text that `parse` reads back as equal values. Raises FormatError for values without such a text."""
     return _adapter(format).dump(values)
+
+
+def escaped(text: str) -> str:
+    r"""Return a text with every character that a terminal obeys, or that reorders text, as the escape `\uXXXX`.
+
+    In the strings of JSON, TOML and double-quoted YAML that escape means the same character. Tabs and line feeds stay.
+    """
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def without_null(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from yaml.constructor import ConstructorError, SafeConstructor
 from yaml.reader import Reader
 
 from hotconf.errors import FormatError
-from hotconf.formats import MAX_DEPTH, error_at, not_a_mapping
+from hotconf.formats import MAX_DEPTH, error_at, escaped, not_a_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,7 +188,11 @@ def places(text: str) -> Iterator[tuple[KeyPath, int]]:
 def dump(values: Mapping[str, Any]) -> str:
     """Return the values as block-style YAML, in their own order. Raises FormatError for what YAML has no type for."""
     try:
-        return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+        text = str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+        if escaped(text) == text:
+            return text
+        # Only double-quoted strings have escapes: PyYAML writes those of other scripts in them too, then.
+        return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=False))
     except (YAMLError, RecursionError):
         raise FormatError("YAML cannot hold these values: it has no other types than its own") from None
 

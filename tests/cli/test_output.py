@@ -108,7 +108,9 @@ def test_a_full_disk_is_1_with_one_line(verb, some_files, monkeypatch, words):
     assert (result.code, result.err) == (1, "Error: cannot write the output: No space left on device\n")
 
 
-def test_the_exit_code_of_an_error_stands_where_stderr_is_full(verb, monkeypatch):
+@pytest.mark.parametrize(("words", "code"), [(["nonsense"], 2), (["show", "bad.toml"], 1)])
+def test_the_exit_code_of_an_error_stands_where_stderr_is_full(verb, some_files, monkeypatch, words, code):
     with contextlib.suppress(OSError), open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stderr", full)
-        assert verb("nonsense").code == 2
+        result = verb(*words)
+    assert result.code == code

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from hotconf.cli.set import _nodes, _value
+from hotconf.cli.set import nodes_at, value_of
 from hotconf.schema.jsonschema import json_schema
 from hotconf.schema.settings import Section, Untyped
 from tests.cli.verbs import GOOD
@@ -67,15 +67,15 @@ class Model(Section):
     ],
 )
 def test_a_value_is_toml_where_the_schema_agrees_and_else_text(path, text, value):
-    found = _value(text, tuple(path.split(".")), json_schema(Model))
+    found = value_of(text, tuple(path.split(".")), json_schema(Model))
     assert (found, type(found)) == (value, type(value))
 
 
 def test_without_a_schema_a_value_is_toml_where_it_can_be():
     for schema in ({}, json_schema(Untyped)):
-        assert _value("5", ("any", "where"), schema) == 5
-        assert _value("five", ("any",), schema) == "five"
-    assert not list(_nodes({}, ("any", "where")))
+        assert value_of("5", ("any", "where"), schema) == 5
+        assert value_of("five", ("any",), schema) == "five"
+    assert not list(nodes_at({}, ("any", "where")))
 
 
 def test_values_are_applied_and_go_to_the_overlay(verb, folder, served):
