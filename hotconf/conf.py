@@ -51,12 +51,20 @@ log = logging.getLogger("hotconf")
 class HotConf(Holder[S]):
     """A live configuration: the settings of one class, read from many sources, replaced as a whole.
 
-    `schema` is any BaseSettings or BaseModel class, unchanged. From the weakest: defaults; `files` and `sources`, later
-    above earlier and sources above files; what the class itself declares (environment, dotenv, secrets, its own
-    sources); `init`. Constructing reads nothing. Raises SchemaError for a class that cannot be used.
+    Constructing reads nothing. `current` and `snapshot` may be read from any thread or task after the first load.
 
-    `current` and `snapshot` may be read from any thread or task at any time after the first load, and raise NotLoaded
-    before it.
+    Args:
+        schema: Any BaseSettings or BaseModel class, unchanged. files: Paths or sources, later above earlier. All are
+        above the defaults. sources: Paths or sources, later above earlier and all above `files`. What the class itself
+        declares (environment,
+            dotenv, secrets, its own sources) is above them.
+        init: Values for the constructor of the class, at the place that its sources give them.
+        options: How hotconf behaves.
+        settings_options: Constructor options of pydantic-settings, such as `{"_env_file": "prod.env"}`.
+
+    Raises:
+        SchemaError: The class cannot be used.
+        ValueError: An option names a file that is a source too.
     """
 
     def __init__(  # noqa: PLR0917 - in the order in which they are needed
@@ -83,14 +91,16 @@ class HotConf(Holder[S]):
         return f"<HotConf {self.schema.__name__} {self._host.state} generation={generation}>"
 
     def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled or copied: it is one, and runs in this process. Raises TypeError."""
+        """Refuse to be pickled or copied: it runs in this process alone. Raises TypeError."""
         raise TypeError("a HotConf cannot be pickled or copied: take `current`, its settings, instead")
 
     def amend(self, files: Iterable[AnySource] = (), **options: Any) -> None:
-        """Put further files above those and the sources that were given, and change options by name.
+        """Put files above those and the sources that were given, and change options by name.
 
-        For a program that learns of them after this was made, from its own command line. Raises RuntimeError once the
-        configuration was loaded or is running.
+        For a program that learns of them after construction, for example from its command line.
+
+        Raises:
+            RuntimeError: The configuration was loaded or is running.
         """
         if self.loaded or self._host.state != "new":
             raise RuntimeError("files and options can be amended only before the first load")
@@ -117,9 +127,16 @@ class HotConf(Holder[S]):
             self.observe(self.audit)
 
     def load(self) -> Report:
-        """Read the sources once, blocking, and put the settings into force. For scripts, and before anything runs.
+        """Read the sources once, blocking, and put the settings into force: for scripts, and before anything runs.
 
-        Subscribers are not asked: they come in when `running` starts. Raises ConfigError with the full report.
+        Subscribers and resources take no part; they do when `running` starts.
+
+        Returns:
+            The report, applied or unchanged.
+
+        Raises:
+            ConfigError: The configuration was rejected. It holds the report with every fault.
+            ReentrantReload: The caller is part of a reload.
         """
         refuse_reentry(self)
         if self._host.engine is not None:
@@ -133,24 +150,39 @@ class HotConf(Holder[S]):
     def running(self, signals: Iterable[str] | None = None) -> Running[Self]:
         """Return a context manager, sync or async, inside which the configuration is live.
 
-        `async with` runs in the current event loop, `with` in a thread of its own. `signals` are the ones that reload:
-        ("HUP",) or (). None chooses HUP where it can be routed, in the main thread, and says so where it cannot. What
-        was installed before is put back on exit. Entering raises ConfigError when the first reload is rejected.
+        `async with` runs in the current event loop, `with` in a thread of its own. Entering raises ConfigError when the
+        first reload is rejected. On exit the signal handlers of before are back.
+
+        Args:
+            signals: The signals that reload: ("HUP",) or (). None routes SIGHUP in the main thread, and elsewhere logs
+                that it does not.
         """
         return Running(self, self._host, signals)
 
     async def reload(self, *, force: bool = False, trigger: str = "call", dry_run: bool = False) -> Report:
-        """Reload, and return the outcome of a reload that started after this call. A bad file raises nothing.
+        """Reload, and return the report of a reload that started after this call. Works in any event loop.
 
-        Cancelling it abandons the wait, not the reload. Raises ReentrantReload inside prepare, commit or a resource,
-        Draining while the process drains, NotRunning in a child forked from a process where it was live. Works in
-        any event loop. `force` overrules the guard and a rollback that holds; `trigger` is what the report calls the
-        reason. A dry run asks everybody, undoes what they prepared, and says what a reload would have done.
+        A bad file raises nothing. Cancelling the wait does not cancel the reload.
+
+        Args:
+            force: Overrule the guard and a held rollback.
+            trigger: What the report calls the reason.
+            dry_run: Run validation and prepare hooks, roll them back, report the result, apply nothing.
+
+        Raises:
+            ReentrantReload: Awaited inside prepare, commit or a resource.
+            Draining: The process drains.
+            NotRunning: The process was forked from one where the configuration is live.
         """
         return await self._host.run(ReloadRequest((trigger,), force, dry_run=dry_run))
 
     def reload_blocking(self, timeout: float | None = None, *, force: bool = False) -> Report:
-        """Do what `reload` does, for threads. Raises TimeoutError after `timeout` seconds; the reload goes on."""
+        """Do what `reload` does, for threads.
+
+        Raises:
+            TimeoutError: `timeout` seconds have passed; the reload goes on.
+            RuntimeError: Called in the event loop that would have to reload.
+        """
         refuse_reentry(self)
         if self._host.is_on_its_loop:
             raise RuntimeError("reload_blocking() would block the loop that has to reload: await reload() instead")
@@ -159,8 +191,12 @@ class HotConf(Holder[S]):
     async def rollback(self, generation: int | None = None, *, trigger: str = "rollback") -> Report:
         """Go back to a generation of the history, None for the one before the running one. It gets a new number.
 
-        Everybody concerned is asked, as by any reload. It holds until the sources say something else than what was
-        rolled away from, or a reload is forced. Raises UnknownGeneration, and what `reload` raises.
+        Subscribers and resources take part as in any reload. The rollback is held until the sources change or a reload
+        is forced.
+
+        Raises:
+            UnknownGeneration: The history has no such generation.
+            HotconfError: Whatever `reload` raises.
         """
         return await self._host.run(ReloadRequest((trigger,), operation=Rollback(generation)))
 
@@ -173,13 +209,25 @@ class HotConf(Holder[S]):
         trigger: str = "patch",
         dry_run: bool = False,
     ) -> Report:
-        """Merge a patch (RFC 7396) into the overlay, and reload: None takes a value back, secrets are refused.
+        """Merge a patch (RFC 7396) into the overlay, and reload.
 
-        With `confirm`, in seconds, the patch is in no file and is taken back by itself unless `confirm` is called in
-        time; a restart forgets it. `expect` is asked about the snapshot in force when the patch's turn has come: False
-        raises Stale. Raises NoOverlay without `Options.overlay`, Unconfirmed while another patch waits, NotRunning for
-        one to be confirmed where no engine runs, TypeError for values that are no mapping, ValueError for a
-        `confirm` that is no time, and what `reload` raises.
+        Args:
+            values: By the names of settings. None takes a value back; secrets are refused. confirm: Seconds after which
+            the patch is taken back unless `confirm` is called. Until then no file has it, and a
+                restart forgets it.
+            expect: Called with the snapshot in force when it is the patch's turn; False refuses the patch.
+            trigger: What the report calls the reason.
+            dry_run: Report what the patch would do, apply nothing.
+
+        Raises:
+            NoOverlay: `Options.overlay` names no file.
+            Unconfirmed: Another patch waits to be confirmed.
+            RollbackHeld: A rollback is held, which the patch would end.
+            Stale: `expect` returned False.
+            NotRunning: `confirm` is given and no engine runs.
+            TypeError: `values` are no mapping.
+            ValueError: `confirm` is no finite time.
+            HotconfError: Whatever `reload` raises.
         """
         if confirm is not None and self._host.engine is None:
             raise NotRunning
@@ -187,9 +235,11 @@ class HotConf(Holder[S]):
         return await self._host.run(ReloadRequest((trigger,), operation=operation, dry_run=dry_run))
 
     async def confirm(self, *, trigger: str = "confirm") -> Report:
-        """Make the patch that waits for it permanent, on top of the overlay's file as it is by then.
+        """Write the patch that waits to be confirmed into the overlay, on top of its file as it is by then.
 
-        Raises NothingToConfirm, and what `reload` raises.
+        Raises:
+            NothingToConfirm: No patch waits.
+            HotconfError: Whatever `reload` raises.
         """
         return await self._host.run(ReloadRequest((trigger,), operation=Confirm()))
 
@@ -205,20 +255,22 @@ class HotConf(Holder[S]):
         return tuple(self._reloader.history)
 
     def request_reload(self, trigger: str = "call") -> None:
-        """Ask for a reload and return. From any thread, also from within a reload. Raises like `reload`."""
+        """Ask for a reload and return, from any thread and from within a reload. Raises NotRunning or Draining."""
         self._host.queue.put(trigger)
 
     @property
     def origins(self) -> Origins:
-        """Where the values in force come from by now: lines may have moved since the snapshot. Raises NotLoaded."""
+        """The places of the values in force by now: lines may have moved since the snapshot. Raises NotLoaded."""
         if self._reloader.running is None:
             raise NotLoaded
         return self._reloader.running.origins
 
     def explain(self, path: str) -> Explanation:
-        """Say which source supplied a value, and what it shadows; secrets are masked.
+        """Return which source supplied a value, and which values it shadows. Secrets are masked.
 
-        Raises KeyError for a path that the settings in force do not have.
+        Raises:
+            KeyError: The settings in force have no such path.
+            NotLoaded: Nothing was loaded yet.
         """
         return self.origins.explain(path)
 
@@ -229,9 +281,11 @@ class HotConf(Holder[S]):
     def on_change(self, /, *paths: Any) -> Any:
         """Call a function with each Change after the swap, where it touches one of the dotted paths, or always.
 
-        Sync functions run on the engine's loop and must be quick; async ones run as tasks, one at a time, and see the
-        latest change only when they are slow. Never called for the first generation. Raises SchemaError for a path that
-        the class does not have. `unsubscribe` takes it back.
+        A sync function runs on the engine's loop and must be quick. An async one runs as a task, one at a time, and
+        gets only the latest change when it is slow. The first generation is no change. `unsubscribe` takes it back.
+
+        Raises:
+            SchemaError: The class has no such path.
         """
         return self._register(self._subscribers.add_listener, paths)
 
@@ -240,10 +294,13 @@ class HotConf(Holder[S]):
     @overload
     def prepare(self, /, *paths: str) -> Callable[[F], F]: ...
     def prepare(self, /, *paths: Any) -> Any:
-        """Call a function with each Change before the swap. Raising Refuse there rejects the reload.
+        """Call a function with each Change before the swap. It rejects the reload by raising Refuse.
 
-        It may return a Prepared, whose commit or rollback is then called, exactly one of them. Takes paths like
-        `on_change`; also called when `running` starts, with every path.
+        It may return a Prepared, of which exactly one of commit and rollback is called. It is called for the paths of
+        `on_change`, and when `running` starts with every path.
+
+        Raises:
+            SchemaError: The class has no such path.
         """
         return self._register(self._subscribers.add_prepare, paths)
 
@@ -252,10 +309,13 @@ class HotConf(Holder[S]):
     ) -> Callable[[Callable[[Candidate[S]], AbstractAsyncContextManager[R] | AbstractContextManager[R]]], Resource[R]]:
         """Make a context manager a resource: `snap[pool]` is the object that it gave for the settings of a snapshot.
 
-        It is called with a Candidate when `running` starts, and again whenever one of the dotted paths (or anything,
-        where none is given) changes, before the swap; what it raises rejects the reload. It is left, in the task in
-        which it was entered, after the last lease of its snapshots ends or `Options.retire_after` seconds later, and
-        when the engine stops. Register before entering `running`. Raises SchemaError for a path that the class lacks.
+        It is called with a Candidate when `running` starts, and again before the swap whenever one of the dotted paths
+        changes, or anything where there are no paths. What it raises rejects the reload. It exits in the task in which
+        it was entered: after the last lease of its snapshots or `Options.retire_after` seconds later, and when the
+        engine stops. Register before entering `running`.
+
+        Raises:
+            SchemaError: The class has no such path, or the function is a generator and no context manager.
         """
         resolved = tuple(resolve_path(self.schema, path) for path in paths)
 
@@ -271,30 +331,36 @@ class HotConf(Holder[S]):
     def override(self, **values: Any) -> Override:
         """Return a context manager and decorator inside which some settings differ: for tests.
 
-        `values` are merged above every source, keys by name or alias. Entering and leaving are two reloads: resources
-        are rebuilt, subscribers take part, and every reader sees the values, in any thread. Where no engine runs it
-        loads by itself. Overrides nest, and a reload inside one keeps it on top.
+        Entering and leaving are two reloads: resources are rebuilt, subscribers take part, and every reader in any
+        thread sees the values. Where no engine runs, it loads by itself. Overrides nest, and a reload inside one keeps
+        it on top.
 
         Enter it with `async with` in the event loop in which the configuration is live, with `with` anywhere else. On
         that loop `with` works only where nothing has to be awaited.
 
+        Args:
+            values: Merged above every source, keys by name or alias.
+
         Raises:
-            ConfigError: when entered, for values that do not validate or that a participant refuses.
-            OperationRefused: when entered by `with` on the engine's loop, and something has to be awaited.
+            ConfigError: When entered, for values that do not validate or that a participant refuses.
+            OperationRefused: When entered by `with` on the engine's loop, and something has to be awaited.
         """
         return Override(self._host, self.schema, values)
 
     def unsubscribe(self, registered: object) -> None:
-        """Take back every registration of a function, subscriber or resource. From anywhere, also from within it."""
+        """Take back every registration of a function, subscriber or resource.
+
+        Safe from any thread and from within it.
+        """
         self._subscribers.remove(registered)
 
     def observe(self, observer: Observer) -> None:
-        """Let an observer see every reload from now on: when it begins, and its report."""
+        """Call an observer for every reload from now on: when it begins, and with its report."""
         self._reloader.reports.observers += (observer,)
 
     @property
     def status(self) -> Status:
-        """How things stand now."""
+        """How the configuration stands now."""
         snapshot, running = self.snapshot if self.loaded else None, self._reloader.running
         reports = self._reloader.reports
         last = self.reports[-1:]

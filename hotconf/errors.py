@@ -60,7 +60,7 @@ class SourceError(HotconfError):
 
 
 class SourceBusy(SourceError):  # noqa: N818 - a state, which passes
-    """A file cannot be read for the moment: somebody writes it, or we have run out of descriptors or memory.
+    """A file cannot be read for the moment: it is being written, or the process is out of descriptors or memory.
 
     It is read again as soon as that is over.
     """

@@ -1,1 +1,6 @@
-"""Engine: what runs reloads while a configuration is live."""
+"""What runs reloads while a configuration is live.
+
+Read `queue` (triggers coalesce there), `engine` (one loop that runs one reload after another, with watcher and timers),
+and `running` (entering and leaving, with an event loop or a thread). The room imports reload, watch, sources and
+signals.
+"""

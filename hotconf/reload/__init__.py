@@ -1,1 +1,7 @@
-"""Reload: one reload, from the request to the swap of one pointer."""
+"""One reload, from the request to the swap of one pointer.
+
+Read `request` (what a reload is for), `reloader` (the reload itself, from the top), `candidate` with `guard`,
+`validate` and `restart` (what becomes of the values, pure, in a thread), `subscribers` and `resources` (what must
+agree), `edit` (patches), `holder` and `snapshot` (what readers see), `report`, `history` and `audit` (what follows).
+`last_good` and `override` begin reloads of their own. The room imports values, errors, abc, schema and sources.
+"""

@@ -1,4 +1,4 @@
-"""The audit log: what changed, when, and who asked. A file of JSON lines that is only ever appended to."""
+"""The audit log: what changed, when, and what asked for it. A file of JSON lines that is only appended to."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class AuditLog:
     def asked(
         self, action: str, *, when: dt.datetime, peer: str, token: str | None = None, report: int | None = None
     ) -> None:
-        """Note that somebody asked for a change: from where, by the name of which token, and which report answers it.
+        """Note a request for a change: where it came from, the name of its token, and the report that answers it.
 
         None for `report` where no reload came of it.
         """
@@ -77,20 +77,17 @@ class AuditLog:
 
     def _append(self, entry: dict[str, Any]) -> None:
         line = json.dumps({**entry, "pid": os.getpid()}).encode() + b"\n"
+        rest = memoryview(b"\n" + line if self._cut else line)  # what was cut off spoils no other line
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
         try:
-            self._write(b"\n" + line if self._cut else line)  # what was cut off spoils no other line
+            descriptor = os.open(self.path, flags, 0o600)
+            try:
+                while rest:  # once, nearly always: the halves of two processes' lines would mix
+                    rest = rest[os.write(descriptor, rest) :]
+                    self._cut = bool(rest)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             self._status.failed(f"cannot be written: {error.strerror or type(error).__name__}")
         else:
             self._status.succeeded()
-
-    def _write(self, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-        descriptor = os.open(self.path, flags, 0o600)
-        try:
-            rest = memoryview(data)  # gone in one write, nearly always: two processes' halves of lines would mix
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-                self._cut = bool(rest)
-        finally:
-            os.close(descriptor)

@@ -81,7 +81,7 @@ class History(Generic[S]):
         return iter(tuple(self._past))
 
     def add(self, snapshot: Snapshot[S], report: Report, readings: Readings) -> None:
-        """Keep what has just been swapped in, without its resources: those are closed when nobody needs them."""
+        """Keep what has just been swapped in, without its resources, which close after their last lease."""
         kept = dataclasses.replace(snapshot, resources={})
         self._past.append(Generation(kept, report.triggers, report.changed, report.note, readings))
 

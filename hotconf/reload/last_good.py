@@ -37,7 +37,7 @@ from hotconf.values.merge import ABSENT, lookup
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hotconf.reload.reloader import Reloader
     from hotconf.sources.stack import Stack
@@ -147,7 +147,17 @@ class LastGood:
             omitted = dict.fromkeys(
                 _above_lists(values, path) for path in masked_paths(self.model, values, within=settings)
             )
-            stage(self.path, self._data(values, omitted, generation, when)).publish()
+            content = {
+                "schema": fingerprint(self.model),
+                "generation": generation,
+                "written_at": when.isoformat(),
+                "omitted": [list(map(_json, path)) for path in omitted],
+                "values": _json(_without(values, set(omitted))),
+            }
+            data = json.dumps({"format": FORMAT, "checksum": _checksum(content), "content": content}).encode()
+            if len(data) > self._size_limit:
+                raise ValueError  # noqa: TRY301 - one answer to all that is too large
+            stage(self.path, data).publish()
         except OSError as error:
             self._status.failed(f"cannot be written: {error.strerror or type(error).__name__}")
         except PydanticSerializationError as error:
@@ -171,25 +181,26 @@ class LastGood:
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
             self._refuse("is damaged")
 
-    def _data(
-        self, values: Mapping[str, Any], omitted: Collection[KeyPath], generation: int, when: dt.datetime
-    ) -> bytes:
-        content = {
-            "schema": fingerprint(self.model),
-            "generation": generation,
-            "written_at": when.isoformat(),
-            "omitted": [list(map(_json, path)) for path in omitted],
-            "values": _json(_without(values, set(omitted))),
-        }
-        document = {"format": FORMAT, "checksum": _checksum(content), "content": content}
-        data = json.dumps(document).encode()
-        if len(data) > self._size_limit:
-            raise ValueError
-        return data
-
     def _content(self) -> Mapping[str, Any]:
+        """Return the content of the file. Raises LastGoodUnusable for what this class did not write."""
         try:
-            document = json.loads(self._bytes())
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    self._refuse("is not a regular file")
+                if status.st_size > self._size_limit:
+                    self._refuse(f"is larger than {self._size_limit} bytes")
+                with open(descriptor, "rb", closefd=False) as file:
+                    data = file.read(self._size_limit)
+            finally:
+                os.close(descriptor)
+        except FileNotFoundError:
+            self._refuse("does not exist")
+        except OSError as error:
+            self._refuse(f"cannot be read: {error.strerror}")
+        try:
+            document = json.loads(data)
         except (ValueError, RecursionError):
             self._refuse("is cut off, or not a file of hotconf")
         if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -200,27 +211,6 @@ class LastGood:
         if content.get("schema") != fingerprint(self.model):
             self._refuse("was written for other settings: another class, or another version of it")
         return content
-
-    def _bytes(self) -> bytes:
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-            try:
-                return self._read(descriptor)
-            finally:
-                os.close(descriptor)
-        except FileNotFoundError:
-            self._refuse("does not exist")
-        except OSError as error:
-            self._refuse(f"cannot be read: {error.strerror}")
-
-    def _read(self, descriptor: int) -> bytes:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            self._refuse("is not a regular file")
-        if status.st_size > self._size_limit:
-            self._refuse(f"is larger than {self._size_limit} bytes")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(self._size_limit)
 
     def _refuse(self, reason: str) -> NoReturn:
         raise LastGoodUnusable(self.path, reason) from None

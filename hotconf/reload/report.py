@@ -1,4 +1,4 @@
-"""Reports and status: what each reload said, who is told of it, and how the configuration stands now."""
+"""Reports and status: what came of each reload, the observers that get it, and how the configuration stands now."""
 
 from __future__ import annotations
 

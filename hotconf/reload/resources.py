@@ -75,7 +75,7 @@ class Instance:
 
     @property
     def dead(self) -> bool:
-        """Whether it has ended although nobody closed it."""
+        """Whether it has ended although nothing closed it."""
         return self._task is not None and self._task.done() and not self._leave.is_set()
 
     async def open(self, candidate: BuildContext, built: Mapping[Resource[Any], Instance]) -> None:

@@ -1,4 +1,4 @@
-"""Subscribers: who takes part in a reload, and who hears of it afterwards."""
+"""Subscribers: what takes part in a reload, and what is told of it afterwards."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Subscription:
 
 
 _NOT_THEIRS = (KeyboardInterrupt, GeneratorExit)
-"""What is no failure of a subscriber: somebody ends the program, or the coroutine that waits for it. Whatever else it
-raises, a panic in an extension's Rust among it, must not take the engine with it."""
+"""No failures of a subscriber: the program ends, or the coroutine that waits for it. No other exception may end the
+engine, not even a panic in a Rust extension."""
 
 
 def being_cancelled() -> bool:
@@ -94,7 +94,9 @@ async def rollback(
     for subscription, state in reversed(list(prepared)):
         try:
             async with asyncio.timeout(timeout):
-                await _roll_back(subscription, state)
+                result = _timed(f"rollback of {subscription.name}", state.rollback)
+                if inspect.isawaitable(result):
+                    await result
         except _NOT_THEIRS:
             raise
         except BaseException as error:  # noqa: BLE001 - logged with its traceback
@@ -105,31 +107,24 @@ async def rollback(
         raise interrupted
 
 
-async def _roll_back(subscription: Subscription, state: Prepared) -> None:
-    result = _timed(f"rollback of {subscription.name}", state.rollback)
-    if inspect.isawaitable(result):
-        await result
-
-
 def commit(prepared: Iterable[tuple[Subscription, Prepared]], change: Change[Any]) -> tuple[str, ...]:
     """Commit in order, without awaiting. Return what went wrong: the others still run, and the swap stands."""
-    return tuple(error for subscription, state in prepared if (error := _commit(subscription, state, change)))
-
-
-def _commit(subscription: Subscription, state: Prepared, change: Change[Any]) -> str:
-    name = f"commit of {subscription.name}"
-    try:
-        result: object = _timed(name, state.commit)
-    except _NOT_THEIRS:
-        raise
-    except BaseException as error:  # noqa: BLE001 - logged with its traceback
-        _log_raised(f"{name} raised", error, change)
-        return f"{name} raised {type(error).__name__}"
-    if inspect.iscoroutine(result):
-        result.close()
-        log.error("%s is async: it cannot be awaited between the swap and the last commit, and was not run", name)
-        return f"{name} is async and was not run"
-    return ""
+    errors = []
+    for subscription, state in prepared:
+        name = f"commit of {subscription.name}"
+        try:
+            result: object = _timed(name, state.commit)
+        except _NOT_THEIRS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged with its traceback
+            _log_raised(f"{name} raised", error, change)
+            errors.append(f"{name} raised {type(error).__name__}")
+            continue
+        if inspect.iscoroutine(result):
+            result.close()
+            log.error("%s is async: it cannot be awaited between the swap and the last commit, and was not run", name)
+            errors.append(f"{name} is async and was not run")
+    return tuple(errors)
 
 
 def _log_raised(what: str, error: BaseException, change: Change[Any]) -> None:
@@ -226,7 +221,7 @@ class _Listener:
 
 @dataclass(slots=True, eq=False)
 class Subscribers:
-    """Everybody who registered. Safe to change from any thread, also from within a callback."""
+    """All subscriptions and resources. Safe to change from any thread, also from within a callback."""
 
     preparing: tuple[Subscription | Resource[Any], ...] = ()
     listeners: tuple[_Listener, ...] = ()
@@ -234,7 +229,7 @@ class Subscribers:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def afresh(self) -> Subscribers:
-        """Return the same subscribers, nobody at work: for a forked child, where none would ever be done."""
+        """Return the same subscribers, none at work: for a forked child, where no work in progress would end."""
         listeners = tuple(_Listener(listener.subscription) for listener in self.listeners)
         return Subscribers(self.preparing, listeners)
 

@@ -13,7 +13,7 @@ class Change(Generic[S]):
     """The step from one configuration to the next.
 
     `old` is None at the first load. `paths` are the dotted paths whose values differ. `generation` is the one that
-    `new` has, or will have if nobody refuses.
+    `new` has, or will have unless the reload is rejected.
     """
 
     old: S | None = field(repr=False)  # only SecretStr and its kin mask themselves
