@@ -1,7 +1,7 @@
-"""Contracts: what others may implement. Nothing here runs.
+"""Protocols that users implement. Nothing here runs.
 
-Every protocol is small on purpose: reading a source, watching it, taking part in a reload and serving are four things.
-Beside them what the functions of resources are annotated with: Candidate is what they take, Resource what they become.
+Each protocol is small on purpose: reading a source, watching it, taking part in a reload and serving are separate.
+Beside them are the types that factories of resources are annotated with: each takes a Candidate and becomes a Resource.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ R_co = TypeVar("R_co", covariant=True)
 
 @runtime_checkable
 class Source(Protocol):
-    """Where values come from. Reading is all that it must do."""
+    """Supplies values. Only reading is required of it."""
 
     @property
     def name(self) -> str:
-        """What operators call it; unique among the sources of one configuration."""
+        """The name that operators see; unique among the sources of one configuration."""
         ...
 
     @property
@@ -47,19 +47,23 @@ class Source(Protocol):
 
         Several layers, the weakest first, are for what can only be read together, such as the files of a folder.
 
-        MUST raise, best with a SourceError, when the source cannot be read or understood, and MUST NOT return an empty
-        layer instead. An optional source that is absent returns a layer without values. May return the very layer of
-        last time when nothing has changed, which spares the work behind it.
+        MUST raise when the source cannot be read or understood, and MUST NOT return an empty layer instead. An optional
+        source that is absent returns a layer without values. May return the same layer object as last time when nothing
+        has changed, which saves the work that follows.
+
+        Raises:
+            SourceError: The source cannot be read. It is the best error to raise: it names the place.
+            SourceBusy: The source cannot be read for the moment.
         """
         ...
 
 
 @runtime_checkable
 class Settling(Protocol):
-    """A source that may raise SourceBusy, and can tell when another try is worth it."""
+    """A source that may raise SourceBusy and can tell when to try again."""
 
     async def until_quiet(self) -> None:
-        """Return when what was busy may be read again. May be cancelled."""
+        """Return when the source may be read again. May be cancelled."""
         ...
 
 
@@ -70,7 +74,7 @@ class WatchedFiles(Protocol):
     def paths(self) -> Iterable[Path]:
         """Return the files and folders whose change should cause a reload. Asked again whenever one has changed.
 
-        `folder/*.toml` stands for the files of a folder whose names end so.
+        `folder/*.toml` stands for the files of a folder with that suffix.
         """
         ...
 
@@ -80,19 +84,19 @@ class Hinting(Protocol):
     """A source that can tell when it may have changed."""
 
     def changes(self) -> AsyncIterator[object]:
-        """Yield anything at all for each possible change. A hint only: the truth is what `read` returns."""
+        """Yield any object for each possible change. It is only a hint: what counts is what `read` returns."""
         ...
 
 
 class Prepared(Protocol):
-    """What prepare returns: exactly one of its two ends is called, once."""
+    """Returned by prepare. Exactly one of its two methods is called, once."""
 
     def commit(self) -> None:
         """Put the prepared state into force. Called right after the swap; must be quick and cannot await."""
         ...
 
     def rollback(self) -> Awaitable[None] | None:
-        """Undo what prepare did. Called in reverse order when anything refused."""
+        """Undo what prepare did. Called in reverse order when another subscriber refused."""
         ...
 
 
@@ -102,19 +106,23 @@ class Subscriber(Protocol[S]):
     name: str
 
     async def prepare(self, change: Change[S]) -> Prepared | None:
-        """Get ready for a candidate, or raise Refuse with the reason."""
+        """Get ready for a candidate.
+
+        Raises:
+            Refuse: The candidate must not be applied. The reason is shown to the operator.
+        """
         ...
 
 
 class Observer(Protocol):
-    """Sees every reload come and go, on the engine's loop. Must be quick, and must not raise."""
+    """Is told of every reload, on the engine's loop. Must be quick, and must not raise."""
 
     def reload_began(self, triggers: Sequence[str]) -> None:
-        """Hear that a reload has begun, and what asked for it."""
+        """Note that a reload has begun, and what triggered it."""
         ...
 
     def reload_ended(self, report: Report) -> None:
-        """Hear what came of it. Not called for a reload that was cancelled by the engine's end."""
+        """Note the report of a reload. Not called for one that the end of the engine cancelled."""
         ...
 
 
@@ -122,9 +130,9 @@ class Server(Protocol):
     """Something that serves until it is told to drain. Driven by a Service, always in this order.
 
     `start` raises OSError where an address cannot be bound and leaves nothing half started. `begin_drain` is called at
-    the first signal: go on serving, but tell clients to go. `drain` stops accepting and waits for what is in flight
-    until `deadline` (the loop's clock, seconds), then cuts and names what remains. `stop` is always called last, also
-    after a start that failed.
+    the first signal: the server goes on serving, but tells clients to leave. `drain` stops accepting and waits for the
+    requests in flight until `deadline` (the loop's clock, seconds), then closes those that remain and returns their
+    names. `stop` is always called last, also after a start that failed.
     """
 
     @property

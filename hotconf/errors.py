@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class HotconfError(Exception):
-    """The base of all of them."""
+    """The base of every error of hotconf."""
 
 
 class ConfigError(HotconfError):
-    """A configuration was refused when it was needed: at start, or by a blocking load.
+    """A configuration was refused and there is none to go on with: at the start, or by a blocking load.
 
     `report` holds every fault at once; the text has one line for each.
     """
@@ -29,7 +29,7 @@ class ConfigError(HotconfError):
         return "\n".join([head, *(f"  {fault}" for fault in self.report.faults)])
 
 
-class NotLoaded(HotconfError):  # noqa: N818 - the public name; it reads as what happened
+class NotLoaded(HotconfError):
     """A value was read before the first load."""
 
     def __str__(self) -> str:
@@ -37,10 +37,10 @@ class NotLoaded(HotconfError):  # noqa: N818 - the public name; it reads as what
 
 
 class SchemaError(HotconfError, TypeError):
-    """A settings class, or a path into it, cannot be used. Raised where it is handed over, never during a reload."""
+    """A settings class, or a path into it, cannot be used. Raised by the call that it is passed to, not by a reload."""
 
 
-class Refuse(HotconfError):  # noqa: N818 - a verdict, raised as one
+class Refuse(HotconfError):
     """Raised inside prepare to refuse a candidate. `reason` is shown to the operator, so it must hold no secret."""
 
     def __init__(self, reason: str) -> None:
@@ -59,14 +59,14 @@ class SourceError(HotconfError):
         return "\n".join(str(fault) for fault in self.faults)
 
 
-class SourceBusy(SourceError):  # noqa: N818 - a state, which passes
+class SourceBusy(SourceError):
     """A file cannot be read for the moment: it is being written, or the process is out of descriptors or memory.
 
     It is read again as soon as that is over.
     """
 
 
-class Rejected(HotconfError):  # noqa: N818 - a verdict, raised as one
+class Rejected(HotconfError):
     """A reload ends here, and what was running stays in force.
 
     `faults` has every reason, `stage` says where it was found. A reload turns it into its report, so no caller of a
@@ -82,7 +82,7 @@ class Rejected(HotconfError):  # noqa: N818 - a verdict, raised as one
         return "\n".join(str(fault) for fault in self.faults)
 
 
-class LastGoodUnusable(HotconfError):  # noqa: N818 - a state of a file
+class LastGoodUnusable(HotconfError):
     """The last known good cannot be started from. `reason` says why: it is missing, damaged or of other settings."""
 
     def __init__(self, path: str, reason: str) -> None:
@@ -97,7 +97,7 @@ class LastGoodUnusable(HotconfError):  # noqa: N818 - a state of a file
 class FormatError(HotconfError):
     """A text is not what its format demands. Line and column count from 1; None where the parser cannot tell.
 
-    `reason` never quotes the text: a line that does not parse may well be the one that holds a password.
+    `reason` does not quote the text: a line that does not parse may be the one that holds a password.
     """
 
     def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
@@ -112,7 +112,7 @@ class FormatError(HotconfError):
         return f"line {self.line}, column {self.column or 1}: {self.reason}"
 
 
-class ReentrantReload(HotconfError):  # noqa: N818 - the public name; it reads as what happened
+class ReentrantReload(HotconfError):
     """A reload was awaited from within a reload. It would wait for itself."""
 
     def __str__(self) -> str:
@@ -122,14 +122,14 @@ class ReentrantReload(HotconfError):  # noqa: N818 - the public name; it reads a
         )
 
 
-class Draining(HotconfError):  # noqa: N818 - the public name; it reads as what happened
+class Draining(HotconfError):
     """A reload was asked for while the process drains. The running configuration stays frozen until the exit."""
 
     def __str__(self) -> str:
         return "the process is draining: its configuration is frozen until it exits"
 
 
-class NotRunning(HotconfError):  # noqa: N818 - the public name; it reads as what happened
+class NotRunning(HotconfError):
     """No engine is running: not yet, not any more, or not in this forked child."""
 
     def __str__(self) -> str:
@@ -139,7 +139,7 @@ class NotRunning(HotconfError):  # noqa: N818 - the public name; it reads as wha
         )
 
 
-class NotBuilt(HotconfError, LookupError):  # noqa: N818 - the public name; it reads as what happened
+class NotBuilt(HotconfError, LookupError):
     """A resource was asked for where it was not built: before `running`, after it, or before its turn."""
 
     def __init__(self, name: str) -> None:
@@ -153,11 +153,11 @@ class NotBuilt(HotconfError, LookupError):  # noqa: N818 - the public name; it r
         )
 
 
-class OperationRefused(HotconfError):  # noqa: N818 - a verdict, raised as one
-    """What was asked for cannot be done as things are. Nothing was changed."""
+class OperationRefused(HotconfError):
+    """An operation cannot be done in the present state. Nothing was changed."""
 
 
-class UnknownGeneration(OperationRefused, LookupError):  # noqa: N818 - the public name; it reads as what happened
+class UnknownGeneration(OperationRefused, LookupError):
     """A generation that the history does not have: not yet, not any more, or not in this process."""
 
     def __init__(self, generation: int | None) -> None:
@@ -185,7 +185,7 @@ class Stale(OperationRefused):
 
 
 class NothingToConfirm(OperationRefused):
-    """A confirmation came, and no patch waits for one: it was confirmed before, or has been taken back in time."""
+    """A confirmation came, and no patch waits for one: it was confirmed before, or has been taken back."""
 
     def __str__(self) -> str:
         return "no patch waits to be confirmed: it was confirmed before, or has been taken back since"
@@ -195,7 +195,7 @@ class Unconfirmed(OperationRefused):
     """A patch came while another one waits to be confirmed."""
 
     def __str__(self) -> str:
-        return "another patch waits to be confirmed: confirm it first, or let it run out"
+        return "another patch waits to be confirmed: confirm it first, or wait until it is taken back"
 
 
 class RollbackHeld(OperationRefused):
@@ -212,7 +212,7 @@ class RollbackHeld(OperationRefused):
         )
 
 
-class SignalsUnavailable(HotconfError):  # noqa: N818 - the public name; it reads as what happened
+class SignalsUnavailable(HotconfError):
     """Signals can only be routed by the main thread of the main interpreter."""
 
     def __str__(self) -> str:

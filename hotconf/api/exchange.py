@@ -100,7 +100,7 @@ class Stream(Protocol):
         """End to send."""
 
 
-class Problem(Exception):  # noqa: N818 - the standard's word
+class Problem(Exception):
     """A refusal. `members` are further members of the document, such as `faults`."""
 
     def __init__(

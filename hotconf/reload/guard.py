@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import hotconf.values.keypath as keypath
-from hotconf.values.merge import SCALARS, leaves, merge, origin_in
+from hotconf.values.merge import SCALARS, are_scalars, leaves, merge, origin_in
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ FEWEST = 10
 """Leaves below which the share is not looked at: of three values, losing two is an edit."""
 
 _NAMED = 5
+_FORCE = "if that is meant, force the reload"
 
 
 def guard(running: Sequence[SourceReading], candidate: Sequence[SourceReading], share: float) -> list[Fault]:
@@ -33,9 +34,7 @@ def guard(running: Sequence[SourceReading], candidate: Sequence[SourceReading], 
     for held, now in pairs:
         if held.guarded and _holds(held.layers) and not _holds(now.layers):
             lost = [path for layer in held.layers for path, _ in leaves(layer.values)]
-            message = (
-                f"holds no values any more, and held {len(lost)}: {_names(lost)}; if that is meant, force the reload"
-            )
+            message = f"holds no values any more, and held {len(lost)}: {_names(lost)}; {_FORCE}"
             emptied.append(Fault("", message, origin_in((now.layers or held.layers)[-1], ())))
     if emptied:
         return emptied
@@ -47,7 +46,7 @@ def guard(running: Sequence[SourceReading], candidate: Sequence[SourceReading], 
     total = sum(1 for _ in leaves(before)) if lost else 0
     if total < FEWEST or len(lost) <= share * total:
         return []
-    message = f"{len(lost)} of {total} values would vanish: {_names(lost)}; if that is meant, force the reload"
+    message = f"{len(lost)} of {total} values would vanish: {_names(lost)}; {_FORCE}"
     return [Fault("", message)]
 
 
@@ -64,6 +63,8 @@ def _lost(before: Any, after: Any, path: KeyPath) -> Iterator[KeyPath]:
         before, after = dict(enumerate(before)), dict(enumerate(after)) if isinstance(after, list) else {}
     elif not isinstance(after, Mapping):
         after = {}
+    if before.keys() <= after.keys() and are_scalars(before.values()):
+        return  # nearly every section, at one look
     for key, value in before.items():
         if key not in after:
             yield from (found for found, _ in leaves(value, (*path, key)))

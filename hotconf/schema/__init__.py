@@ -1,1 +1,7 @@
-"""Schema: what a settings class says of its fields, and what follows: keys, comparison, masking, explanation."""
+"""The schema: what a settings class says about its fields, and all that follows from it. Pure functions.
+
+This room imports from `values` and `errors` only. Read `settings` (what a program declares), `shape` (what a type
+annotation allows), `fields` (keys, paths and models of a class) and `tree` (the same walk over built settings). On them
+stand `keys` (one key for each field before layers merge), `diff` (what changed and what is shared), `redact` (what may
+be shown), `explain` (where a value came from) and `jsonschema`.
+"""

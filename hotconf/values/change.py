@@ -1,4 +1,4 @@
-"""Changes: what subscribers are shown."""
+"""Changes: what subscribers of a reload are given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Change(Generic[S]):
     `new` has, or will have unless the reload is rejected.
     """
 
-    old: S | None = field(repr=False)  # only SecretStr and its kin mask themselves
+    old: S | None = field(repr=False)  # only SecretStr and its like mask themselves
     new: S = field(repr=False)
     paths: tuple[str, ...]
     generation: int

@@ -1,7 +1,7 @@
 """Key paths: where a value lives inside a configuration.
 
-A path is a tuple of mapping keys and list indices. Its text is dotted, `servers.0.host`; a key that holds a dot, a
-quote, a space or nothing at all is quoted as TOML quotes it: `labels."app.kubernetes.io/name"`.
+A path is a tuple of mapping keys and list indices. Its text is dotted, `servers.0.host`. A key that holds a dot, a
+quote or a space, and the empty key, are quoted as in TOML: `labels."app.kubernetes.io/name"`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ import re
 import sys
 from datetime import date, time
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
@@ -24,22 +21,43 @@ _SEGMENT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^.\"']+")
 
 def render(path: KeyPath) -> str:
     """Return the dotted text of a path; the empty path is the empty string."""
-    # One object for each: the reports that are kept name the same paths again and again.
-    return sys.intern(".".join(_render_key(key) for key in path))
+    keys = (key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False) for key in map(str, path))
+    # One object for each path: the reports that are kept name the same paths again and again.
+    return sys.intern(".".join(keys))
 
 
 def touches(changed: KeyPath, path: KeyPath) -> bool:
-    """Whether a change at one path is a change of what lies at another: at it, below it or above it."""
-    # A mapping's keys may be numbers or enums; dotted paths know only their text.
+    """Whether a change at one path is a change of the value at another: at it, below it or above it."""
+    # The keys of a mapping may be numbers or enum members; dotted paths have only their text.
     return all(key == part or str(key) == str(part) for key, part in zip(changed, path, strict=False))
 
 
 def parse(text: str) -> KeyPath:
     """Return the path that a dotted text names. Every key is a string: only a container can tell an index.
 
-    Raises ValueError for an empty segment or an unfinished quote.
+    Raises:
+        ValueError: A key is empty, or a quote is not closed.
     """
-    return tuple(_segments(text)) if text else ()
+    path: list[str] = []
+    position = 0
+    while position < len(text):
+        if path:
+            if text[position] != ".":
+                raise ValueError(f"{text!r} is not a dotted path")
+            position += 1
+        match = _SEGMENT.match(text, position)
+        if match is None:
+            raise ValueError(f"{text!r} is not a dotted path")
+        key, position = match[0], match.end()
+        if key[0] == '"':
+            try:
+                key = str(json.loads(key))
+            except json.JSONDecodeError:
+                raise ValueError(f"{key} is not a quoted key") from None
+        elif key[0] == "'":
+            key = key[1:-1]
+        path.append(key)
+    return tuple(path)
 
 
 def key_text(key: Any) -> str:
@@ -47,34 +65,3 @@ def key_text(key: Any) -> str:
     if isinstance(key, Enum):
         return key_text(key.value)
     return key.isoformat() if isinstance(key, (date, time)) else str(key)
-
-
-def _segments(text: str) -> Iterator[str]:
-    position = 0
-    while True:
-        match = _SEGMENT.match(text, position)
-        if match is None:
-            raise ValueError(f"{text!r} is not a dotted path")
-        yield _unquote(match[0])
-        position = match.end()
-        if position == len(text):
-            return
-        if text[position] != ".":
-            raise ValueError(f"{text!r} is not a dotted path")
-        position += 1
-
-
-def _unquote(segment: str) -> str:
-    if segment[0] == "'":
-        return segment[1:-1]
-    if segment[0] != '"':
-        return segment
-    try:
-        return str(json.loads(segment))
-    except json.JSONDecodeError:
-        raise ValueError(f"{segment} is not a quoted key") from None
-
-
-def _render_key(key: str | int) -> str:
-    text = str(key)
-    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -33,7 +33,7 @@ _RETRIES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reconnect to a stream; the last one repeats."""
 
 
-class Unreachable(HotconfError):  # noqa: N818 - what happened
+class Unreachable(HotconfError):
     """A service did not respond, for a `reason`."""
 
     def __init__(self, url: str, reason: str) -> None:
@@ -45,7 +45,7 @@ class Unreachable(HotconfError):  # noqa: N818 - what happened
         return f"cannot reach {self.url}: {self.reason}"
 
 
-class Declined(HotconfError):  # noqa: N818 - what happened
+class Declined(HotconfError):
     """A service responded with something else than the requested document.
 
     `status` is the status code, `detail` says what to do, `faults` are the texts of the faults that were found.

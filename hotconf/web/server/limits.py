@@ -81,7 +81,7 @@ REASONS = (
 """The limits for which a client can be refused. Closing an idle connection is no refusal."""
 
 
-class BodyTimeout(TimeoutError):  # noqa: N818 - as TimeoutError
+class BodyTimeout(TimeoutError):
     """The client stopped sending its body. Raised where the body is read."""
 
 
