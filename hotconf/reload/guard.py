@@ -7,10 +7,12 @@ An operator who means it forces the reload.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import hotconf.values.keypath as keypath
+from hotconf.values.layer import Origin
 from hotconf.values.merge import SCALARS, are_scalars, leaves, merge, origin_in
 from hotconf.values.report import Fault
 
@@ -25,17 +27,23 @@ FEWEST = 10
 
 _NAMED = 5
 _FORCE = "if that is meant, force the reload"
+_GONE = f"is gone or empty, and held values; {_FORCE}"
 
 
 def guard(running: Sequence[SourceReading], candidate: Sequence[SourceReading], share: float) -> list[Fault]:
     """Return the faults of losing what a candidate loses. Readings come in the order of the sources."""
     pairs = list(zip(running, candidate, strict=True))
+    gone = sorted(name for held, now in pairs for name in held.files - now.files)
+    if gone:
+        return [Fault("", _GONE, Origin("file", name)) for name in gone]
     emptied: list[Fault] = []
     for held, now in pairs:
-        if held.guarded and _holds(held.layers) and not _holds(now.layers):
-            lost = [path for layer in held.layers for path, _ in leaves(layer.values)]
-            message = f"holds no values any more, and held {len(lost)}: {_names(lost)}; {_FORCE}"
-            emptied.append(Fault("", message, origin_in((now.layers or held.layers)[-1], ())))
+        still = _parts(now)
+        for key, layers in _parts(held).items():
+            if key in still and _holds(layers) and not _holds(still[key]):
+                lost = [path for layer in layers for path, _ in leaves(layer.values)]
+                message = f"holds no values any more, and held {len(lost)}: {_names(lost)}; {_FORCE}"
+                emptied.append(Fault("", message, origin_in((still[key] or layers)[-1], ())))
     if emptied:
         return emptied
     # What an optional source takes with it when it goes is no accident.
@@ -46,8 +54,19 @@ def guard(running: Sequence[SourceReading], candidate: Sequence[SourceReading], 
     total = sum(1 for _ in leaves(before)) if lost else 0
     if total < FEWEST or len(lost) <= share * total:
         return []
-    message = f"{len(lost)} of {total} values would vanish: {_names(lost)}; {_FORCE}"
-    return [Fault("", message)]
+    return [Fault("", f"{len(lost)} of {total} values would vanish: {_names(lost)}; {_FORCE}")]
+
+
+def _parts(reading: SourceReading) -> dict[Any, Sequence[Layer]]:
+    """Return what must go on holding something: the layers of a source together, or each by itself."""
+    found: dict[Any, Sequence[Layer]] = {(): reading.layers} if reading.guarded else {}
+    counts = Counter[Any]()
+    for layer in reading.layers:
+        key = layer.source, layer.nested.path if layer.nested is not None else None
+        counts[key] += 1
+        if layer.guarded:
+            found[*key, counts[key]] = (layer,)
+    return found
 
 
 def _holds(layers: Sequence[Layer]) -> bool:

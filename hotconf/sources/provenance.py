@@ -364,6 +364,13 @@ def origins_of(
     return _Keys(source, said, found, contents) if found else {(): Origin("source", name_of(source))}
 
 
+def may_fall_silent(source: Any) -> bool:
+    """Whether all values of a source may go at once: those that the process was started with."""
+    if isinstance(source, (CliSettingsSource, DotEnvSettingsSource)) or type(source) is InitSettingsSource:
+        return not isinstance(source, DotEnvSettingsSource)
+    return isinstance(source, EnvSettingsSource) and _reads_environment(source)
+
+
 def _reads_environment(source: EnvSettingsSource) -> bool:
     """Whether a source reads the environment. Those that ask a cloud derive from the one that does, and load else."""
     loaders = (cls for cls in type(source).__mro__ if "_load_env_vars" in vars(cls))

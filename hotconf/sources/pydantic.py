@@ -10,6 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ class SettingsSources:
 
     kind = "settings"
     required = True
-    guarded = False  # a variable may be taken away
+    guarded = False  # all of them together; what each of them says is guarded by itself
 
     def __init__(self, constructor: Constructor, limits: ReadLimits | None = None) -> None:
         self.name = f"sources of {constructor.model.__name__}"
@@ -66,6 +67,7 @@ class SettingsSources:
         self._asked: list[Any] = []  # the sources that were asked last
         self._readers: dict[Path, FileReader] = {}
         self._stamps: dict[Path, tuple[int, ...]] = {}
+        self.files: frozenset[str] = frozenset()
 
     @property
     def protection(self) -> str | None:
@@ -101,6 +103,8 @@ class SettingsSources:
             before, stamps = after, {}
         if error is not None or read is None:
             raise SourceError(self._unmade(error, after)) from error
+        held = {str(path) for path, data in after.items() if data.strip()}
+        self.files = frozenset(held | {path for path in self.files - held if await asyncio.to_thread(_holds, path)})
         return await asyncio.to_thread(self._layers, read, after, below, above)
 
     async def until_quiet(self) -> None:
@@ -166,10 +170,15 @@ class SettingsSources:
 
     def _own_layers(self, record: Record, contents: Mapping[Path, bytes]) -> list[Layer]:
         return [
-            Layer(name_of(asked.source), asked.said, origins_of(asked.source, asked.said, self._folder, contents))
+            self._layer(asked, contents)
             for asked in reversed(record.sources)
             if not isinstance(asked.source, DefaultSettingsSource)
         ]
+
+    def _layer(self, asked: Asked, contents: Mapping[Path, bytes]) -> Layer:
+        source = asked.source
+        origins = origins_of(source, asked.said, self._folder, contents)
+        return Layer(name_of(source), asked.said, origins, guarded=not provenance.may_fall_silent(source))
 
     def _nested(self, path: KeyPath, record: Record, contents: Mapping[Path, bytes], *, made: bool) -> Iterator[Layer]:
         """Yield the layers of a nested class. `made` tells that code gave its constructor the values that it got."""
@@ -178,13 +187,12 @@ class SettingsSources:
         for index, asked in reversed(list(enumerate(record.sources))):
             if kinds[index] is DefaultSettingsSource or (index == given and not made):
                 continue
-            origins = origins_of(asked.source, asked.said, self._folder, contents)
-            layer = with_canonical_keys(record.cls, Layer(name_of(asked.source), asked.said, origins))
+            layer = with_canonical_keys(record.cls, self._layer(asked, contents))
             values: dict[Any, Any] = dict(layer.values)
             for key in reversed(path):
                 values = {key: values}
             places = {path: DEFAULT} if index == given else _Below(path, layer.origins)
-            yield Layer(layer.source, values, places, nested=Nested(path, index < given, record))
+            yield replace(layer, values=values, origins=places, nested=Nested(path, index < given, record))
 
     def _faults(self, asked: Asked, contents: Mapping[Path, bytes]) -> Iterator[Fault]:
         """Yield what is wrong with what a source read or said."""
@@ -225,6 +233,14 @@ def _stamp(path: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _holds(path: str) -> bool:
+    """Whether a file that is not read any more holds something all the same."""
+    try:
+        return bool(Path(path).read_bytes().strip())
+    except OSError:
+        return False
 
 
 def _is_unmoved(path: Path, before: object, began: int) -> bool:

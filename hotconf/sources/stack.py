@@ -179,7 +179,8 @@ class SourceState:
     def reading(self) -> SourceReading:
         """Return what was read last, with canonical keys. What a class declares for itself may come and go."""
         layers = self._spelled if self._spelled_from is self.layers else self.layers or ()
-        return SourceReading(tuple(layers), guarded=self.source.required and getattr(self.source, "guarded", True))
+        guarded = self.source.required and getattr(self.source, "guarded", True)
+        return SourceReading(tuple(layers), guarded=guarded, files=getattr(self.source, "files", frozenset()))
 
     @property
     def status(self) -> SourceStatus:
@@ -221,8 +222,13 @@ def _paths(state: SourceState) -> Sequence[Path]:
         return ()
 
 
-def _stamped(paths: Mapping[SourceState, Sequence[Path]]) -> Mapping[SourceState, object]:
+def _stamped(paths: Mapping[SourceState, Sequence[Path]]) -> Mapping[SourceState, Mapping[Path, object]]:
     return {state: {path: _stamp(path) for path in found} for state, found in paths.items()}
+
+
+def _differ(before: Mapping[Path, object], after: Mapping[Path, object]) -> bool:
+    """Whether a file has changed. One that a source told of only when it was read is not known to have."""
+    return any(after.get(path, stamp) != stamp for path, stamp in before.items())
 
 
 def _stamp(path: Path) -> object:
@@ -260,7 +266,7 @@ class Stack:
         for _ in range(1 + _MORE_READS):
             await self._read_into(results, late)
             after = await self._stamps()
-            late = tuple(state for state in self.states if after.get(state) != before.get(state))
+            late = tuple(state for state in self.states if _differ(before.get(state, {}), after.get(state, {})))
             if not late:
                 break
             before = after
@@ -280,7 +286,7 @@ class Stack:
             )
             (results[state],) = await asyncio.gather(state.read((below, above)), return_exceptions=True)
 
-    async def _stamps(self) -> Mapping[SourceState, object]:
+    async def _stamps(self) -> Mapping[SourceState, Mapping[Path, object]]:
         """Return what tells one version of each source's files from another; nothing for less than two files."""
         paths = {state: _paths(state) for state in self.states}
         return await asyncio.to_thread(_stamped, paths) if sum(map(len, paths.values())) > 1 else {}

@@ -65,14 +65,16 @@ class Layer:
 
     `values` is a tree of mappings, lists and scalars. `origins` maps paths to their places, and may compute a place
     only when it is asked; a path that it does not hold gets the source's name as its place. `revision` is the source's
-    own version of its content: equal revisions mean equal values. It is empty where a source has none. `nested` is set
-    for a source of a settings class within the settings.
+    own version of its content: equal revisions mean equal values. It is empty where a source has none. `guarded` is
+    true for a layer that held values and may not lose them all at once, whatever other layers of the source hold.
+    `nested` is set for a source of a settings class within the settings.
     """
 
     source: str
     values: Mapping[str, Any] = field(repr=False)  # not masked yet
     origins: Mapping[KeyPath, Origin] = field(default_factory=dict)
     revision: str = ""
+    guarded: bool = False
     nested: Nested | None = None
 
 
@@ -81,11 +83,12 @@ class SourceReading:
     """What one source said when it was read: its layers, the weakest first.
 
     `guarded` is true for a source that held values and may not lose them all at once. An optional source and the
-    environment are not guarded.
+    environment are not guarded. `files` are those of several files that held something.
     """
 
     layers: tuple[Layer, ...]
     guarded: bool
+    files: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
