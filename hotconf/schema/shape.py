@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -88,10 +89,9 @@ def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:  #
         return union(shape_of(one, within) for one in (kind.__constraints__ or [kind.__bound__ or Any]))
     if kind is None or kind in (Literal, type):
         return PLAIN
-    if origin is None:
+    if not arguments:  # a class; of typing's generics without arguments, the class that they stand for
         # Not only Any and what is not resolved: a generic class that contains itself has an object of pydantic's there.
-        known = annotation is not Any and isinstance(annotation, type)
-        return _shape_of_class(annotation) if known else Shape(opaque=True)
+        return _shape_of_class(kind) if kind is not Any and isinstance(kind, type) else Shape(opaque=True)
     inner = [shape_of(argument, within) for argument in arguments if argument is not ...]
     if kind in (Union, types.UnionType) or not isinstance(kind, type):
         return union(inner)
@@ -107,7 +107,8 @@ def _shape_of_class(kind: type) -> Shape:
     if kind in (object, Json, ImportString) or issubclass(kind, Mapping):
         return Shape(opaque=True)
     is_text = issubclass(kind, (str, bytes, bytearray, memoryview))
-    return Shape(items=Shape(opaque=True)) if issubclass(kind, (Sequence, AbstractSet)) and not is_text else PLAIN
+    has_items = kind in (Iterable, Collection) or (issubclass(kind, (Sequence, AbstractSet)) and not is_text)
+    return Shape(items=Shape(opaque=True)) if has_items else PLAIN
 
 
 def _shape_of_generic(kind: type, inner: list[Shape], *, is_open: bool) -> Shape:
@@ -117,6 +118,8 @@ def _shape_of_generic(kind: type, inner: list[Shape], *, is_open: bool) -> Shape
     elif _has_fields(kind):
         # What a type variable stands for is not known field by field.
         found = Shape(models=(kind,), secret=secret)
+    elif issubclass(kind, Counter):
+        found = Shape(values=PLAIN, secret=secret)
     elif issubclass(kind, Mapping):
         found = Shape(values=inner[-1], secret=any(key.secret for key in inner[:-1]))
     elif issubclass(kind, tuple) and not is_open:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import typing
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, TypeVar
@@ -31,6 +33,8 @@ import hotconf.schema.fields as schema
 from hotconf import HotConf
 from hotconf.errors import SchemaError
 from hotconf.schema.fields import holds_restart_required, holds_secret, unwrapped
+from hotconf.schema.jsonschema import fingerprint, json_schema
+from hotconf.schema.redact import document
 from hotconf.schema.settings import RestartRequired, Section, Sensitive, Settings
 from hotconf.schema.shape import Shape, shape_of
 from hotconf.sources import Memory
@@ -255,6 +259,40 @@ def test_records_of_every_kind_have_fields():
     assert list(schema.fields_of(Login)) == ["user", "token"]
     assert schema.fields_of(int) == {}
     assert schema.fields_of(dict) == {}
+
+
+# By name: a linter would write `dict` for `typing.Dict`.
+BARE = [
+    *((kind, {"a": {"b": 1}}) for kind in (dict, "Dict", "Mapping", "MutableMapping", "OrderedDict")),
+    *((kind, {"a": 1}) for kind in ("Counter", collections.Counter, collections.Counter[str])),
+    *((kind, [1, [2]]) for kind in (list, tuple, collections.deque, "List", "Tuple", "Sequence", "Deque")),
+    *((kind, [1]) for kind in (set, frozenset, "Set", "FrozenSet")),
+]
+
+
+@pytest.mark.parametrize("wrap", [lambda kind: kind, lambda kind: kind | None, lambda kind: list[kind]])
+@pytest.mark.parametrize(("kind", "value"), BARE, ids=str)
+def test_generics_without_arguments_hold_anything_at_any_depth(kind, value, wrap):
+    kind = getattr(typing, kind) if isinstance(kind, str) else kind
+    model = create_model("App", __base__=Section, field=(wrap(kind), ...))
+    values = {"field": [value] if wrap(int) == list[int] else value}
+    conf = HotConf(model, sources=[Memory(values)])
+    conf.load()
+    assert conf.current == model(**values)
+    assert document(conf.current) == values
+    assert str(conf.explain("field").origin) == "memory"
+    assert json_schema(model)["properties"]["field"]
+    assert fingerprint(model)
+
+
+@pytest.mark.parametrize("kind", [dict, typing.Mapping, typing.OrderedDict])
+def test_anything_may_lie_below_a_mapping_without_arguments(kind):
+    assert shape_of(kind).opaque
+    assert shape_of(list[kind]).items.opaque
+
+
+def test_the_values_of_a_counter_are_numbers():
+    assert shape_of(collections.Counter[str]).values == Shape()
 
 
 def test_a_dataclass_of_names_that_only_a_function_knows_is_opaque_not_an_error():
