@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel
@@ -114,7 +115,12 @@ class HotConf(Holder[S]):
         options = self.options
         self._stack = Stack.of(self.schema, compose(self._constructor, self._given, options))
         self._reloader = Reloader(
-            CandidateBuilder(self._constructor, options.guard, options.on_restart_required),
+            CandidateBuilder(
+                self._constructor,
+                options.guard,
+                options.on_restart_required,
+                Path(options.digest_key_file) if options.digest_key_file is not None else None,
+            ),
             self._stack,
             holder=self,
             subscribers=self._subscribers,

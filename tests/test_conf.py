@@ -478,21 +478,6 @@ async def test_the_status_tells_how_things_stand():
     assert conf.status.state == "stopped"
 
 
-async def test_a_digest_is_the_same_wherever_the_values_are_and_leaves_secrets_out():
-    from pydantic import SecretStr
-
-    class Vault(Settings):
-        password: SecretStr = SecretStr("a")
-        port: int = 0
-
-    digests = []
-    for password in ("a", "b"):
-        conf = HotConf(Vault, init={"password": password}, options=QUIET)
-        conf.load()
-        digests.append(conf.snapshot.digest)
-    assert len(set(digests)) == 1
-
-
 def test_an_explanation_of_what_is_not_there_is_a_key_error():
     conf, _ = memory_conf()
     with pytest.raises(NotLoaded):

@@ -11,16 +11,19 @@ import hotconf.values.keypath as keypath
 from hotconf.errors import Rejected
 from hotconf.reload.guard import guard
 from hotconf.reload.restart import Built, defer, refusals
+from hotconf.reload.state import digest_key
 from hotconf.reload.validate import validate
 from hotconf.schema.diff import compare, differences
+from hotconf.schema.digest import digest
 from hotconf.schema.explain import Origins
 from hotconf.schema.fields import fields_of
-from hotconf.schema.redact import digest, document, scrub, secret_texts
+from hotconf.schema.redact import document, scrub, secret_texts
 from hotconf.values.layer import Layer
 from hotconf.values.merge import Merged, merge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from pydantic import BaseModel
 
@@ -48,6 +51,7 @@ class Candidate(Generic[S]):
     changed: tuple[KeyPath, ...]
     pending: tuple[PendingRestart, ...] = ()
     beneath: Candidate[S] | None = None
+    digest_key_file: Path | None = None
 
     @property
     def from_sources(self) -> Candidate[S] | None:
@@ -66,8 +70,8 @@ class Candidate(Generic[S]):
 
     @functools.cached_property
     def digest(self) -> str:
-        """A short name for the values, secrets left out."""
-        return digest(self.document)
+        """A short name for the values, secrets included: see `hotconf.schema.digest`."""
+        return digest(self.settings, digest_key(self.digest_key_file))
 
     def with_settings(self, running: S) -> Candidate[S]:
         """Return the same with the equal settings that are running already."""
@@ -81,6 +85,7 @@ class CandidateBuilder:
     constructor: Constructor
     guard: float | None = None
     on_restart_required: Literal["defer", "reject"] = "defer"
+    digest_key_file: Path | None = None
 
     @property
     def model(self) -> type[BaseModel]:
@@ -123,7 +128,7 @@ class CandidateBuilder:
             self._refuse_losses(readings, running, merged)
         settings = validate(self.model, merged, self.constructor)
         if running is None:
-            return Candidate(settings, merged, readings, every_path(settings))
+            return Candidate(settings, merged, readings, every_path(settings), digest_key_file=self.digest_key_file)
         changed = compare(running.settings, settings)
         built = Built(running.merged, running.settings)
         deferral = defer(self.model, built, Built(merged, settings), changed=changed, constructor=self.constructor)
@@ -131,7 +136,14 @@ class CandidateBuilder:
             if self.on_restart_required == "reject":
                 raise Rejected(refusals(deferral.pending), "defer")
             changed = compare(running.settings, deferral.settings)
-        return Candidate(deferral.settings, deferral.merged, readings, changed, deferral.pending)
+        return Candidate(
+            deferral.settings,
+            deferral.merged,
+            readings,
+            changed,
+            deferral.pending,
+            digest_key_file=self.digest_key_file,
+        )
 
     def _build_overridden(self, readings: Readings, beneath: Candidate[Any] | None) -> Candidate[Any]:
         """Lay overrides over a candidate. What waits for a restart goes on waiting, unless an override supplies it."""
@@ -144,7 +156,7 @@ class CandidateBuilder:
         origins = Origins(self.model, merged, settings)
         pending = beneath.pending if beneath is not None else ()
         waiting = tuple(entry for entry in pending if origins.at(keypath.parse(entry.path)).kind != "override")
-        return Candidate(settings, merged, readings, every_path(settings), waiting, beneath)
+        return Candidate(settings, merged, readings, every_path(settings), waiting, beneath, self.digest_key_file)
 
     def _refuse_losses(self, readings: Readings, running: Candidate[Any], merged: Merged) -> None:
         if readings.from_last_good or running.readings.from_last_good or self.guard is None:

@@ -51,7 +51,7 @@ class Generation(Generic[S]):
 
     @property
     def digest(self) -> str:
-        """A short name for the values, secrets left out."""
+        """A short keyed name for the values, secrets included."""
         return self.snapshot.digest
 
     @property

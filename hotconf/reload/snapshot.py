@@ -67,7 +67,7 @@ class Snapshot(Generic[S]):
 
     @property
     def digest(self) -> str:
-        """A short name for the values, secrets left out: the same in every process that runs the same values."""
+        """A short keyed name for the values, secrets included: two of one key are equal where the values are."""
         return self.candidate.digest
 
     @property

@@ -8,7 +8,6 @@ the sources hold, and may be anything.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import math
 import re
@@ -87,12 +86,6 @@ def _inside(shape: Shape) -> Callable[[str | int], Shape] | None:
 
 def _document_item(item: Any, inside: Callable[[str | int], Shape] | None, key: str | int) -> Any:
     return document(item, inside(key) if inside is not None else PLAIN)
-
-
-def digest(document: Any) -> str:
-    """Return a short name for a document. Secrets are masked in it, so the digest says nothing about them."""
-    text = _canonical_json(document).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 def _canonical_json(document: Any) -> str:

@@ -63,6 +63,8 @@ class Options(Section):
     - `ready_when_degraded`: whether a process that started from there reports itself ready.
     - `lease_warning`: how long a replaced snapshot may be leased before it is logged as a leak; None: without limit.
     - `audit_log`: the file that gets a line of JSON for each reload; None: there is none.
+    - `digest_key_file`: the file with the key of digests, made where it does not exist; None: `digest.key` in the state
+      folder of this user. Digests of processes with one key can be compared.
     - `overlay`: the TOML file that patches are written to, above every other source; None: there are no patches.
     - `history`: how many generations are kept for a rollback.
     """
@@ -84,6 +86,7 @@ class Options(Section):
     lease_warning: PositiveFloat | None = 60.0
     audit_log: PurePath | None = None
     overlay: PurePath | None = None
+    digest_key_file: PurePath | None = None
     history: PositiveInt = 20
 
 
