@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +14,6 @@ from hotconf.api.representations import best, written
 if TYPE_CHECKING:
     from hotconf.api.exchange import Request
     from hotconf.api.feed import Feed
-    from hotconf.api.representations import Representation
     from hotconf.conf import HotConf
     from hotconf.reload.snapshot import Snapshot
     from hotconf.values.keypath import KeyPath
@@ -67,22 +65,22 @@ class ConfigHandlers:
         snapshot = self._conf.snapshot  # read once: tag, generation and body must be of the same one
         notation = best(request.header("Accept"))
         keys = keys_of(request.tail)  # by the keys: a path can be spelled in many ways
-        build = functools.partial(self._build, snapshot, keys, notation)
-        return await self._views.get(snapshot, (keys, notation.name), build)
 
-    def _build(self, snapshot: Snapshot[Any], keys: tuple[str, ...], notation: Representation) -> View:
-        path, value = part_at(snapshot.document, keys)
-        changed_in = snapshot.changed_in(path)
-        token = self._feed.token(changed_in)
-        tag = token + notation.suffix
-        headers = {
-            GENERATION: str(snapshot.generation),
-            "ETag": f'"{tag}"',
-            "Cache-Control": "no-cache",
-            "Vary": "Accept",
-        }
-        found = Response(written(notation, value), headers={**headers, "Content-Type": notation.media_type})
-        return View(path, changed_in, token, tag, found, Response(b"", HTTPStatus.NOT_MODIFIED, headers))
+        def build() -> View:
+            path, value = part_at(snapshot.document, keys)
+            changed_in = snapshot.changed_in(path)
+            token = self._feed.token(changed_in)
+            tag = token + notation.suffix
+            headers = {
+                GENERATION: str(snapshot.generation),
+                "ETag": f'"{tag}"',
+                "Cache-Control": "no-cache",
+                "Vary": "Accept",
+            }
+            found = Response(written(notation, value), headers={**headers, "Content-Type": notation.media_type})
+            return View(path, changed_in, token, tag, found, Response(b"", HTTPStatus.NOT_MODIFIED, headers))
+
+        return await self._views.get(snapshot, (keys, notation.name), build)
 
 
 def _matches(request: Request, view: View) -> bool:

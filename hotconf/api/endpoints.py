@@ -29,9 +29,8 @@ BODY_LIMIT = 1024 * 1024
 class Endpoint:
     """One method and path with its handler. A face routes to it, and applies `Safety.check` before.
 
-    A placeholder at the end of the path stands for the rest: `{number}` for one segment, any other one for everything,
-    slashes and line breaks included. A GET that lasts (`/events`) does not answer HEAD. `holds_no_data` tells that the
-    response is the same for every client.
+    A placeholder at the end of the path stands for the rest of the path, with slashes and line breaks: `Request.tail`.
+    A GET whose response lasts does not answer HEAD. `holds_no_data` means that every client gets the same response.
     """
 
     method: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from hotconf.api.feed import Feed
     from hotconf.conf import HotConf
     from hotconf.reload.history import Generation
-    from hotconf.reload.snapshot import Snapshot
     from hotconf.schema.explain import Origins
 
 
@@ -71,14 +69,32 @@ class InspectHandlers:
     async def origins(self, _request: Request) -> Response:
         """Answer with every value and the place that it came from."""
         origins, snapshot = self._conf.origins, self._conf.snapshot
-        build = functools.partial(_every_origin, origins, snapshot)
+
+        def build() -> bytes:
+            values = (
+                {"path": render(path), "value": part_at(snapshot.document, map(str, path)).value, "origin": str(origin)}
+                for path, origin in origins.leaves()
+                if path
+            )
+            return encoded({"values": list(values)})
+
         return json_response(await self._explained.get(origins, None, build))
 
     async def explain(self, request: Request) -> Response:
-        """Answer with one value, its origin, and what it shadows. The path may be dotted."""
+        """Answer with one value, its origin, and the values that it shadows. The path may be dotted."""
         origins, snapshot = self._conf.origins, self._conf.snapshot
         keys = keys_of(request.tail)
-        build = functools.partial(_explanation, origins, snapshot, keys)
+
+        def build() -> bytes:
+            document = snapshot.document
+            dotted = len(keys) == 1 and not (isinstance(document, dict) and keys[0] in document)
+            path = render(part_at(document, keys_in(keys[0]) if dotted else keys).path)
+            try:
+                return encoded(jsonable(origins.explain(path)))
+            except KeyError:
+                detail = f"{path} has no origin of its own: request the value that it is part of"
+                raise Problem(HTTPStatus.NOT_FOUND, detail) from None
+
         return json_response(await self._explained.get(origins, keys, build))
 
     async def schema(self, _request: Request) -> Response:
@@ -113,29 +129,6 @@ class InspectHandlers:
 
 def _entry(generation: Generation[Any]) -> dict[str, Any]:
     return {name: jsonable(getattr(generation, name)) for name in GenerationEntry.__annotations__}
-
-
-def _explanation(origins: Origins, snapshot: Snapshot[Any], keys: tuple[str, ...]) -> bytes:
-    document = snapshot.document
-    if len(keys) == 1 and not (isinstance(document, dict) and keys[0] in document):
-        keys = keys_in(keys[0])
-    path = render(part_at(document, keys).path)
-    try:
-        return encoded(jsonable(origins.explain(path)))
-    except KeyError:
-        raise Problem(
-            HTTPStatus.NOT_FOUND, f"{path} has no origin of its own: request the value that it is part of"
-        ) from None
-
-
-def _every_origin(origins: Origins, snapshot: Snapshot[Any]) -> bytes:
-    document = snapshot.document
-    values = (
-        {"path": render(path), "value": part_at(document, map(str, path)).value, "origin": str(origin)}
-        for path, origin in origins.leaves()
-        if path
-    )
-    return encoded({"values": list(values)})
 
 
 def _number(request: Request) -> int:

@@ -51,19 +51,14 @@ def part_at(document: Any, keys: Iterable[str]) -> Part:
     """Return the part of a document that keys name. Raises Problem (404), which names a similar key."""
     path: list[str | int] = []
     for key in keys:
-        inner = _children(document)
-        found = int(key) if isinstance(document, list) and _INDEX.fullmatch(key) else key
-        if found not in inner:
+        if isinstance(document, dict) and key in document:
+            path.append(key)
+        elif isinstance(document, list) and _INDEX.fullmatch(key) and int(key) < len(document):
+            path.append(int(key))
+        else:
             raise Problem(HTTPStatus.NOT_FOUND, _missing(path, key, document))
-        document = inner[found]
-        path.append(found)
+        document = document[path[-1]]
     return Part(tuple(path), document)
-
-
-def _children(document: Any) -> dict[Any, Any]:
-    if isinstance(document, dict):
-        return document
-    return dict(enumerate(document)) if isinstance(document, list) else {}
 
 
 def _missing(path: list[str | int], key: str, document: Any) -> str:
@@ -72,11 +67,8 @@ def _missing(path: list[str | int], key: str, document: Any) -> str:
         return f"{owner} is a list of {len(document)} items and has no item {key!r}"
     if not isinstance(document, dict):
         return f"{owner} is a single value and has no parts"
-    slashes = "; write a/b, not a.b" if "." in key else ""
-    return f"{owner} has no {key!r}{_near(key, document)}{slashes}"
-
-
-def _near(key: str, known: dict[str, Any]) -> str:
-    first, dot, _ = key.partition(".")
-    near = suggest(key, known, most=_MOST_COMPARED)
-    return near or (suggest(first, known, most=_MOST_COMPARED) if dot else "")
+    similar = suggest(key, document, most=_MOST_COMPARED)
+    if "." not in key:
+        return f"{owner} has no {key!r}{similar}"
+    similar = similar or suggest(key.partition(".")[0], document, most=_MOST_COMPARED)
+    return f"{owner} has no {key!r}{similar}; write a/b, not a.b"

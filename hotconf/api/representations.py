@@ -5,14 +5,11 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hotconf.formats as formats
 from hotconf.api.exchange import Problem, encoded
 from hotconf.errors import FormatError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +20,6 @@ class Representation:
     media_type: str
     suffix: str
     also: tuple[str, ...] = ()
-
-    @property
-    def media_types(self) -> tuple[str, ...]:
-        """Every name that Accept may use for it."""
-        return self.media_type, *self.also
 
 
 JSON = Representation("json", "application/json", "", ("text/json",))
@@ -40,13 +32,29 @@ ALL = (JSON, TOML, YAML)
 def accepted(header: str | None) -> tuple[Representation, ...]:
     """Return what an Accept header allows, the most preferred first; JSON first where it has no preference.
 
-    Parts of the header that cannot be read are passed over; None and an empty header allow everything.
+    Parts of the header that cannot be read are ignored; None and an empty header allow everything.
     """
     if not (header or "").strip(" \t,"):
         return ALL
-    ranges = tuple(_ranges(header or ""))
-    qualities = [(_quality(ranges, one), one) for one in ALL]
-    return tuple(one for quality, one in sorted(qualities, key=lambda entry: -entry[0]) if quality > 0)
+    ranges: dict[str, float] = {}
+    for entry in (header or "").lower().split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        given = [part.removeprefix("q=") for part in parameters if part.startswith("q=")]
+        try:
+            quality = float(given[0]) if given else 1.0
+        except ValueError:
+            continue
+        if name.count("/") == 1 and 0 <= quality <= 1:
+            ranges[name] = max(quality, ranges.get(name, 0.0))
+
+    def quality_of(one: Representation) -> float:
+        for names in ((one.media_type, *one.also), (f"{one.media_type.partition('/')[0]}/*",), ("*/*",)):
+            matching = [ranges[name] for name in names if name in ranges]
+            if matching:
+                return max(matching)  # the most specific ranges decide
+        return 0.0
+
+    return tuple(one for one in sorted(ALL, key=quality_of, reverse=True) if quality_of(one))
 
 
 def best(header: str | None) -> Representation:
@@ -94,30 +102,3 @@ def _has_yaml() -> bool:
     except FormatError:
         return False
     return True
-
-
-def _ranges(header: str) -> Iterator[tuple[str, float]]:
-    """Yield each media range of an Accept header with its quality."""
-    for entry in header.lower().split(","):
-        name, *parameters = (part.strip() for part in entry.split(";"))
-        qualities = [part[2:] for part in parameters if part.startswith("q=")]
-        quality = _number(qualities[0]) if qualities else 1.0
-        if name.count("/") == 1 and quality is not None:
-            yield name, quality
-
-
-def _number(text: str) -> float | None:
-    try:
-        quality = float(text)
-    except ValueError:
-        return None
-    return quality if 0 <= quality <= 1 else None
-
-
-def _quality(ranges: tuple[tuple[str, float], ...], one: Representation) -> float:
-    """Return the quality of a notation: that of the most specific ranges that include it, 0 where none does."""
-    for names in (one.media_types, (f"{one.media_type.partition('/')[0]}/*",), ("*/*",)):
-        found = [quality for name, quality in ranges if name in names]
-        if found:
-            return max(found)
-    return 0.0

@@ -47,11 +47,24 @@ class Safety:
         Raises:
             ValueError: The file holds no token, or one of `hosts` is not a host name.
         """
-        allowed = frozenset(_allowed(host) for host in hosts)
+        allowed = set[str]()
+        for name in hosts:
+            host = _host_name(f"[{name}]" if name.count(":") > 1 and "[" not in name else name)
+            if not host:
+                raise ValueError(f"{name!r} is not a host name")
+            allowed.add(host)
         if not token_file:
-            return cls(allowed, open_metrics=open_metrics)
+            return cls(frozenset(allowed), open_metrics=open_metrics)
         path = Path(token_file)
-        return cls(allowed, _read_token(path), path.name, open_metrics)
+        try:
+            token = path.read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not UTF-8 text: it must hold a token") from None
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}: it must hold a token") from None
+        if not token:
+            raise ValueError(f"{path} is empty: it must hold a token")
+        return cls(frozenset(allowed), token, path.name, open_metrics)
 
     def check_bind(self, host: str) -> None:
         """Check an address before it is bound.
@@ -113,25 +126,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def _read_token(path: Path) -> str:
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text: it must hold a token") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}: it must hold a token") from None
-    if not token:
-        raise ValueError(f"{path} is empty: it must hold a token")
-    return token
-
-
-def _allowed(name: str) -> str:
-    host = _host_name(f"[{name}]" if name.count(":") > 1 and "[" not in name else name)
-    if not host:
-        raise ValueError(f"{name!r} is not a host name")
-    return host
 
 
 @functools.lru_cache(maxsize=256)  # clients send the same few Host headers, and parsing one is slow

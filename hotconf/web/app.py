@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +132,7 @@ def route(endpoint: Endpoint) -> web.RouteDef:
         return response
 
     serve.holds_no_data = endpoint.holds_no_data  # type: ignore[attr-defined]  # `Safety.middleware` reads it
-    path = re.sub(r"\{(?!number)(\w+)\}", r"{\1:(?s:.*)}", endpoint.path)
+    path = endpoint.path.replace("}", ":(?s:.*)}")
     options = {"allow_head": endpoint.allow_head} if endpoint.method == "GET" else {}
     return web.route(endpoint.method, path, serve, **options)
 

@@ -144,11 +144,16 @@ async def test_shadowed_values_are_shown_with_their_origins():
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("nowhere", 404), ("tags/0", 404), ("a..b", 400), ("%22", 400), ("database/password/x", 404)]
+    ("path", "status"),
+    [("nowhere", 404), ("tags/0", 404), ("a..b", 400), ("%22", 400), ("database/password/x", 404)],
 )
 async def test_a_part_without_an_origin_says_why(site, path, status):
     answer = await site.ask(f"/explain/{path}")
     assert (answer.status, answer.content_type) == (status, PROBLEM)
+
+
+async def test_an_empty_path_explains_the_whole(site):
+    assert (await site.value("/explain/"))["path"] == ""
 
 
 # Schema
