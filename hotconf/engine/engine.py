@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import dataclasses
 import logging
 import threading
@@ -312,7 +313,9 @@ class EngineThread:
         self._engine = engine
         self._started: Future[None] = Future()
         self._finish: Future[None] = Future()
-        self._thread = threading.Thread(target=self._main, name="hotconf-engine", daemon=True)
+        # In the context of the caller: what a source reads may depend on a context variable.
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._main,), name="hotconf-engine", daemon=True)
 
     def start(self) -> None:
         """Start, and return when the first configuration is in force. Raises what the engine raises."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 import functools
 import logging
@@ -151,7 +152,9 @@ class EngineHost:
         report: Future[Report] = Future()
         work = functools.partial(self._load, request)
         # A daemon: a source that hangs must not keep the process from ending.
-        threading.Thread(target=_resolve, args=(report, work), name="hotconf-load", daemon=True).start()
+        # In the caller's context: what a source reads may depend on a context variable.
+        target, args = contextvars.copy_context().run, (_resolve, report, work)
+        threading.Thread(target=target, args=args, name="hotconf-load", daemon=True).start()
         return report
 
     def _load(self, request: ReloadRequest) -> Report:

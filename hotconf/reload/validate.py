@@ -152,7 +152,8 @@ def _problem(model: type[BaseModel], values: Any, details: ErrorDetails, *, amon
 
 def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath, *, among: int) -> str:
     if details["type"] == "missing":
-        return "field required: no source sets it"
+        name, key = list(_field_steps(model, at))[-1]
+        return f"field required: no source sets {'it' if key == (name,) else keypath.render(key)}"
     if details["type"] in _UNKNOWN_KEY:
         known = [str(path[0]) for field in _fields_in(shape_at(model, at[:-1])) for path in field.input_paths]
         if at and at[-1] in known:
@@ -198,13 +199,17 @@ def _relative(problem: _Problem, at: KeyPath) -> str:
 
 def _field_path(model: type[BaseModel], at: KeyPath) -> KeyPath:
     """Return the path by field names: what the rest of the interface calls this place."""
-    shape, path = Shape(models=(model,)), list[int | str]()
+    return tuple(name for name, _ in _field_steps(model, at))
+
+
+def _field_steps(model: type[BaseModel], at: KeyPath) -> Iterator[tuple[int | str, KeyPath]]:
+    """Yield each field on a path in the input by its name, with the keys that lead to it."""
+    shape = Shape(models=(model,))
     while at:
         places = ((field, place) for field in _fields_in(shape) for place in field.input_paths)
         field, place = next(((field, place) for field, place in places if at[: len(place)] == place), (None, at[:1]))
-        path.append(field.name if field is not None else at[0])
+        yield field.name if field is not None else at[0], place
         shape, at = field.shape if field is not None else shape_below(shape, at[0]), at[len(place) :]
-    return tuple(path)
 
 
 def _fields_in(shape: Shape) -> list[Field]:

@@ -11,6 +11,7 @@ two steps by themselves. For such a class, and only then, they are led through t
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource
 from pydantic_settings.sources import DefaultSettingsSource
 
 from hotconf.errors import Rejected
-from hotconf.schema.fields import models_within
+from hotconf.schema.fields import models_within, suggest
 from hotconf.sources.provenance import NotAMappingError
 from hotconf.values.layer import DEFAULT, Layer
 from hotconf.values.merge import Merged, merge, with_nested
@@ -203,6 +204,7 @@ class Constructor:
         self.model = model
         self.init = copied(init or {})
         self.options = dict(options or {})
+        _check_options(model, self.options)
         self._defaults: DefaultSettingsSource | None = None
         self._own_init = issubclass(model, BaseSettings) and owner_of_init(model) is not BaseSettings
         nested = any(path and issubclass(cls, BaseSettings) for path, cls in models_within(model))
@@ -294,6 +296,18 @@ class Constructor:
             message = f"a validator of {model.__name__} returns another object than the one it was given"
             raise Rejected([Fault("", message)])
         return settings
+
+
+def _check_options(model: type, options: Mapping[str, Any]) -> None:
+    """Refuse constructor options that a class does not have. One that defines its constructor may have any."""
+    if not options or (issubclass(model, BaseSettings) and owner_of_init(model) is not BaseSettings):
+        return
+    if not issubclass(model, BaseSettings):
+        raise TypeError(f"settings_options: {model.__name__} is no BaseSettings: its constructor has no options")
+    known = [name for name in inspect.signature(BaseSettings).parameters if name.startswith("_")]
+    for name in options:
+        if name not in known or name == "_build_sources":
+            raise TypeError(f"settings_options: {model.__name__} has no option {name!r}{suggest(name, known)}")
 
 
 def owner_of_init(model: type) -> type:

@@ -152,9 +152,13 @@ class SettingsSources:
         self, read: Read, contents: Mapping[Path, bytes], below: Sequence[Layer], above: Sequence[Layer]
     ) -> Sequence[Layer]:
         faults = [fault for _, error in read.errors for fault in self._unmade(error, contents)]
-        for record in _records(read):
+        records = list(_records(read))
+        said = [(record.cls, asked.said) for record in records for asked in record.sources]
+        failed = any(asked.error is not None for record in records for asked in record.sources)
+        secrets = {text for cls, values in said for text in secret_texts(cls, values)} if failed else set()
+        for record in records:
             for asked in record.sources:
-                faults += self._faults(asked, contents)
+                faults += self._faults(asked, contents, secrets)
         if faults:
             raise SourceError(faults)
         own = self._own_layers(read.own, contents) if read.own is not None else []
@@ -194,7 +198,7 @@ class SettingsSources:
             places = {path: DEFAULT} if index == given else _Below(path, layer.origins)
             yield replace(layer, values=values, origins=places, nested=Nested(path, index < given, record))
 
-    def _faults(self, asked: Asked, contents: Mapping[Path, bytes]) -> Iterator[Fault]:
+    def _faults(self, asked: Asked, contents: Mapping[Path, bytes], secrets: Iterable[str]) -> Iterator[Fault]:
         """Yield what is wrong with what a source read or said."""
         source = asked.source
         if isinstance(source, DotEnvSettingsSource):
@@ -202,7 +206,7 @@ class SettingsSources:
             yield from _text_faults(source, self._folder, contents)
         if asked.error is not None:
             origins = origins_of(source, asked.said, self._folder, contents)
-            yield failure(asked.error, origins, name_of(source), secret_texts(source_class(source), asked.said))
+            yield failure(asked.error, origins, name_of(source), secrets)
 
     def _unmade(self, error: BaseException | None, contents: Mapping[Path, bytes]) -> list[Fault]:
         """Return why a source could not be made. Some read their files then; ours tell where a text is wrong."""
@@ -213,11 +217,6 @@ class SettingsSources:
         faults = [fault for source in sources[-1:] for fault in _text_faults(source, self._folder, contents)]
         place = Origin("source", name_of(sources[-1]) if sources else self.name)
         return faults or [Fault("", f"cannot be read: {told(error)}", place)]
-
-
-def source_class(source: Any) -> type:
-    """Return the settings class that a source reads for."""
-    return getattr(source, "settings_cls", BaseSettings)
 
 
 def _now() -> int:

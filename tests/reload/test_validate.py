@@ -129,7 +129,7 @@ def test_faults_call_a_field_by_its_name_and_point_at_its_spelling():
         "app.toml:4:1: by_choice: input should be a valid integer, unable to parse string as an integer",
     ]
     [fault] = faults(Wide, {})
-    assert (fault.path, fault.message) == ("by_path", "field required: no source sets it")
+    assert (fault.path, fault.message) == ("by_path", "field required: no source sets deep.list.0")
 
 
 class Cat(Section):
