@@ -3,6 +3,7 @@
 The lists come from the code. A new name fails here until the documents and a test have it.
 """
 
+import ast
 import inspect
 import re
 
@@ -31,6 +32,7 @@ DOCS = {path.name: path.read_text("utf-8") for path in [ROOT / "README.md", *(RO
 PLAYED = [text for name in ("http-api.md", "command.md") for text in blocks(DOCS[name], "console")]
 """Transcripts that tests play."""
 
+PACKAGE = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in (ROOT / "hotconf").rglob("*.py")}
 FILES = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py") if path.name not in LISTS]
 TESTS = "\n".join([*FILES, *PLAYED])
 
@@ -189,6 +191,72 @@ def test_an_invariant_names_files_that_each_have_a_test_with_its_number(number):
 @pytest.mark.parametrize("room", [room for room in ROOMS if room != "__main__"])
 def test_a_room_is_described(room):
     assert re.search(rf"^\| `{room}/?` \| .+ \|$", DOCS["design.md"], re.MULTILINE), f"docs/design.md lists no {room}"
+
+
+def table_rows(heading):
+    """The rows of the first table below a heading of docs/design.md, each a list of cells."""
+    text = DOCS["design.md"].partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return [row.strip("| ").split(" | ") for row in re.findall(r"^\| .*", text, re.MULTILINE)][1:]
+
+
+def test_the_words_of_the_glossary_are_classes():
+    classes = set(re.findall(r"^class (\w+)", "\n".join(PACKAGE.values()), re.MULTILINE))
+    named = [name for _, column, *_ in table_rows("Glossary") for name in re.findall(r"`(\w+)`", column)]
+    assert len(named) > 20
+    assert set(named) <= classes
+
+
+def definitions(file):
+    """The names of functions and classes in a file, methods with their class."""
+    tree = ast.parse(PACKAGE[file])
+    for node in tree.body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node.name
+            yield from (f"{node.name}.{inner.name}" for inner in getattr(node, "body", ()) if hasattr(inner, "name"))
+
+
+@pytest.mark.parametrize("heading", ["A SIGHUP, step by step", "A PATCH, step by step"])
+def test_the_functions_of_each_step_are_in_the_files_that_it_names(heading):
+    text = DOCS["design.md"].partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    steps = re.findall(r"`(hotconf/[\w/]+\.py)`(?:\s+`([\w.]+)`)?|`([A-Z]\w+\.\w+)`", text)
+    assert len(steps) > 12
+    file = ""
+    for path, after_path, method in steps:
+        file = path or file
+        for function in filter(None, (after_path, method)):
+            assert function in set(definitions(file)), f"{file} has no {function}"
+
+
+def private_names():
+    """The private names of dependencies that the package uses, as attributes or as modules, with their files."""
+    own, used = set(), []
+    for path, text in PACKAGE.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                own.add(node.name)
+            elif isinstance(node, ast.Attribute):
+                is_own = (
+                    isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name) and node.value.id == "self"
+                )
+                own |= {node.attr} if is_own else set()
+                used.append((node.attr, path))
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                own.add(node.id)
+            elif isinstance(node, ast.ImportFrom):
+                used += [(part, path) for part in (node.module or "").split(".")]
+    public = {"_exit", "_getframe", "_replace", "_make"}  # documented by Python
+    return {(name, path) for name, path in used if re.match("_[a-z]", name) and name not in own | public}
+
+
+def test_the_private_names_of_dependencies_are_listed_with_their_reasons():
+    rows = table_rows("Private names of dependencies")
+    listed = {(re.findall(r"_\w+", name)[-1], file.strip("`")) for name, _, _, file, _ in rows}
+    assert private_names() <= listed
+    for name, file in listed:
+        assert name in PACKAGE[file], f"{file} does not use {name}"
+    for name, _, _, _, test in rows:
+        text = (ROOT / test.strip("`")).read_text("utf-8")
+        assert re.findall(r"_\w+", name)[-1] in text, f"{test} does not name {name}"
 
 
 def test_a_new_name_is_found():
