@@ -434,8 +434,15 @@ class HotConf(Holder[S]):
         engine = self._host.engine
         watcher = engine.watcher if engine else None
         if watcher is None:
-            return {"kind": "none", "reason": None}
+            return {"kind": "none", "reason": self._why_nothing_is_watched() if engine else None}
         return {"kind": watcher.kind, "reason": watcher.reason}
+
+    def _why_nothing_is_watched(self) -> str:
+        if not self.options.watch:
+            return "Options(watch=False)"
+        if any(self._stack.paths()):
+            return "the watcher ended with an error, see the log"
+        return "no source names a file; a source of your own can, with a method paths()"
 
     def _leave_parent(self) -> None:
         """Go on in a forked child: with the settings, and without what only the parent's threads and loop can run."""

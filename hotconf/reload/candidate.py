@@ -13,13 +13,14 @@ from hotconf.reload.guard import guard
 from hotconf.reload.restart import Built, defer, refusals
 from hotconf.reload.state import digest_key
 from hotconf.reload.validate import validate
-from hotconf.schema.diff import compare, differences
+from hotconf.schema.diff import compare, differences, has_no_equality
 from hotconf.schema.digest import digest
-from hotconf.schema.explain import Origins
+from hotconf.schema.explain import Origins, input_paths
 from hotconf.schema.fields import fields_of
 from hotconf.schema.redact import document, scrub, secret_texts
+from hotconf.schema.tree import value_at
 from hotconf.values.layer import Layer
-from hotconf.values.merge import Merged, merge
+from hotconf.values.merge import Merged, lookup, merge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,6 +131,8 @@ class CandidateBuilder:
         if running is None:
             return Candidate(settings, merged, readings, every_path(settings), digest_key_file=self.digest_key_file)
         changed = compare(running.settings, settings)
+        if made_again := self._made_again(running, merged, settings, changed):
+            changed = compare(running.settings, settings, made_again=made_again)
         built = Built(running.merged, running.settings)
         deferral = defer(self.model, built, Built(merged, settings), changed=changed, constructor=self.constructor)
         if deferral.pending:
@@ -157,6 +160,30 @@ class CandidateBuilder:
         pending = beneath.pending if beneath is not None else ()
         waiting = tuple(entry for entry in pending if origins.at(keypath.parse(entry.path)).kind != "override")
         return Candidate(settings, merged, readings, every_path(settings), waiting, beneath, self.digest_key_file)
+
+    def _made_again(
+        self, running: Candidate[Any], merged: Merged, settings: Any, changed: Sequence[KeyPath]
+    ) -> set[int]:
+        """Return the ids of changed objects that have no equality of their own and were made from the input of before.
+
+        That input is the part that holds the object, or the outermost part above it whose class has model validators:
+        they may make one value of a part from another.
+        """
+        found = set[int]()
+        for path in changed:
+            value = value_at(settings, path)
+            if not path or not has_no_equality(value) or type(value) is not type(value_at(running.settings, path)):
+                continue
+            owners = (value_at(settings, path[:depth]) for depth in range(len(path)))
+            decorated = (getattr(owner, "__pydantic_decorators__", None) for owner in owners)
+            depth = next((depth for depth, own in enumerate(decorated) if own and own.model_validators), len(path) - 1)
+            inputs = [
+                [lookup(values, at) for at in input_paths(self.model, path[:depth])]
+                for values in (running.merged.values, merged.values)
+            ]
+            if not differences(*inputs):
+                found.add(id(value))
+        return found
 
     def _refuse_losses(self, readings: Readings, running: Candidate[Any], merged: Merged) -> None:
         if readings.from_last_good or running.readings.from_last_good or self.guard is None:

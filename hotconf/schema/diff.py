@@ -16,7 +16,8 @@ import enum
 import functools
 import marshal
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence, Set as AbstractSet
+from collections.abc import Collection, Mapping, Sequence, Set as AbstractSet
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel
@@ -32,20 +33,29 @@ if TYPE_CHECKING:
 _NOWHERE: Sequence[KeyPath] = ()
 _WHOLE: Sequence[KeyPath] = ((),)
 
+_made_again: ContextVar[Collection[int]] = ContextVar("hotconf_made_again", default=())
+
 _PLAIN_MAPPINGS = (dict, OrderedDict, defaultdict)
 
 
-def compare(running: Any, candidate: Any) -> tuple[KeyPath, ...]:
+def compare(running: Any, candidate: Any, *, made_again: Collection[int] = ()) -> tuple[KeyPath, ...]:
     """Return the paths at which a candidate differs from what is running; empty if and only if they are equal.
 
     The candidate then shares every unchanged part with the running settings, except for models with private attributes
     or cached properties, and has the running value of each default factory whose field no source sets. Only the
     candidate itself is written to, so it must not be published yet. A part that changed within is replaced by a copy:
     it may be a default, or a constant that a validator returned, and belong to other settings too.
+
+    `made_again` are the ids of objects in the candidate that were made from the input of before, and whose class has no
+    equality: they count as equal to the running ones.
     """
     if type(running) is not type(candidate):
         return tuple(_WHOLE)
-    parts, changed = _model_parts(running, candidate)
+    before = _made_again.set(made_again)
+    try:
+        parts, changed = _model_parts(running, candidate)
+    finally:
+        _made_again.reset(before)
     _put(candidate, parts)
     return tuple(changed)
 
@@ -220,8 +230,16 @@ def _has_own_state(kind: type) -> bool:
     return bool(own) or any(isinstance(member, functools.cached_property) for member in members)
 
 
+def has_no_equality(value: Any) -> bool:
+    """Whether an object equals itself alone, so that only its input tells whether it has changed."""
+    kind: Any = type(value)
+    return kind.__eq__ is object.__eq__
+
+
 def _is_same(old: Any, new: Any) -> bool:
     """Whether two objects of one class are equal. A comparison that fails counts as a difference."""
+    if id(new) in _made_again.get():
+        return True
     try:
         if isinstance(new, SECRET_TYPES):
             same: Any = not differences(old.get_secret_value(), new.get_secret_value())
