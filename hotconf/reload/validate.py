@@ -111,6 +111,9 @@ class _Problem:
 
 def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> Iterator[Fault]:
     errors = error.errors(include_url=False, include_input=False)
+    root = _raised_at(model, merged, error)
+    for details in errors if root else ():
+        details["loc"] = (*root, *details["loc"])
     problems = [_problem(model, merged.values, details, among=len(errors)) for details in errors]
     secrets = secret_texts(model, merged.values)
     found: dict[Fault, None] = {}
@@ -123,6 +126,15 @@ def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> I
     yield from islice(found, _MOST_FAULTS)
     if len(found) > _MOST_FAULTS:
         yield Fault("", f"and {len(found) - _MOST_FAULTS} more faults")
+
+
+def _raised_at(model: type[BaseModel], merged: Merged, error: ValidationError) -> KeyPath:
+    """Return the path of the nested settings class that raised an error when code constructed it; else the root."""
+    if error.title == model.__pydantic_validator__.title:
+        return ()
+    nested = (layer.nested for layer in merged.layers if layer.nested is not None and layer.nested.path is not None)
+    paths = {at.path for at in nested if at.record.cls.__pydantic_validator__.title == error.title}
+    return (paths.pop() or ()) if len(paths) == 1 else ()
 
 
 def _problem(model: type[BaseModel], values: Any, details: ErrorDetails, *, among: int) -> _Problem:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel
 
-from hotconf.schema.fields import cut_at_secret, fields_of, holds_secret
+from hotconf.schema.fields import cut_at_secret, fields_of, holds_secret, models_in, reads_sources
 from hotconf.schema.shape import SECRET_TYPES, shape_of
 from hotconf.values.keypath import KeyPath, key_text
 from hotconf.values.merge import ABSENT, SCALARS, are_scalars
@@ -140,8 +140,13 @@ def _model_parts(old: BaseModel, new: BaseModel) -> tuple[dict[str, Any], list[K
 
 
 def _keeps_factory_value(old: BaseModel, new: BaseModel, field: Field, *, changed: bool) -> bool:
-    """Whether a field keeps what its default factory made: it does, unless it was made from a field that changed."""
+    """Whether a field keeps what its default factory made.
+
+    It does, unless it was made from a field that changed, or of settings that have sources of their own.
+    """
     if field.info.default_factory is None or field.name in new.model_fields_set or field.name in old.model_fields_set:
+        return False
+    if any(map(reads_sources, (type(vars(new).get(field.name)), *models_in(field.shape)))):
         return False
     return not changed or not field.info.default_factory_takes_validated_data
 

@@ -19,6 +19,7 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic.errors import PydanticUndefinedAnnotation
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 from typing_extensions import is_typeddict
 
 import hotconf.values.keypath as keypath
@@ -165,6 +166,12 @@ def models_in(shape: Shape) -> Iterator[type]:
     yield from shape.models
     for inner in shape.inner:
         yield from models_in(inner)
+
+
+@functools.lru_cache(maxsize=1024)
+def reads_sources(model: type) -> bool:
+    """Whether a class is a settings class, or has one anywhere in its fields: its constructor reads sources."""
+    return any(issubclass(nested, BaseSettings) for _, nested in models_within(model))
 
 
 @functools.lru_cache(maxsize=1024)
