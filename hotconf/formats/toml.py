@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import rtoml
 import tomli_w
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # An open table or array: its path, and for an array the indices to come.
 _Container: TypeAlias = "tuple[KeyPath, Iterator[int] | None]"
 
-_RESERVED: Final = "$__toml_private"  # a table with this key turns into a date inside rtoml
+_RESERVED: Final = "$__toml_private"  # a table whose first key begins so may turn into a date inside rtoml
 
 _MESSAGE: Final = re.compile(r"(.*) at line (\d+) column (\d+)")
 _WORDS: Final = {"invalid float, expected `nan`", "invalid float, expected `inf`"}
@@ -48,15 +48,15 @@ _ESCAPED: Final = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "
 
 def parse(text: str) -> dict[str, Any]:
     """Return the document's mapping. Raises FormatError."""
-    if _RESERVED in text:
-        raise error_at(text, text.find(_RESERVED), f"keys that begin with {_RESERVED} are reserved")
     try:
-        values = rtoml.loads(text)
+        values: Any = rtoml.loads(text)
     except ValueError as error:
         raise _syntax_error(str(error)) from None
-    if not isinstance(values, dict):  # the reserved key, spelled with escapes
-        raise FormatError(f"keys that begin with {_RESERVED} are reserved", 1, 1)
-    return values
+    if _RESERVED in text or not isinstance(values, dict):  # spelled with escapes, it is found at the top level only
+        for path, offset in places(text):
+            if str(path[-1]).startswith(_RESERVED):
+                raise error_at(text, offset, f"keys that begin with {_RESERVED} are reserved")
+    return cast("dict[str, Any]", values)
 
 
 def places(text: str) -> Iterable[tuple[KeyPath, int]]:

@@ -40,7 +40,7 @@ from hotconf.formats import locate, parse
         ("a = 1" + "0" * 5000, (1, 5), "overflow"),
         ("a = " + "[" * 100_000, (1, 85), "nested too deeply"),
         (".".join("a" * 100_000) + " = 1", (None, None), "nested too deeply"),
-        ('\n a = {"$__toml_private_datetime" = "2020-01-01"}', (2, 8), "reserved"),
+        ('\n a = {"$__toml_private_datetime" = "2020-01-01"}', (2, 7), "reserved"),
         ('"\\u0024__toml_private_datetime" = "2020-01-01"', (1, 1), "reserved"),
     ],
 )
@@ -48,6 +48,10 @@ def test_a_faulty_document_is_refused_at_its_fault(document, place, reason, refu
     error = refusal("toml", document)
     assert (error.line, error.column) == place
     assert reason in error.reason
+
+
+def test_the_reserved_key_is_text_like_any_other_as_a_value():
+    assert parse("toml", b"a = '$__toml_private_datetime'") == {"a": "$__toml_private_datetime"}
 
 
 def test_values_keep_their_types():
