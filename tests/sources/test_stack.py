@@ -1,4 +1,4 @@
-"""The stack: sources in their order, and how each of them fares."""
+"""The stack: sources in their order, and the state of each of them."""
 
 import asyncio
 import errno
