@@ -17,21 +17,21 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import BaseModel
 from pydantic_settings import BaseSettings, InitSettingsSource
 from pydantic_settings.sources import DefaultSettingsSource
 
 from hotconf.errors import Rejected
-from hotconf.schema.fields import models_within, suggest
+from hotconf.schema.diff import differences
+from hotconf.schema.fields import fields_of, models_within, suggest
 from hotconf.sources.provenance import NotAMappingError
 from hotconf.values.layer import DEFAULT, Layer
-from hotconf.values.merge import Merged, merge, with_nested
+from hotconf.values.merge import ABSENT, Merged, lookup, merge, with_nested
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import TypeAlias
-
-    from pydantic import BaseModel
 
     Outermost: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 
@@ -103,13 +103,14 @@ class Record:
 class Read:
     """What reading a class gave: its own record, the records of the constructors that it called, and its settings.
 
-    `own` is None for a class without sources, `settings` where they are not valid yet. `errors` are what making sources
-    raised, with the class whose sources they were.
+    `own` is None for a class without sources, `settings` where they are not valid yet. `defaults` tells which default
+    objects were made again, by class and field. `errors` are what making sources raised, with the class of the sources.
     """
 
     own: Record | None
     called: Sequence[Record]
     settings: Any
+    defaults: Mapping[tuple[type, str], bool]
     errors: Sequence[tuple[type, BaseException]]
 
 
@@ -140,29 +141,73 @@ class Construction:
 
     The first call of the constructor of `model` gets its values from `outermost`, where that is given. Any other that
     is on record gets the values that it got then. One that is not asks its sources, and is on record from then on.
+    `defaults` tells which default objects are made again, by class and field.
     """
 
-    def __init__(self, model: type, outermost: Outermost | None, records: Iterable[Record] = ()) -> None:
+    def __init__(
+        self,
+        model: type,
+        outermost: Outermost | None,
+        defaults: dict[tuple[type, str], bool],
+        records: Iterable[Record] = (),
+    ) -> None:
         self.records = list(records)
         self.errors: list[tuple[type, BaseException]] = []
         self._model = model
         self._outermost = outermost
+        self._defaults = defaults
+        self._made: list[tuple[str, Any]] = []
 
     def values(self, model: type[BaseSettings], options: Mapping[str, Any], given: Mapping[str, Any]) -> _Values:
         """Return the values of one constructor. Raises what making its sources raises, and keeps that in `errors`."""
         try:
             if self._outermost is not None and model is self._model:
                 outermost, self._outermost = self._outermost, None
-                return _Values(outermost(options, given))
+                return _Values(self.with_defaults(model, outermost(options, given)))
             alike = [record for record in self.records if record.cls is model and same(record.options, options)]
             exact = [record for record in alike if same(record.given, given)]
             if not alike:
                 exact = [Record.of(model, options, given)]
                 self.records += exact
-            return _Values((exact or alike)[0].values_with(given))
+            return _Values(self.with_defaults(model, (exact or alike)[0].values_with(given)))
         except BaseException as error:
             self.errors.append((model, error))
             raise
+
+    def with_defaults(self, model: type, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values with those default objects made again that are settings, and as old as the class.
+
+        The first time shows whether one came from its sources alone: then the two are equal. Only such a one is made
+        again from then on.
+        """
+        result = dict(values)
+        for name, field in fields_of(model).items():
+            default: Any = field.info.default
+            is_set = any(lookup(values, path) is not ABSENT for path in field.input_paths)
+            known = self._defaults.get((model, name))
+            if is_set or known is False or not isinstance(default, BaseSettings):
+                continue
+            try:
+                made = self.without_marks(type(default)())
+            except Exception:
+                if known is not None:
+                    raise
+                self._defaults[model, name] = False
+                continue
+            equal = not differences(default, made) and default.model_fields_set == made.model_fields_set
+            if self._defaults.setdefault((model, name), equal):
+                result[field.keys[0] if field.keys else name] = made
+                self._made.append((name, made))
+        return result
+
+    def without_marks(self, settings: Any) -> Any:
+        """Return settings after taking back that fields whose default objects were made again have been set."""
+        if self._made and isinstance(settings, BaseModel):
+            for name, value in vars(settings).items():
+                if any(name == field and value is made for field, made in self._made):
+                    settings.__pydantic_fields_set__.discard(name)
+                self.without_marks(value)
+        return settings
 
 
 _under_way: ContextVar[Construction | None] = ContextVar("hotconf_construction", default=None)
@@ -206,6 +251,7 @@ class Constructor:
         self.options = dict(options or {})
         _check_options(model, self.options)
         self._defaults: DefaultSettingsSource | None = None
+        self._default_objects: dict[tuple[type, str], bool] = {}
         self._own_init = issubclass(model, BaseSettings) and owner_of_init(model) is not BaseSettings
         nested = any(path and issubclass(cls, BaseSettings) for path, cls in models_within(model))
         self.calls_constructors = self._own_init or nested
@@ -228,7 +274,7 @@ class Constructor:
             self._defaults = own[0].sources[-1].source
             return combine(own[0])
 
-        construction = Construction(self.model, outermost if self._own_init else None)
+        construction = Construction(self.model, outermost if self._own_init else None, self._default_objects)
         values: Mapping[str, Any] = {}
         if not self._own_init:
             values = outermost(self.options, self.init) if issubclass(self.model, BaseSettings) else combine(None)
@@ -243,7 +289,7 @@ class Constructor:
         failed = [error for model, error in construction.errors if model is self.model and not own]
         if failed:
             raise failed[0]
-        return Read(own[0] if own else None, construction.records, settings, construction.errors)
+        return Read(own[0] if own else None, construction.records, settings, self._default_objects, construction.errors)
 
     def merge(self, layers: Sequence[Layer]) -> Merged:
         """Merge layers, the weakest first, with the default objects that the class lets be changed in part below them.
@@ -271,15 +317,20 @@ class Constructor:
         if not self.calls_constructors:
             return self._validated(values)
         records = dict.fromkeys(layer.nested.record for layer in layers if layer.nested is not None)
-        construction = Construction(self.model, (lambda *_: values) if self._own_init else None, records)
+        outermost = (lambda *_: values) if self._own_init else None
+        construction = Construction(self.model, outermost, self._default_objects, records)
         return self._construct(construction, values)
 
     def _construct(self, construction: Construction, values: dict[str, Any]) -> Any:
         before = _under_way.set(construction)
         try:
-            return self.model(**self.options, **copied(self.init)) if self._own_init else self._validated(values)
+            if self._own_init:
+                settings: Any = self.model(**self.options, **copied(self.init))
+            else:
+                settings = self._validated(construction.with_defaults(self.model, values))
         finally:
             _under_way.reset(before)
+        return construction.without_marks(settings)
 
     def _validated(self, values: dict[str, Any]) -> Any:
         model = self.model

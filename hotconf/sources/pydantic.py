@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
+    from hotconf.schema.fields import Field
     from hotconf.schema.shape import Shape
     from hotconf.sources.construct import Asked, Read
 
@@ -167,7 +168,7 @@ class SettingsSources:
         layers = [with_canonical_keys(self._constructor.model, layer) for layer in (*below, *own, *above)]
         given = self._constructor.merge(layers).given
         settings = read.settings if read.settings is not None else _UNKNOWN
-        placed = list(_placed(self._constructor.model, given, settings, read.called))
+        placed = list(_placed(self._constructor.model, given, settings, read))
         nested = [layer for path, record, made in placed for layer in self._nested(path, record, contents, made=made)]
         lost = [record for record in read.called if all(record is not known for _, known, _ in placed)]
         return [*own, *nested, *(Layer(record.cls.__name__, {}, nested=Nested(None, False, record)) for record in lost)]
@@ -311,29 +312,32 @@ class _Below(Mapping[KeyPath, Origin]):
         return 0
 
 
-def _placed(
-    model: type, given: Mapping[str, Any], settings: Any, records: Sequence[Record]
-) -> Iterator[tuple[KeyPath, Record, bool]]:
+def _placed(model: type, given: Mapping[str, Any], settings: Any, read: Read) -> Iterator[tuple[KeyPath, Record, bool]]:
     """Yield the records of nested constructors with their places, and whether code gave them their values.
 
     Args:
         model: The class of the settings.
         given: What its constructor was given.
         settings: What it made; _UNKNOWN where that failed.
-        records: The records.
+        read: The read that has the records.
     """
     for field in fields_of(model).values():
         places = field.input_paths or ((field.name,),)
         place = next((place for place in places if lookup(given, place) is not ABSENT), places[0])
         value = lookup(given, place)
+        if value is ABSENT and settings is _UNKNOWN and not _is_made(model, field, read):
+            continue
         inner = getattr(settings, field.name, None) if settings is not _UNKNOWN else _UNKNOWN
-        for path, record, made in _placed_below(field.shape, value, inner, records):
+        for path, record, made in _placed_below(field.shape, value, inner, read):
             yield (*place, *path), record, made
 
 
-def _placed_below(
-    shape: Shape, value: Any, settings: Any, records: Sequence[Record]
-) -> Iterator[tuple[KeyPath, Record, bool]]:
+def _is_made(model: type, field: Field, read: Read) -> bool:
+    """Whether a class constructs what it has in a field that it is not given."""
+    return field.info.default_factory is not None or read.defaults.get((model, field.name), False)
+
+
+def _placed_below(shape: Shape, value: Any, settings: Any, read: Read) -> Iterator[tuple[KeyPath, Record, bool]]:
     shape = unwrapped(shape)
     if isinstance(value, Mapping) or value is ABSENT:
         models = shape.models
@@ -341,20 +345,20 @@ def _placed_below(
             kind: type = type(settings)
             models = (kind,) if fields_of(kind) else ()
         for model in models:
-            record = _matching(model, value, records)
+            record = _matching(model, value, read.called)
             if record is not None:
                 yield (), record, value is ABSENT
-                yield from _placed(model, record.values, settings, records)
+                yield from _placed(model, record.values, settings, read)
                 return
         if value is not ABSENT or settings is not _UNKNOWN:
             for model in models:
-                yield from _placed(model, {} if value is ABSENT else value, settings, records)
+                yield from _placed(model, {} if value is ABSENT else value, settings, read)
         pairs: Iterable[tuple[Any, Any]] = value.items() if value is not ABSENT and shape.values is not None else ()
     else:
         pairs = enumerate(value) if isinstance(value, (list, tuple)) else ()
     for key, item in pairs:
         below = shape_below(shape, key if isinstance(key, int) else str(key))
-        for path, record, made in _placed_below(below, item, _item(settings, key), records):
+        for path, record, made in _placed_below(below, item, _item(settings, key), read):
             yield (key, *path), record, made
 
 

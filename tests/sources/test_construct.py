@@ -371,6 +371,31 @@ async def test_what_code_constructs_is_asked_once_too(monkeypatch):
     assert (conf.current.inner.db.url, conf.current.inner.db.port) == ("two", 5)
 
 
+async def test_a_default_object_that_its_class_made_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRED_USER", "me")
+
+    class Inner(Counted):
+        model_config = {"env_file": "inner.env"}
+        port: int = 1
+        cred: Credentials = Credentials()
+
+    class Defaulted(Counted):
+        inner: Inner = Inner()
+        given: Inner = Inner(port=5)
+
+    conf = loaded(Defaulted)
+    assert conf.current == Defaulted()
+    assert conf.current.model_fields_set == set()
+    assert origins(conf, "inner.cred.user", "given.port") == ["env CRED_USER", "default"]
+    (tmp_path / "inner.env").write_text("PORT=2\n")
+    report = await conf.reload()
+    assert (report.outcome, report.changed) == ("applied", ("inner.port",))
+    assert (conf.current.inner.port, conf.current.given.port) == (2, 5)
+    assert origins(conf, "inner.port") == ["inner.env:1:1"]
+    (tmp_path / "inner.env").write_text("PORT=x\n")
+    assert str((await conf.reload()).faults[0]).startswith("inner.env:1:1: inner.port: input should be a valid integer")
+
+
 def test_outside_a_construction_nothing_is_different(monkeypatch):
     loaded(App)
     ASKED.clear()
