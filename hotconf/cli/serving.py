@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import functools
 import json
 import logging
 import os
-import sys
+import queue
+import stat
+import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -123,7 +126,8 @@ def serves(*left_out: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
 class PidFile:
     """The process id in a file, from the moment everything before it has started. Keeps the Server protocol.
 
-    Read by an operator's `kill -HUP $(cat FILE)`, so that it must not outlive the process.
+    An operator runs `kill -HUP $(cat FILE)`, so the file must not outlive the process. Only a regular file is
+    written: a FIFO would block the start, and through a link that another user has planted any file could be lost.
     """
 
     def __init__(self, path: Path) -> None:
@@ -132,24 +136,37 @@ class PidFile:
         self._text = f"{os.getpid()}\n"
 
     async def start(self) -> None:
-        """Write it. Raises OSError, its `strerror` naming the file."""
+        """Write the file. Raises OSError, its `strerror` naming the file."""
         try:
-            self._path.write_text(self._text, encoding="utf-8")
+            with self._open("w") as file:
+                file.write(self._text)
         except OSError as error:
-            raise OSError(error.errno, f"cannot write {self._path}: {error.strerror}") from error
+            reasons = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "it is no regular file"}
+            reason = reasons.get(error.errno or 0, error.strerror)
+            raise OSError(error.errno, f"cannot write {self._path}: {reason}") from error
 
     def begin_drain(self) -> None:
-        """Stay: the process is still there."""
+        """Keep the file: the process is still there."""
 
     async def drain(self, *, deadline: float) -> tuple[str, ...]:  # noqa: ARG002 - the protocol's signature
-        """Stay."""
+        """Keep the file."""
         return ()
 
     async def stop(self) -> None:
-        """Remove it, unless a successor has written its own."""
-        with contextlib.suppress(OSError):
-            if self._path.read_text(encoding="utf-8") == self._text:
+        """Remove the file, unless a successor has written its own."""
+        with contextlib.suppress(OSError, ValueError), self._open("r") as file:
+            if file.read(len(self._text) + 1) == self._text:
                 self._path.unlink()
+
+    def _open(self, mode: str) -> IO[str]:
+        def opener(path: str, flags: int) -> int:
+            return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+
+        file = open(self._path, mode, encoding="utf-8", opener=opener)  # noqa: SIM115 - the caller closes it
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        return file
 
 
 class JsonLines(logging.Formatter):
@@ -170,9 +187,64 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
+class LogWriter(logging.Handler):
+    """Writes log lines to stderr in a thread of its own, so that a reader that stalls does not stall the process.
+
+    At most a thousand lines wait. Further ones are dropped, and the next line tells how many.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: queue.Queue[str | threading.Event] = queue.Queue(_LOG_BACKLOG)
+        self._dropped = 0
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Put the record's line into the queue."""
+        from hotconf.formats import escaped
+
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="hotconf-log", daemon=True)
+            self._thread.start()
+        try:
+            line = escaped(self.format(record))
+        except Exception:  # noqa: BLE001 - a wrong argument of a log call; logging prints it where that is wanted
+            self.handleError(record)
+            return
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._dropped += 1
+
+    def flush(self) -> None:
+        """Wait until the lines so far are written, for a second at most. The interpreter calls it at its exit."""
+        written = threading.Event()
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(written)
+            if self._thread is not None:
+                written.wait(1.0)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
+            dropped, self._dropped = self._dropped, 0
+            note = f"({dropped} lines of the log were dropped: stderr was not read)\n" if dropped else ""
+            data = f"{note}{line}\n".encode("utf-8", "backslashreplace")
+            # Not through sys.stderr: its lock would be held while the write blocks, and the exit flushes it.
+            with contextlib.suppress(OSError):
+                while data:
+                    data = data[os.write(2, data) :]
+
+
+_LOG_BACKLOG = 1000
+
+
 def log_to_stderr(style: str = "text") -> None:
     """Send hotconf's log to stderr, as text or as lines of JSON."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogWriter()
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
     handler.setFormatter(JsonLines() if style == "json" else text)
     logger = logging.getLogger("hotconf")
@@ -182,6 +254,12 @@ def log_to_stderr(style: str = "text") -> None:
 
 
 def say(text: str) -> None:
-    """Print at once. Nobody may read it: a closed terminal or pipe is no reason to stop serving."""
-    with contextlib.suppress(OSError):
-        print(text, flush=True)
+    """Print to stdout at once. A closed or stalled reader of it is no reason to stop serving."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            print(text, flush=True)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(1.0)

@@ -263,8 +263,13 @@ class Service:
         except (Exception, asyncio.CancelledError) as error:
             if being_cancelled():
                 raise
-            code = self._report_failed_start(error)
+            stopped = isinstance(error, asyncio.CancelledError) and self.draining
+            code = EXIT_DRAINED if stopped else EXIT_CONFIGURATION if isinstance(error, ConfigError) else EXIT_FAILED
             self._arm(time.monotonic() + self.closing_period + CUT, code or EXIT_DEADLINE)
+            if stopped:
+                log.info("stopped while starting")
+            else:
+                self._report_failed_start(error)
             await self._abort()
             return code
         if not self.draining:
@@ -285,20 +290,17 @@ class Service:
             self._undo.push_async_callback(server.stop)
             await server.start()
 
-    def _report_failed_start(self, error: BaseException) -> int:
-        """Say why the start did not complete, and return the exit code."""
-        if isinstance(error, asyncio.CancelledError) and self.draining:
-            log.info("stopped while starting")
-            return EXIT_DRAINED
+    def _report_failed_start(self, error: BaseException) -> None:
         log.debug("start failed", exc_info=error)
         report = error.report if isinstance(error, ConfigError) else None
         text = f"could not start: {_reason(error)}" if report is None else str(error)
         if self._log_failures:
             log.error("%s", text, extra={"hotconf": jsonable(report)})
-        else:
-            with contextlib.suppress(OSError):  # the exit code must not depend on a stderr that can be written
-                print(f"hotconf: {text}", file=sys.stderr)  # noqa: T201
-        return EXIT_FAILED if report is None else EXIT_CONFIGURATION
+            return
+        for handler in log.handlers:
+            handler.flush()  # what was logged before comes first
+        with contextlib.suppress(OSError):  # the exit code must not depend on a stderr that can be written
+            print(f"hotconf: {text}\n", end="", file=sys.stderr)  # noqa: T201
 
     def _become_ready(self) -> None:
         self.state = "ready"

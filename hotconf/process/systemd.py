@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hotconf")
 
+_LONGEST_NUMBER = 20  # digits of 2^64
+_SHORTEST_INTERVAL = 0.05  # seconds between two signs of life
+
 
 class Notifier:
     """Sends the state of a service to systemd.
@@ -45,9 +48,8 @@ class Notifier:
         address = environ.get("NOTIFY_SOCKET") or None
         microseconds = environ.get("WATCHDOG_USEC", "")
         is_ours = environ.get("WATCHDOG_PID") in (None, "", str(os.getpid()))
-        if not address or not is_ours or not microseconds.isdecimal() or int(microseconds) == 0:
-            return cls(address)
-        return cls(address, int(microseconds) / 1_000_000)
+        is_a_time = microseconds.isdecimal() and len(microseconds) <= _LONGEST_NUMBER and int(microseconds) > 0
+        return cls(address, int(microseconds) / 1_000_000 if address and is_ours and is_a_time else None)
 
     def ready(self, status: str) -> None:
         """Report that the service is ready, at first or after a reload. During a drain only the status is sent."""
@@ -82,7 +84,7 @@ class Notifier:
         """Send a sign of life from the event loop, twice as often as the watchdog expects it."""
         while self.watchdog:
             self._send("WATCHDOG=1")
-            await asyncio.sleep(self.watchdog / 2)
+            await asyncio.sleep(max(self.watchdog / 2, _SHORTEST_INTERVAL))
 
     def close(self) -> None:
         """Close the socket. A later message opens another one."""

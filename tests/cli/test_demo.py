@@ -375,6 +375,47 @@ async def test_a_pid_file_that_a_successor_has_written_stays(tmp_path):
     assert path.read_text() == "4711\n"
 
 
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "it is no regular file"),
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.symlink_to("precious"), "it is a symbolic link"),
+        (lambda path: path.symlink_to("nothing"), "it is a symbolic link"),
+        (lambda path: path.symlink_to("/dev/null"), "it is a symbolic link"),
+    ],
+    ids=["fifo", "folder", "link", "dangling link", "link to a device"],
+)
+async def test_a_pid_file_is_a_regular_file_or_a_new_one(tmp_path, make, reason):
+    """A FIFO would block the start, and a link that another user has planted would overwrite what it leads to."""
+    (tmp_path / "precious").write_text("precious")
+    path = tmp_path / "pid"
+    make(path)
+    file = PidFile(path)
+    with pytest.raises(OSError, match=f"cannot write {path}: {reason}"):
+        await asyncio.wait_for(asyncio.to_thread(asyncio.run, file.start()), 5)
+    assert (tmp_path / "precious").read_text() == "precious"
+    await file.stop()
+    assert os.path.lexists(path)
+    assert not (tmp_path / "nothing").exists()
+
+
+async def test_a_pid_file_that_became_a_fifo_does_not_block_the_end(tmp_path):
+    path = tmp_path / "pid"
+    file = PidFile(path)
+    await file.start()
+    path.unlink()
+    os.mkfifo(path)
+    await asyncio.wait_for(asyncio.to_thread(asyncio.run, file.stop()), 5)
+    assert path.exists()
+
+
+async def test_an_old_pid_file_is_overwritten(tmp_path):
+    (tmp_path / "pid").write_text("1234567890\n")
+    await PidFile(tmp_path / "pid").start()
+    assert (tmp_path / "pid").read_text() == f"{os.getpid()}\n"
+
+
 async def test_a_pid_file_that_cannot_be_written_says_which(tmp_path):
     file = PidFile(tmp_path / "no such folder" / "pid")
     with pytest.raises(OSError) as caught:

@@ -7,12 +7,13 @@ import json
 import os
 import signal
 import socket
+import subprocess
 from contextlib import closing
 
 import pytest
 
 from tests.cli.verbs import GOOD
-from tests.support import PATIENCE, replace, request, wait_until
+from tests.support import HOTCONF, PATIENCE, environment, refuses_connections, replace, request, wait_until
 
 ANY = "motto: plain\npin: canary\ndb:\n  password: canary\n  port: 5\n"
 
@@ -73,6 +74,54 @@ def test_a_taken_port_is_a_line_of_json_in_a_json_log(launch, folder):
     assert logged(process)[-1]["level"] == "ERROR"
     reason = f"could not start: cannot listen on 127.0.0.1:{port}: Address already in use"
     assert logged(process)[-1]["message"] == reason
+
+
+@pytest.mark.parametrize("stalled", ["stdout", "stderr"])
+def test_a_reader_of_its_output_that_stalls_does_not_stop_the_process(folder, stalled):
+    (folder / "any.toml").write_text("a = 1\n")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(1024))
+    os.set_blocking(writer, True)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stalled: writer}
+    command = [*HOTCONF, "serve", "any.toml", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=folder, env=environment(), **streams)
+    try:
+        wait_until(lambda: not refuses_connections(port))
+        for generation in (2, 3):
+            replace(folder / "any.toml", f"a = {generation}\n")
+            wait_until(lambda: request(port, "/config/a").json == generation)  # noqa: B023 - called at once
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("words", [["bad.toml"], ["any.toml", "--unix-socket", "any.toml"]])
+def test_a_start_that_fails_ends_though_stderr_is_not_read(folder, words):
+    (folder / "bad.toml").write_text("a = \n")
+    (folder / "any.toml").write_text("a = 1\n")
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(1024))
+    os.set_blocking(writer, True)
+    process = subprocess.Popen([*HOTCONF, "serve", *words], cwd=folder, env=environment(), stderr=writer)
+    try:
+        assert process.wait(PATIENCE) in (1, 2)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)
 
 
 def test_a_socket_path_that_is_a_file_is_named_as_such(launch, folder):

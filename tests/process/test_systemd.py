@@ -135,3 +135,24 @@ def test_closed_it_holds_no_descriptor_and_opens_another_when_needed(supervisor,
         assert received(link)[0] == "STOPPING=1"
         notifier.close()
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("microseconds", ["0", "-1", "many", "1e3", "9" * 400, "٣" * 30, ""])
+def test_a_watchdog_that_is_no_time_is_none(microseconds):
+    notifier = Notifier.from_environ({"NOTIFY_SOCKET": "/no/socket", "WATCHDOG_USEC": microseconds})
+    assert notifier.watchdog is None
+
+
+async def test_the_shortest_watchdog_takes_no_processor(supervisor):
+    link, address = supervisor
+    notifier = Notifier.from_environ({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1"})
+    alive = asyncio.create_task(notifier.keep_alive())
+    await asyncio.sleep(0.3)
+    alive.cancel()
+    link.setblocking(False)
+    signs = 0
+    with contextlib.suppress(BlockingIOError):
+        while link.recv(100) == b"WATCHDOG=1":
+            signs += 1
+    assert 1 < signs < 10
+    notifier.close()
