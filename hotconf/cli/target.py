@@ -1,4 +1,4 @@
-"""What a verb works on: a settings class or a HotConf that a TARGET names, and files."""
+"""What a verb works on: a TARGET, which names a settings class or a HotConf, and files."""
 
 from __future__ import annotations
 
@@ -28,30 +28,35 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 WORD = click.Path(readable=False)
-"""Any word at all: shells complete it as a file."""
+"""Any word. Shells complete it as a file."""
 
 SCHEMES = ("http://", "https://", "unix:")
 
-_TELLING = (ImportError, SyntaxError, NameError, AttributeError)  # whose text quotes names, and no values
+_QUOTING_NAMES_ONLY = (ImportError, SyntaxError, NameError, AttributeError)
+"""Errors whose text quotes names and no values, and can be printed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The arguments that say what to read: positional ones, what `--config` names, what `--secret` masks."""
+    """The arguments that name a configuration: positional words, files of `--config`, keys of `--secret`."""
 
     words: tuple[str, ...]
     files: tuple[str, ...]
     secrets: tuple[str, ...]
 
     def configuration(self, **options: Any) -> HotConf[Any]:
-        """Return the configuration that a TARGET and files make; untyped without a TARGET. Raises UsageError.
+        """Return the configuration of a TARGET and files; untyped without a TARGET.
 
-        `options` change those of hotconf, by name.
+        Args:
+            options: Options of hotconf to change, by name.
+
+        Raises:
+            UsageError: The words name no configuration.
         """
         return configuration((*self.words, *self.files), self.secrets, **options)
 
     def url(self) -> str | None:
-        """Return the URL among the arguments, which must be alone. Raises UsageError."""
+        """Return the URL among the words, which must be alone, else None. Raises UsageError."""
         urls = [word for word in self.words if is_url(word)]
         if urls and (len(self.words) > 1 or self.files or self.secrets):
             raise click.UsageError(f"{urls[0]} is a URL, which stands alone: a running process has its own files")
@@ -59,7 +64,7 @@ class Inputs:
 
 
 def takes_inputs(function: Callable[..., R], *, metavar: str = "[TARGET] [FILE]...") -> Callable[..., R]:
-    """Give a verb a TARGET and files, and the options that go with them, as its first argument."""
+    """Give a verb a TARGET and files, and their options, as an Inputs, its first argument."""
 
     @functools.wraps(function)
     def verb(*args: Any, words: tuple[str, ...], config: tuple[str, ...], secret: tuple[str, ...], **options: Any) -> R:
@@ -79,29 +84,33 @@ def is_url(word: str) -> bool:
     return word.startswith(SCHEMES)
 
 
-def split(words: Iterable[str]) -> tuple[str | None, list[str]]:
-    """Return the TARGET among some words, and the files. Raises UsageError for two of the former, or for a URL."""
-    words = list(words)
-    targets = [word for word in words if is_target(word)]
-    if len(targets) > 1:
-        raise click.UsageError(f"there can be one TARGET only, not {' and '.join(targets)}")
-    for word in filter(is_url, words):
-        raise click.UsageError(f"{word} is a URL: this verb works on a TARGET and files")
-    for word in filter(_is_module, words):
-        raise click.UsageError(f"{word} names a module, and no file: a TARGET is module:attr, such as app.settings:App")
-    return next(iter(targets), None), [word for word in words if word not in targets]
+def is_target(word: str) -> bool:
+    """Whether a word is a TARGET: it has a colon, and is neither a URL nor a file that exists."""
+    return ":" in word and not is_url(word) and not os.path.lexists(word)
 
 
 def configuration(words: Iterable[str], secrets: Sequence[str] = (), **options: Any) -> HotConf[Any]:
     """Do what `Inputs.configuration` does, for words from elsewhere."""
     from hotconf.schema.settings import untyped
 
-    target, files = split(words)
-    if target is not None and secrets:
-        raise click.UsageError("--secret is for files without a TARGET: in a class, mark the field as Sensitive")
-    if target is None and not files:
+    words = list(words)
+    targets = [word for word in words if is_target(word)]
+    files = [word for word in words if word not in targets]
+    if len(targets) > 1:
+        raise click.UsageError(f"there can be one TARGET only, not {' and '.join(targets)}")
+    for word in files:
+        if is_url(word):
+            raise click.UsageError(f"{word} is a URL: this verb works on a TARGET and files")
+        if _is_module(word):
+            example = "a TARGET is module:attr, such as app.settings:App"
+            raise click.UsageError(f"{word} names a module, and no file: {example}")
+    if not words:
         raise click.UsageError("name a TARGET (module:attr), a file, or both")
-    return _conf(untyped(secrets) if target is None else object_at(target), files, **options)
+    if not targets:
+        return _conf(untyped(secrets), files, **options)
+    if secrets:
+        raise click.UsageError("--secret is for files without a TARGET: in a class, mark the field as Sensitive")
+    return _conf(object_at(targets[0]), files, **options)
 
 
 def schema_at(target: str) -> type[BaseModel]:
@@ -111,25 +120,39 @@ def schema_at(target: str) -> type[BaseModel]:
 
 def object_at(target: str) -> Any:
     """Return the settings class or HotConf that `module:attr` names. Raises UsageError."""
+    from pydantic import BaseModel
+
+    from hotconf.conf import HotConf
+    from hotconf.schema.fields import suggest
+
     module_name, colon, attribute = target.partition(":")
     if not colon:
         raise click.UsageError(f"{target} is no TARGET: write module:attr, such as app.settings:App")
     found: Any = _imported(module_name, target)
     for name in attribute.split("."):
         if not hasattr(found, name):
-            raise click.UsageError(f"{target}: {module_name} has no {attribute!r}{_near(name, found)}")
+            near = suggest(name, [known for known in dir(found) if not known.startswith("_")])
+            raise click.UsageError(f"{target}: {module_name} has no {attribute!r}{near}")
         found = getattr(found, name)
-    if not _is_usable(found):
+    if not isinstance(found, HotConf) and not (isinstance(found, type) and issubclass(found, BaseModel)):
         kind = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
         raise click.UsageError(f"{target} is {kind}: a TARGET is a pydantic settings class or a HotConf")
     return found
 
 
 def loaded(conf: HotConf[Any]) -> Snapshot[Any]:
-    """Read a configuration once and return what it holds. Raises Refused with every fault, and writes nothing."""
+    """Read a configuration once, without writing any file, and return its snapshot. Its log is silenced.
+
+    Raises:
+        Refused: The configuration was refused; the exception has every fault.
+    """
+    import logging
+
     from hotconf.errors import ConfigError
 
-    quieten()
+    logger = logging.getLogger("hotconf")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False  # the verb prints the result
     try:
         if not conf.loaded:
             conf.amend(last_good=None, audit_log=None)  # neither to start from nor to write to
@@ -137,15 +160,6 @@ def loaded(conf: HotConf[Any]) -> Snapshot[Any]:
     except ConfigError as error:
         raise Refused(error.report.faults) from None
     return conf.snapshot
-
-
-def quieten() -> None:
-    """Keep the log out of what a verb prints: it says itself what came of it."""
-    import logging
-
-    logger = logging.getLogger("hotconf")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
 
 
 def _conf(found: Any, files: Sequence[str] = (), **options: Any) -> HotConf[Any]:
@@ -161,26 +175,17 @@ def _conf(found: Any, files: Sequence[str] = (), **options: Any) -> HotConf[Any]
     return conf
 
 
-def is_target(word: str) -> bool:
-    """Whether a word is a TARGET: it has a colon, and is neither a URL nor a file that is there."""
-    return ":" in word and not is_url(word) and not os.path.lexists(word)
-
-
 def _is_module(word: str) -> bool:
-    """Whether a word can be no file of ours, which has another ending, and begins with a module. Imports nothing."""
-    if os.path.lexists(word) or not word.replace(".", "").isidentifier() or _has_format(word):
-        return False
-    folders = [os.getcwd(), *sys.path]  # noqa: PTH109 - as text, for the path
-    return PathFinder.find_spec(word.partition(".")[0], folders) is not None
-
-
-def _has_format(name: str) -> bool:
+    """Whether a word is no file that exists or that a format would read, and begins with a module. Imports nothing."""
     import hotconf.formats as formats
     from hotconf.errors import FormatError
 
+    if os.path.lexists(word) or not word.replace(".", "").isidentifier():
+        return False
     with contextlib.suppress(FormatError):
-        return bool(formats.format_of(name))
-    return False
+        return not formats.format_of(word)
+    folders = [os.getcwd(), *sys.path]  # noqa: PTH109 - as text, for the path
+    return PathFinder.find_spec(word.partition(".")[0], folders) is not None
 
 
 def _imported(name: str, target: str) -> ModuleType:
@@ -191,7 +196,7 @@ def _imported(name: str, target: str) -> ModuleType:
         sys.path.insert(0, folder)
     sys.argv[1:] = []  # a settings class may read the command line: this one was not meant for it
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # ours is for what was asked
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the output of the verb
             return import_module(name)
     except KeyboardInterrupt:
         raise
@@ -205,19 +210,5 @@ def _reason(error: BaseException, name: str) -> str:
         return f"there is no module {error.name!r}, neither in this folder nor where Python looks{file}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
-    text = f": {error}" if isinstance(error, _TELLING) else ""
+    text = f": {error}" if isinstance(error, _QUOTING_NAMES_ONLY) else ""
     return f"{type(error).__name__}{text}{'' if isinstance(error, SyntaxError) else where}"
-
-
-def _near(name: str, owner: Any) -> str:
-    from hotconf.schema.fields import suggest
-
-    return suggest(name, [known for known in dir(owner) if not known.startswith("_")])
-
-
-def _is_usable(found: Any) -> bool:
-    from pydantic import BaseModel
-
-    from hotconf.conf import HotConf
-
-    return isinstance(found, HotConf) or (isinstance(found, type) and issubclass(found, BaseModel))
