@@ -23,7 +23,7 @@ COPY = Path("hotconf-demo.toml")
 @serves("unix_socket", "log_format")
 @click.option("--config", type=PATH, help=f"Configuration file.  [default: {SAMPLE}]")
 def demo(router: SignalRouter, serving: Serving, config: Path | None) -> int:
-    """Start the demo service: edit its file, send it signals, and see what it serves."""
+    """Start the demo service. It prints what to try: edit its file, send it signals, and look at what it serves."""
     safety = serving.safety()
     path = config or _default_config()
     log_to_stderr()
@@ -53,12 +53,12 @@ def _greet(url: str, path: Path) -> None:
     pid = os.getpid()
     advice = {
         f"curl {url}/": "the message, as configured",
-        f"edit {path}": "it changes by itself",
-        f"kill -HUP {pid}": "reloads, and says what came of it",
-        "break the file": "the old message still serves; the log names the line",
-        f"curl {url}/status": "the same, as JSON",
-        f"open {url}/dashboard": "the same, in a browser",
-        f"curl '{url}/slow?seconds=10'": "then press Ctrl-C here: it finishes first",
+        f"edit {path}": "the message changes",
+        f"kill -HUP {pid}": "reloads, and logs the report",
+        "break the file": "the old message stays in force; the log names the line",
+        f"curl {url}/status": "the state and the reports as JSON",
+        f"open {url}/dashboard": "the same in a browser",
+        f"curl '{url}/slow?seconds=10'": "then press Ctrl-C here: the request finishes first",
     }
     width = max(map(len, advice))
     lines = [f"  {what:<{width}}  {outcome}" for what, outcome in advice.items()]

@@ -14,30 +14,33 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hotconf.signals import SignalRouter
-    from hotconf.web.server.server import Server
 
 
 @click.command
 @click.pass_obj
 @takes_inputs
 @serves()
-@click.option("--overlay", type=PATH, help="TOML file that PATCH writes; without it there are no patches.")
-@click.option("--last-good", type=PATH, help="File that keeps what was applied last, to start from.")
-@click.option("--no-watch", is_flag=True, help="Reload only when asked, not when a file changes.")
+@click.option("--overlay", type=PATH, help="TOML file that PATCH writes. Without it PATCH is refused.")
+@click.option(
+    "--last-good",
+    type=PATH,
+    help="File with the last applied configuration, for a start while sources fail.",
+)
+@click.option("--no-watch", is_flag=True, help="Reload on request only, not when a file changes.")
 @click.option(
     "--heartbeat",
     type=click.FloatRange(0.1, 3600),
     callback=seconds,
     default=15.0,
     show_default=True,
-    help="Seconds between signs of life in a stream.",
+    help="Seconds between heartbeats in an event stream.",
 )
 @click.option(
     "--max-watchers",
     type=click.IntRange(1),
     default=10_000,
     show_default=True,
-    help="Requests and streams that may wait for a change.",
+    help="How many requests and streams may wait for a change.",
 )
 def serve(
     inputs: Inputs,
@@ -52,8 +55,8 @@ def serve(
 ) -> int:
     """Serve a configuration over HTTP: parts by path, long polls, event streams, reloads.
 
-    TARGET is module:attr, a settings class or a HotConf; files are merged, later above earlier. Without a TARGET any
-    file is served as it is, and keys whose names say secret are masked.
+    TARGET is module:attr, a settings class or a HotConf; files are merged, later above earlier. Without a TARGET the
+    files are served as they are, and keys with names such as password or token are masked.
     """
     from hotconf.web.app import config_server
 
@@ -75,10 +78,10 @@ def serve(
     if serving.pid_file is not None:
         service.add(PidFile(serving.pid_file))
     files = ", ".join((*inputs.words, *inputs.files))
-    service.on_ready(lambda: say(f"hotconf serve: {_place(server)} with {files}, pid {os.getpid()}"))
+
+    def greet() -> None:
+        url = server.url if server.unix_socket is None else f"unix:{server.unix_socket}"  # as the other verbs take it
+        say(f"hotconf serve: {url} with {files}, pid {os.getpid()}")
+
+    service.on_ready(greet)
     return service.run()
-
-
-def _place(server: Server) -> str:
-    """Return the URL that the other verbs take."""
-    return server.url if server.unix_socket is None else f"unix:{server.unix_socket}"

@@ -1,4 +1,4 @@
-"""What the verbs that serve share: where they listen, who may ask, how they log and end, and their pid file."""
+"""What the verbs that serve share: their options, the pid file and the log."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def seconds(_context: click.Context, _option: click.Parameter, value: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How to serve, as the command line says it. Times in seconds."""
+    """The options of serving, as the command line has them. Times are in seconds."""
 
     host: str
     port: int
@@ -56,7 +56,7 @@ class Serving:
     log_format: str = "text"
 
     def safety(self) -> Safety:
-        """Return who may ask. Raises UsageError for a token that cannot be read, or an address that needs one."""
+        """Return the access rules. Raises UsageError for an unusable token file, or an address that needs one."""
         from hotconf.web.safety import Safety
 
         try:
@@ -68,7 +68,7 @@ class Serving:
         return safety
 
     def service(self, conf: HotConf[Any], router: SignalRouter) -> Service:
-        """Return the service that a configuration runs in."""
+        """Return a service that runs a configuration."""
         from hotconf.process.service import Service
 
         return Service(
@@ -83,7 +83,11 @@ class Serving:
 _OPTIONS = {
     "host": click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
     "port": click.option(
-        "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 lets the kernel choose."
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=8080,
+        show_default=True,
+        help="Port to listen on; 0 lets the kernel choose.",
     ),
     "unix_socket": click.option("--unix-socket", type=PATH, help="Listen on this socket file, and on no port."),
     "token_file": click.option("--token-file", type=PATH, help="File with the bearer token that clients must send."),
@@ -91,10 +95,18 @@ _OPTIONS = {
         "--allow-host", multiple=True, help="A further Host name that clients may use. May be repeated."
     ),
     "grace_period": click.option(
-        "--grace-period", default=25.0, callback=seconds, show_default=True, help="Seconds for work in flight."
+        "--grace-period",
+        default=25.0,
+        callback=seconds,
+        show_default=True,
+        help="Seconds in which work in flight can finish after SIGTERM.",
     ),
     "shutdown_delay": click.option(
-        "--shutdown-delay", default=0.0, callback=seconds, show_default=True, help="Seconds of them to go on accepting."
+        "--shutdown-delay",
+        default=0.0,
+        callback=seconds,
+        show_default=True,
+        help="Seconds of the grace period in which connections are still accepted.",
     ),
     "pid_file": click.option("--pid-file", type=PATH, help="Keep the process id in this file while running."),
     "log_format": click.option(
@@ -102,13 +114,13 @@ _OPTIONS = {
         type=click.Choice(["text", "json"]),
         default="text",
         show_default=True,
-        help="How the log is written.",
+        help="Format of the log on stderr.",
     ),
 }
 
 
 def serves(*left_out: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Give a verb the options of serving, as a Serving, its last positional argument; `left_out` by their names."""
+    """Give a verb the options of serving but for those `left_out`, as a Serving, its last positional argument."""
     names = [field.name for field in fields(Serving) if field.name not in left_out]
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
@@ -170,7 +182,7 @@ class PidFile:
 
 
 class JsonLines(logging.Formatter):
-    """A line of JSON for each record; `hotconf` holds the report that a line is about."""
+    """Formats a record as a line of JSON. Its member `hotconf` is the report that the record is about, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""

@@ -1,1 +1,1 @@
-"""Demo: the service that `hotconf demo` runs."""
+"""The demo: the service of `hotconf demo`, and its sample file. May import every room but `testing` and `cli`."""

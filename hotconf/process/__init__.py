@@ -1,1 +1,5 @@
-"""Process: a whole service. Signals, servers, jobs, the drain, and systemd."""
+"""A whole process: signals, servers, jobs, the drain, and systemd. May import what is below it, but no server.
+
+`service` runs a configuration with servers, `jobs` and tasks; it has the order of the start and of the drain. `systemd`
+tells a supervisor about it. Signals themselves are in `hotconf.signals`, which must be importable before all else.
+"""
