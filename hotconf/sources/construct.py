@@ -250,7 +250,7 @@ class Constructor:
         self.init = copied(init or {})
         self.options = dict(options or {})
         _check_options(model, self.options)
-        self._defaults: DefaultSettingsSource | None = None
+        self._own: Record | None = None
         self._default_objects: dict[tuple[type, str], bool] = {}
         self._own_init = issubclass(model, BaseSettings) and owner_of_init(model) is not BaseSettings
         nested = any(path and issubclass(cls, BaseSettings) for path, cls in models_within(model))
@@ -270,9 +270,9 @@ class Constructor:
         own: list[Record] = []
 
         def outermost(options: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-            own.append(Record.of(cast("type[BaseSettings]", self.model), options, given))
-            self._defaults = own[0].sources[-1].source
-            return combine(own[0])
+            self._own = Record.of(cast("type[BaseSettings]", self.model), options, given)
+            own.append(self._own)
+            return combine(self._own)
 
         construction = Construction(self.model, outermost if self._own_init else None, self._default_objects)
         values: Mapping[str, Any] = {}
@@ -297,15 +297,16 @@ class Constructor:
         A layer of a nested settings class stands below or above all that its constructor was given.
         """
         own = [layer for layer in layers if layer.nested is None]
-        given = merge(own).values
-        if self._defaults is not None and self._defaults.defaults:
-            defaults, said = copy.copy(self._defaults), dict(given)
-            given = _build_values(self.model, (lambda: said, defaults), {})
-            own.insert(0, Layer("default", defaults(), {(): DEFAULT}))
         nested = [layer for layer in layers if layer.nested is not None]
-        if not nested:
-            return Merged(given, tuple(own), given)
-        return with_nested(given, own, nested)
+        values = given = merge(own).values
+        if self._own is not None:
+            defaults, said = copy.copy(self._own.sources[-1].source), dict(values)
+            if defaults.defaults:
+                values = given = _build_values(self.model, (lambda: said, defaults), {})
+                own.insert(0, Layer("default", defaults(), {(): DEFAULT}))
+            if self._own.given:  # a validator that looks at its input finds the keys that were given
+                given = _build_values(self.model, (lambda: said, defaults), dict(self._own.given))
+        return with_nested(values, given, own, nested) if nested else Merged(values, tuple(own), given)
 
     def build(self, values: dict[str, Any], layers: Iterable[Layer]) -> Any:
         """Return settings made from the given values of merged layers. Asks no source that was asked for the layers.

@@ -75,13 +75,14 @@ def merge(layers: Sequence[Layer]) -> Merged:
     return Merged(values, tuple(layers), values)
 
 
-def with_nested(given: Mapping[str, Any], layers: Sequence[Layer], nested: Sequence[Layer]) -> Merged:
+def with_nested(
+    values: Mapping[str, Any], given: Mapping[str, Any], layers: Sequence[Layer], nested: Sequence[Layer]
+) -> Merged:
     """Complete merged values with what the sources of nested settings classes said, at the places of the classes."""
     places = [(layer.nested.path or (), layer.nested.above, layer) for layer in nested if layer.nested is not None]
     # The constructor of a class within a nested class is given what the outer one made of its own sources.
     below = [layer for _, above, layer in sorted(places, key=lambda place: -len(place[0])) if not above]
     above = [layer for _, above, layer in sorted(places, key=lambda place: len(place[0])) if above]
-    values = given
     for path in sorted({path for path, _, _ in places if path}, key=len):
         values = _completed(values, path, _at(path, below), _at(path, above))
     return Merged(values, (*below, *layers, *above), given)
