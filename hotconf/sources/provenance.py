@@ -29,7 +29,6 @@ from pydantic_settings import (
     SecretsSettingsSource,
     SettingsError,
 )
-from pydantic_settings.sources.providers.nested_secrets import SECRETS_DIR_MAX_ENTRIES
 
 import hotconf.formats as formats
 from hotconf.errors import FormatError
@@ -57,6 +56,7 @@ _NAMES: Mapping[type, str] = {
     NestedSecretsSettingsSource: "secrets",
 }
 _LONGEST_TEXT = 500
+_MOST_ENTRIES = 10_000  # below a folder of nested secrets, as pydantic-settings has it
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 _NAME = re.compile(r"['\"]?[A-Za-z_.]+['\"]?")
 
@@ -113,7 +113,7 @@ def documents(source: Any, folder: Path) -> Iterator[Document]:
     """Yield the files that a source reads as a whole, the weakest first. Secrets are no such files."""
     if isinstance(source, DotEnvSettingsSource):
         for file in listed(source.env_file):
-            found = next((path for path in _upward(file, source.env_file_depth, folder) if path.exists()), None)
+            found = next((path for path in _upward(file, _depth(source), folder) if path.exists()), None)
             name = str(Path(file).expanduser()) if found == path_of(file, folder) else str(found)
             if found is not None:
                 yield Document(name, found, "dotenv", source.env_file_encoding)
@@ -121,6 +121,10 @@ def documents(source: Any, folder: Path) -> Iterator[Document]:
         within = getattr(source, "toml_table_header" if kind == "toml" else "yaml_config_section", None) or ()
         for file in listed(getattr(source, f"{key}_path", None)):
             yield Document(str(file), path_of(file, folder), kind, getattr(source, f"{key}_encoding", None), within)
+
+
+def _depth(source: DotEnvSettingsSource) -> int:
+    return getattr(source, "env_file_depth", 0)  # 2.15 has none
 
 
 def _upward(file: Any, depth: int, folder: Path) -> Iterator[Path]:
@@ -135,7 +139,7 @@ def watched(source: Any, folder: Path) -> Iterator[Path]:
     """Yield the files and folders whose change may change what a source says, those that are not there yet too."""
     if isinstance(source, DotEnvSettingsSource):
         for file in listed(source.env_file):
-            yield from _upward(file, source.env_file_depth, folder)
+            yield from _upward(file, _depth(source), folder)
     if isinstance(source, PyprojectTomlConfigSettingsSource):
         depth = source.config.get("pyproject_toml_depth", 0)
         places = list(_upward("pyproject.toml", depth, folder))
@@ -148,7 +152,7 @@ def watched(source: Any, folder: Path) -> Iterator[Path]:
             yield folder / archive
     for secrets in secret_folders(source, folder):
         nested = isinstance(source, NestedSecretsSettingsSource)
-        yield from islice(folders_of(secrets), SECRETS_DIR_MAX_ENTRIES) if nested else (secrets,)
+        yield from islice(folders_of(secrets), _MOST_ENTRIES) if nested else (secrets,)
     if callable(told := getattr(source, "paths", None)):
         yield from (folder / path for path in told())
 
@@ -172,7 +176,7 @@ def folders_of(folder: Path, within: frozenset[str] = frozenset()) -> Iterator[P
 
 def files_below(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder and in those below it, as far as a source of nested secrets would look."""
-    return islice((file for place in folders_of(folder) for file in files_in(place)), SECRETS_DIR_MAX_ENTRIES)
+    return islice((file for place in folders_of(folder) for file in files_in(place)), _MOST_ENTRIES)
 
 
 def files_in(folder: Path) -> Iterator[Path]:
