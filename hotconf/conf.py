@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -84,6 +84,7 @@ class HotConf(Holder[S]):
         self._constructor = Constructor(schema, init, settings_options)
         self._given = [*several(files), *several(sources)]
         self._subscribers = Subscribers()
+        self._started: list[Running[Any]] = []
         self._put_together()
         self._follow_forks()
 
@@ -153,17 +154,38 @@ class HotConf(Holder[S]):
             raise ConfigError(report)
         return report
 
-    def running(self, signals: Iterable[str] | None = None) -> Running[Self]:
+    def running(
+        self, signals: Iterable[str] | None = None, after_fork: Literal["resume", "keep"] | None = None
+    ) -> Running[Self]:
         """Return a context manager, sync or async, inside which the configuration is live.
 
         `async with` runs in the current event loop, `with` in a thread of its own. Entering raises ConfigError when the
-        first reload is rejected. On exit the signal handlers of before are back.
+        first reload is rejected. On exit the signal handlers of before are back. It may be entered again, from any
+        thread or loop: the configuration is live until the last exit.
 
         Args:
             signals: The signals that reload: ("HUP",) or (). None routes SIGHUP in the main thread, and elsewhere logs
                 that it does not.
+            after_fork: What becomes of the configuration in a forked child. "resume": it goes on live in a thread, with
+                resources of its own, from the first read of the settings on. "keep": it keeps the settings. None
+                resumes for `with` and keeps for `async with`.
         """
-        return Running(self, self._host, signals)
+        return Running(self, self._host, signals, after_fork)
+
+    def start(self) -> None:
+        """Enter `running()` without a block, in a thread. Each call counts and takes a `stop`.
+
+        Raises:
+            ConfigError: The first reload was rejected.
+        """
+        running = self.running()
+        running.__enter__()
+        self._started.append(running)
+
+    def stop(self) -> None:
+        """Leave what `start` entered. A call too many does nothing."""
+        if self._started:
+            self._started.pop().__exit__(None, None, None)
 
     async def reload(self, *, force: bool = False, trigger: str = "call", dry_run: bool = False) -> Report:
         """Reload, and return the report of a reload that started after this call. Works in any event loop.
@@ -448,10 +470,12 @@ class HotConf(Holder[S]):
         """Go on in a forked child: with the settings, and without what only the parent's threads and loop can run."""
         super()._leave_parent()
         self._subscribers = self._subscribers.afresh()
-        self._reloader.leave_parent(self._subscribers)
-        if self._host.leave_parent() and self.loaded:
-            # Not now: a child that only runs another program, or enters `running` anew, needs no warning.
-            self._on_next_read(self._say_orphaned)
+        self._stack = Stack.of(self.schema, compose(self._constructor, self._given, self.options))
+        self._started = []
+        self._reloader.leave_parent(self._subscribers, self._stack)
+        if self._host.leave_parent(self._stack) and self.loaded:
+            # Not now: a child that only runs another program, or enters `running` anew, needs neither of the two.
+            self._on_next_read(self._say_orphaned if self._host.orphaned else self._host.resume)
 
     def _say_orphaned(self) -> None:
         log.warning(

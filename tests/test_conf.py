@@ -450,7 +450,7 @@ def test_signals_asked_for_off_the_main_thread_fail_and_leave_it_usable():
             pytest.fail("entered")
 
     assert isinstance(in_a_thread(run), SignalsUnavailable)
-    assert conf.status.state == "stopped"
+    assert conf.status.state == "new"
     with conf.running(signals=()):
         assert conf.status.state == "ready"
 

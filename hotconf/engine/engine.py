@@ -16,7 +16,7 @@ import hotconf.reload.last_good as last_good
 from hotconf.abc import Hinting, Settling
 from hotconf.engine.queue import ReloadQueue
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning, OperationRefused
-from hotconf.reload.request import ReloadRequest, Revert
+from hotconf.reload.request import ReloadRequest, Resume, Revert
 from hotconf.reload.subscribers import being_cancelled
 from hotconf.schema.redact import traceback_without_message
 from hotconf.watch import Watcher
@@ -46,6 +46,9 @@ _LISTENERS_TIMEOUT = 1.0
 class Engine:
     """Runs reloads for one configuration in one event loop. An async context manager, used once.
 
+    One that `resumes` goes on with what is running, without reading, and then reads: its start cannot be rejected for a
+    source that is broken just now.
+
     Entering watches first and reads second, so that no change falls between. It raises ConfigError, with nothing left
     behind, when the first reload is rejected.
     """
@@ -58,12 +61,14 @@ class Engine:
         last_good: LastGood | None,
         options: Options,
         closing: float = CLOSING,
+        resumes: bool = False,
     ) -> None:
         self._reloader = reloader
         self._stack = stack
         self._last_good = last_good
         self._options = options
         self._closing = closing
+        self._resumes = resumes
         self._tasks: set[asyncio.Task[None]] = set()
         self._entered = contextlib.AsyncExitStack()
         self._awaited_writers: set[SourceState] = set()
@@ -80,7 +85,11 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         try:
             await self._watch()
-            request = ReloadRequest(("start",), phase="start", raises=True)
+            resumes = self._resumes and self._reloader.running is not None
+            operation = Resume() if resumes else None
+            request = ReloadRequest(
+                ("resume",) if resumes else ("start",), operation=operation, phase="start", raises=True
+            )
             report = await last_good.start(self._reloader, self._stack, self._last_good, request)
             if report.outcome == "rejected":
                 raise ConfigError(report)  # noqa: TRY301 - what was begun ends below
@@ -92,6 +101,8 @@ class Engine:
         self._serving = self._spawn(self._serve(), "hotconf-reloads")
         self._schedule_revert()
         self._reloader.notify_listeners()
+        if resumes:  # what has changed while no engine ran
+            self.queue.put("resume")
         return self
 
     async def __aexit__(

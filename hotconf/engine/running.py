@@ -7,10 +7,11 @@ import contextvars
 import dataclasses
 import functools
 import logging
+import os
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import hotconf.reload.last_good as last_good
 from hotconf.engine.engine import CLOSING, Engine, EngineThread
@@ -19,7 +20,7 @@ from hotconf.reload.request import refuse_reentry
 from hotconf.signals import SignalRouter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from hotconf.engine.queue import ReloadQueue
@@ -35,11 +36,17 @@ log = logging.getLogger("hotconf")
 
 C = TypeVar("C")
 
+AfterFork: TypeAlias = Literal["resume", "keep"]
+
 
 class EngineHost:
     """The engine of one configuration while it is live, and the way to reload without one while it is not.
 
-    `orphaned` is true in a child that was forked while the configuration was live: its engine is in the parent.
+    The configuration is live from the first entry to the last exit, from whatever thread or loop. The first entry
+    decides where the engine runs: in its event loop, or in a thread. Where that loop is left first, the engine goes on
+    in a thread.
+
+    `orphaned` is true in a forked child that keeps the settings of its parent and has no engine.
     """
 
     def __init__(
@@ -51,30 +58,122 @@ class EngineHost:
         self._last_good = last_good
         self._options = options
         self._loading = threading.Lock()
+        self._entered: list[asyncio.AbstractEventLoop | None] = []
+        self._ready: Future[None] = Future()
+        self._thread: EngineThread | None = None
+        self._closing = CLOSING
+        self._resume_waits = False
+        self._inherited = 0
+        self.after_fork: AfterFork = "keep"
         self.engine: Engine | None = None
         self.state: State = "new"
         self.started = time.monotonic()
         self.orphaned = False
 
-    def begin(self, closing: float) -> Engine:
-        """Return a new engine. Raises RuntimeError where the configuration is live already."""
-        with self._loading:  # one reload at a time, also its first one
-            if self.engine is not None:
-                raise RuntimeError("this configuration is running already")
-            self.engine = Engine(
-                self._reloader, self._stack, last_good=self._last_good, options=self._options, closing=closing
-            )
+    async def enter(self, closing: float, after_fork: AfterFork) -> None:
+        """Make the configuration live, in the current event loop where it is not yet. Raises what the start raises."""
+        self._resume_waits, self._inherited = False, 0
+        engine = self._count_entry(asyncio.get_running_loop(), closing, after_fork)
+        try:
+            if engine is not None:
+                await engine.__aenter__()
+                self._is_live()
+            else:  # shielded, since cancelling one wait must not end the others
+                await asyncio.shield(asyncio.wrap_future(self._ready))
+        except BaseException as error:
+            self._did_not_start(engine, error)
+            raise
+
+    def enter_blocking(self, closing: float, after_fork: AfterFork) -> None:
+        """Make the configuration live, in a thread where it is not yet. Raises what the start raises."""
+        if self.is_on_its_loop and not self._ready.done():
+            raise RuntimeError("this configuration is starting in this event loop: enter it with `async with`")
+        self._resume_waits, self._inherited = False, 0
+        engine = self._count_entry(None, closing, after_fork)
+        try:
+            if engine is not None:
+                self._thread = EngineThread(engine)
+                self._thread.start()
+                self._is_live()
+            else:
+                self._ready.result()
+        except BaseException as error:
+            self._did_not_start(engine, error)
+            raise
+
+    def _count_entry(
+        self, loop: asyncio.AbstractEventLoop | None, closing: float, after_fork: AfterFork
+    ) -> Engine | None:
+        """Count an entry, and return the engine to start where it is the first."""
+        with self._loading:  # a load under way ends first
+            self._entered.append(loop)
+            if len(self._entered) > 1:
+                return None
+            self._ready, self._thread, self._closing, self.after_fork = Future(), None, closing, after_fork
             self.state, self.started, self.orphaned = "starting", time.monotonic(), False
-        return self.engine
+            self.engine = engine = self._new_engine()
+            return engine
 
-    def is_ready(self) -> None:
-        """Note that the first settings are in force. A drain may have begun before."""
-        if self.state == "starting":
+    def _new_engine(self, *, resumes: bool = False) -> Engine:
+        return Engine(
+            self._reloader,
+            self._stack,
+            last_good=self._last_good,
+            options=self._options,
+            closing=self._closing,
+            resumes=resumes,
+        )
+
+    def _is_live(self) -> None:
+        if self.state == "starting":  # a drain may have begun before
             self.state = "ready"
+        self._ready.set_result(None)
 
-    def end(self) -> None:
-        """Let go of the engine, which has stopped."""
-        self.engine, self.state = None, "stopped"
+    def _did_not_start(self, engine: Engine | None, error: BaseException) -> None:
+        self._entered.pop()
+        if engine is not None:
+            self._end()
+            self._ready.set_exception(error)
+            self._ready.exception()  # there may be no other entry that waits for it
+
+    async def leave(self) -> None:
+        """Count an exit. The last one stops the engine; one that leaves the engine's loop moves it into a thread."""
+        loop = asyncio.get_running_loop()
+        self._entered.remove(loop)
+        if not self._entered:
+            try:
+                if self._thread is not None:
+                    await asyncio.to_thread(self._thread.stop)
+                elif self.engine is not None:
+                    await self.engine.__aexit__(None, None, None)
+            finally:
+                self._end()
+        elif self.is_on_its_loop and loop not in self._entered and self.engine is not None:
+            await self.engine.__aexit__(None, None, None)
+            self.engine = self._new_engine(resumes=True)
+            self._thread = EngineThread(self.engine)
+            await asyncio.to_thread(self._resume, self._thread)
+
+    def leave_blocking(self) -> None:
+        """Count an exit. The last one stops the engine."""
+        self._entered.remove(None)
+        if not self._entered:
+            try:
+                if self._thread is not None:
+                    self._thread.stop()
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        self.engine, self._thread, self.state = None, None, "stopped"
+
+    def _resume(self, thread: EngineThread) -> None:
+        """Start an engine that goes on with what is running. Where that fails, the log says why."""
+        try:
+            thread.start()
+        except Exception:
+            log.exception("the configuration is not live any more: the engine could not go on in another thread")
+            self.engine, self._thread = None, None
 
     def freeze(self) -> None:
         """Refuse every request from now on: the process drains."""
@@ -82,20 +181,61 @@ class EngineHost:
         if self.engine is not None:
             self.engine.freeze()
 
-    def leave_parent(self) -> bool:
-        """Go on in a forked child, without what only the parent's threads and loop can run.
-
-        Return whether it was live.
-        """
+    def leave_parent(self, stack: Stack) -> bool:
+        """Go on in a forked child, without the parent's threads and loop. Return whether the configuration was live."""
         self._loading = threading.Lock()  # a thread that loads is in the parent
-        was_live = self.engine is not None
-        if was_live:
-            self.engine, self.state, self.orphaned = None, "stopped", True
-        return was_live
+        inherited, self._entered = len(self._entered), list[asyncio.AbstractEventLoop | None]()
+        self._stack, self._inherited = stack, 0
+        if self.engine is None:
+            return False
+        self._end()
+        if self.after_fork == "resume":
+            self._resume_waits, self._inherited = True, inherited
+        else:
+            self.orphaned = True
+        return True
+
+    def leave_inherited(self) -> None:
+        """Count an exit, in a forked child, of an entry that its parent made."""
+        if self._inherited:
+            self._inherited -= 1
+            if not self._resume_waits:
+                self.leave_blocking()
+            elif not self._inherited:
+                self._resume_waits = False
+
+    def resume(self) -> None:
+        """Make the configuration live in a forked child, where that still waits. Returns before it is live."""
+        if not self._resume_waits:
+            return
+        with self._loading:
+            waits, self._resume_waits = self._resume_waits, False
+            if not waits:
+                return  # type: ignore[unreachable]  # another thread was first
+            self.state, self.started, self._ready = "starting", time.monotonic(), Future()
+            self.engine = self._new_engine(resumes=True)
+            self._thread = EngineThread(self.engine)
+            self._entered += [None] * self._inherited
+        threading.Thread(target=self._start_in_child, args=(self._thread,), name="hotconf-resume", daemon=True).start()
+
+    def _start_in_child(self, thread: EngineThread) -> None:
+        self._resume(thread)
+        if self.engine is not None:
+            self._is_live()
+        else:
+            self.state, self.orphaned, self._inherited = "stopped", True, 0
+            self._entered.clear()
+            self._ready.set_result(None)
+
+    def on_hangup(self) -> None:
+        """Reload for a SIGHUP. One that comes before the first settings are in force is acted on afterwards."""
+        if self.engine is not None:
+            self.engine.request_from_outside("SIGHUP")
 
     @property
     def queue(self) -> ReloadQueue:
         """The queue of the engine. Raises Draining or NotRunning where there is none."""
+        self.resume()
         engine = self.engine  # once: another thread may be leaving
         if engine is None:
             raise Draining if self.state == "draining" else NotRunning
@@ -104,6 +244,7 @@ class EngineHost:
     def ask(self, request: ReloadRequest) -> Future[Report]:
         """Ask for a reload, with the engine or, where there is none, without one. Raises ReentrantReload."""
         refuse_reentry(self._owner)
+        self.resume()
         # An orphan asks the engine that it lacks: without one, a reload would pass by those who prepare.
         return self.load(request) if self.engine is None and not self.orphaned else self.queue.ask(request)
 
@@ -147,6 +288,7 @@ class EngineHost:
 
     def load(self, request: ReloadRequest) -> Future[Report]:
         """Reload without an engine, in a thread and a loop of its own: also where the caller's loop runs."""
+        self.resume()
         if self.state == "draining":
             raise Draining
         report: Future[Report] = Future()
@@ -170,81 +312,114 @@ class EngineHost:
 
 
 class Running(Generic[C]):
-    """What `HotConf.running` returns: enter it with `with` or `async with`, once.
+    """What `HotConf.running` returns: enter it with `with` or `async with`, as often as it is left.
 
-    `closing_period`, in seconds, is what all resources together have to close on exit.
+    `closing_period`, in seconds, is what all resources together have to close when the engine stops.
     """
 
-    def __init__(self, conf: C, host: EngineHost, signals: Iterable[str] | None) -> None:
+    def __init__(self, conf: C, host: EngineHost, signals: Iterable[str] | None, after_fork: AfterFork | None) -> None:
+        if after_fork not in (None, "resume", "keep"):
+            raise ValueError(f"after_fork is 'resume' or 'keep', not {after_fork!r}")
         self._conf = conf
         self._host = host
         self._signals = None if signals is None else _names(signals)
-        self._engine: Engine | None = None
-        self._thread: EngineThread | None = None
-        self._router: SignalRouter | None = None
+        self._after_fork = after_fork
+        self._pid = 0
         self.closing_period = CLOSING
 
     async def __aenter__(self) -> C:
-        self._engine = self._host.begin(self.closing_period)
+        self._route()
         try:
-            self._install()
-            await self._engine.__aenter__()
+            await self._host.enter(self.closing_period, self._after_fork or "keep")
         except BaseException:
-            self._end()
+            hangups.remove(self)
             raise
-        return self._ready(self._engine)
+        return self._conf
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._engine is None or self._is_of_parent:
-            return
-        try:
-            await self._engine.__aexit__(kind, error, trace)
-        finally:
-            self._end()
+        if self._pid not in (0, os.getpid()):  # it was entered in the process that this one was forked from
+            self._host.leave_inherited()  # and not in a thread: the threads of this loop are in the parent
+        elif self._pid:
+            try:
+                await self._host.leave()
+            finally:
+                hangups.remove(self)
 
     def __enter__(self) -> C:
-        self._engine = self._host.begin(self.closing_period)
-        self._thread = EngineThread(self._engine)
+        self._route()
         try:
-            self._install()
-            self._thread.start()
+            self._host.enter_blocking(self.closing_period, self._after_fork or "resume")
         except BaseException:
-            self._end()
+            hangups.remove(self)
             raise
-        return self._ready(self._engine)
+        return self._conf
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._thread is None or self._is_of_parent:
-            return
-        try:
-            self._thread.stop()
-        finally:
-            self._end()
+        if self._pid not in (0, os.getpid()):
+            self._host.leave_inherited()
+        elif self._pid:
+            try:
+                self._host.leave_blocking()
+            finally:
+                hangups.remove(self)
 
-    @property
-    def _is_of_parent(self) -> bool:
-        """Whether this was entered before the fork that made this process: then it is not this one's to leave."""
-        return self._host.engine is not self._engine
+    def _route(self) -> None:
+        self._pid = os.getpid()
+        names = self._signals
+        if names is None:
+            if threading.current_thread() is not threading.main_thread():
+                log.warning("not in the main thread, so SIGHUP is not routed: use request_reload(), or pass signals=()")
+                return
+            names = ["HUP"]
+        if names:
+            hangups.add(self, self._host.on_hangup)
 
-    def _install(self) -> None:
-        self._router = _router(self._signals)
-        if self._router is not None:
-            self._router.install()
 
-    def _ready(self, engine: Engine) -> C:
-        if self._router is not None:
-            self._router.route(on_reload=lambda: engine.request_from_outside("SIGHUP"))
-        self._host.is_ready()
-        return self._conf
+class Hangups:
+    """One handler of SIGHUP for all configurations of the process that are live: each of them hears the signal."""
 
-    def _end(self) -> None:
-        self._host.end()
-        if self._router is not None:
-            self._router.restore()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._heard_by: list[tuple[object, Callable[[], None]]] = []
+        self._router: SignalRouter | None = None
+
+    def add(self, owner: object, callback: Callable[[], None]) -> None:
+        """Call a function for each SIGHUP from now on. Raises SignalsUnavailable outside the main thread."""
+        with self._lock:
+            if self._router is None:
+                router = SignalRouter(("HUP",))
+                router.install()
+                self._router = router
+                router.route(on_reload=self._on_reload)
+            self._heard_by.append((owner, callback))
+
+    def remove(self, owner: object) -> None:
+        """Take `add` back, once. The last one restores the handler of before, which only the main thread can."""
+        with self._lock:
+            entry = next((entry for entry in reversed(self._heard_by) if entry[0] is owner), None)
+            if entry is not None:
+                self._heard_by.remove(entry)
+            is_main = threading.current_thread() is threading.main_thread()
+            if self._router is not None and not self._heard_by and is_main:
+                self._router.restore()
+                self._router = None
+
+    def leave_parent(self) -> None:
+        """Forget everything in a forked child, where the router has put the handlers back by itself."""
+        self.__init__()  # type: ignore[misc]
+
+    def _on_reload(self) -> None:
+        for _, callback in tuple(self._heard_by):
+            callback()
+
+
+hangups = Hangups()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=hangups.leave_parent)
 
 
 def _names(signals: Iterable[str]) -> list[str]:
@@ -252,15 +427,6 @@ def _names(signals: Iterable[str]) -> list[str]:
     if set(names) - {"HUP"}:
         raise ValueError("running() routes SIGHUP only: a Service owns SIGINT and SIGTERM")
     return names
-
-
-def _router(names: Sequence[str] | None) -> SignalRouter | None:
-    if names is None:
-        if threading.current_thread() is not threading.main_thread():
-            log.warning("not in the main thread, so SIGHUP is not routed: use request_reload(), or pass signals=()")
-            return None
-        names = ("HUP",)
-    return SignalRouter(names) if names else None
 
 
 def _resolve(report: Future[Report], work: Callable[[], Report]) -> None:

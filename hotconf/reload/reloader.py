@@ -23,6 +23,7 @@ from hotconf.reload.request import (
     EndOverride,
     OverlayOperation,
     Patch,
+    Resume,
     Rollback,
     StartFromLastGood,
     under_way,
@@ -188,7 +189,7 @@ class Reloader(Generic[S]):
             self.history.add(self._holder.snapshot, report, dataclasses.replace(plan.readings, overrides=()))
         return report
 
-    async def _plan(self, request: ReloadRequest) -> Plan:
+    async def _plan(self, request: ReloadRequest) -> Plan:  # noqa: PLR0911 - a table of operations
         """Return what to build from: what the sources say now, said in an earlier generation, or say with an edit."""
         pending = self.editor.pending
         match request.operation:
@@ -207,6 +208,8 @@ class Reloader(Generic[S]):
                 return Plan(readings, f"rolled back to generation {target.generation}", away)
             case StartFromLastGood(readings=readings, note=note):
                 return Plan(readings, note)
+            case Resume():
+                return Plan(self._running_readings or await self._read(), "", self._rolled_back_from, pending)
             case BeginOverride() | EndOverride() as operation:
                 # Of what is running where there is anything: sources that are broken just now are none of its business.
                 readings = self._running_readings or await self._read()
@@ -344,9 +347,9 @@ class Reloader(Generic[S]):
             self._holder._publish(dataclasses.replace(snapshot, resources={}))  # noqa: SLF001
         await self.resources.close(timeout=timeout)
 
-    def leave_parent(self, subscribers: Subscribers) -> None:
-        """Go on in a forked child, without the resources, which are the parent's to close."""
-        self._subscribers = subscribers
+    def leave_parent(self, subscribers: Subscribers, stack: Stack) -> None:
+        """Go on in a forked child, with sources that read nothing yet and without the parent's resources."""
+        self._subscribers, self._stack = subscribers, stack
         self.resources = Resources(self._holder, self._retire_after)
 
 

@@ -66,6 +66,11 @@ class StartFromLastGood:
     note: str
 
 
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on with what is running, in a new engine: resources are built again, nothing is read."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class BeginOverride:
     """Lay a layer above all sources."""
@@ -81,7 +86,7 @@ class EndOverride:
 
 
 OverlayOperation: TypeAlias = Patch | Confirm | Revert
-Operation: TypeAlias = Rollback | StartFromLastGood | BeginOverride | EndOverride | OverlayOperation
+Operation: TypeAlias = Rollback | StartFromLastGood | Resume | BeginOverride | EndOverride | OverlayOperation
 
 Phase: TypeAlias = Literal["load", "start", "live"]
 

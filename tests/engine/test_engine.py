@@ -435,19 +435,6 @@ def test_running_twice_in_sequence_in_two_loops_and_a_thread():
     assert conf.snapshot.generation == 6
 
 
-async def test_running_twice_at_once_is_refused_and_the_first_goes_on():
-    conf, _ = memory_conf()
-    async with conf.running(signals=()):
-        with pytest.raises(RuntimeError, match="running already"):
-            async with conf.running(signals=()):
-                pytest.fail("entered")
-        with pytest.raises(RuntimeError, match="running already"):
-            with conf.running(signals=()):
-                pytest.fail("entered")
-        assert conf.status.state == "ready"
-        assert (await conf.reload()).outcome == "unchanged"
-
-
 async def test_a_loop_inside_a_thread_inside_a_loop():
     """Each configuration runs where it was entered, and is reloaded from the other side."""
     outer, outer_memory = memory_conf()

@@ -73,7 +73,7 @@ def child():
         say(snapshot.settings is conf.current is conf.snapshot.settings, conf.leased)
 
 
-with conf.running():
+with conf.running(after_fork="keep"):
     code = fork(child)
     write("two")
     until(lambda: conf.current.message == "two")  # nobody took the parent's events away
@@ -109,7 +109,7 @@ def child():
     return fork(lambda: conf.current and 0)  # its own child heard it already
 
 
-with conf.running():
+with conf.running(after_fork="keep"):
     for look in looks:
         assert fork(child) == 0
     conf.current
@@ -168,7 +168,7 @@ def child():
     say(conf.load().outcome, conf.current.message, refused(conf.request_reload))
 
 
-with conf.running():
+with conf.running(after_fork="keep"):
     fork(child)
     say(conf.current.message)
 """
@@ -503,3 +503,158 @@ with conf.running():
 """
     )
     assert lines == ["{0} True"]
+
+
+# Live by itself
+
+
+def test_a_child_goes_on_live_with_resources_of_its_own(run):
+    lines, log = run(
+        FORK
+        + """
+from contextlib import contextmanager
+
+conf = watching()
+
+
+@conf.resource("message")
+@contextmanager
+def pool(candidate):
+    yield os.getpid(), candidate.settings.message
+
+
+def child():
+    assert conf.current.message == "one"
+    until(lambda: conf.status.state == "ready")
+    say(conf.snapshot[pool] == (os.getpid(), "one"))
+    write("two")
+    until(lambda: conf.current.message == "two")
+    with conf.pin() as snap:
+        say(snap[pool] == (os.getpid(), snap.settings.message))
+    say(conf.reload_blocking(20).outcome, conf.status.degraded)
+    return fork(grandchild)
+
+
+def grandchild():
+    write("three")
+    until(lambda: conf.current.message == "three")
+
+
+with conf.running():
+    say(fork(child))
+    until(lambda: conf.current.message == "three")
+    say(conf.status.state, conf.snapshot[pool] == (os.getpid(), "three"))
+"""
+    )
+    assert lines == ["True", "True", "unchanged ()", "0", "ready True"]
+    assert "was forked" not in log
+
+
+def test_a_child_starts_on_what_is_running_while_the_file_is_broken(run):
+    lines, _ = run(
+        FORK
+        + """
+conf = watching()
+
+
+def child():
+    say(conf.current.message)
+    until(lambda: conf.status.state == "ready")
+    until(lambda: conf.status.consecutive_failures > 0)
+    say(conf.current.message)
+    write("mended")
+    until(lambda: conf.current.message == "mended")
+
+
+with conf.running():
+    with open("app.toml", "w") as file:
+        file.write("message = ")
+    until(lambda: conf.status.consecutive_failures > 0)
+    say(fork(child))
+"""
+    )
+    assert lines == ["one", "one", "0"]
+
+
+def test_a_child_of_a_loop_resumes_where_that_is_asked_for(run):
+    lines, _ = run(
+        FORK
+        + """
+conf = watching()
+
+
+def child():
+    write("two")
+    until(lambda: conf.current.message == "two")
+
+
+async def main():
+    async with conf.running(after_fork="resume"):
+        say(await asyncio.to_thread(fork, child))
+
+
+asyncio.run(main())
+"""
+    )
+    assert lines == ["0"]
+
+
+@pytest.mark.parametrize("where", ["prepare", "on_change"])
+def test_a_fork_inside_a_reload_goes_on_in_both(run, where):
+    lines, _ = run(
+        FORK
+        + f"""
+conf = watching()
+codes = []
+
+
+@conf.{where}("message")
+def forking(change):
+    if change.new.message == "two" and not codes:
+        codes.append(None)
+        codes[0] = fork(child)
+
+
+def child():
+    conf.current
+    write("three")
+    until(lambda: conf.current.message == "three")
+
+
+with conf.running():
+    write("two")
+    until(lambda: conf.current.message == "three")
+    say(codes)
+"""
+    )
+    assert lines == ["[0]"]
+
+
+def test_multiprocessing_and_pools_go_on_live(run):
+    lines, _ = run(
+        FORK
+        + """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+conf = watching()
+
+
+def seen(message):
+    until(lambda: conf.current.message == message)
+    return conf.current.message
+
+
+context = multiprocessing.get_context("fork")
+with conf.running(), ProcessPoolExecutor(1, mp_context=context) as pool:
+    say(pool.submit(seen, "one").result())
+    write("two")
+    say(pool.submit(seen, "two").result())
+    process = context.Process(target=seen, args=("three",))
+    process.start()
+    write("three")
+    process.join(30)
+    say(process.exitcode)
+"""
+    )
+    assert lines == ["one", "two", "0"]

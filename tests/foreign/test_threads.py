@@ -175,22 +175,22 @@ def hang_up():
 """
 
 
-def test_of_two_that_are_nested_the_inner_one_has_the_hangup_and_gives_it_back(run):
+def test_of_two_that_are_live_both_hear_a_hangup_and_the_last_one_gives_it_back(run):
     lines, _ = run(
         TWO
         + """
 with first.running():
     with second.running():
         hang_up()
-        until(lambda: hangups(second) == 1)
+        until(lambda: hangups(second) == hangups(first) == 1)
         say(hangups(first), hangups(second))
     hang_up()
-    until(lambda: hangups(first) == 1)
+    until(lambda: hangups(first) == 2)
     say(hangups(first), hangups(second))
 say(hangup_is(signal.SIG_DFL))
 """
     )
-    assert lines == ["0 1", "1 1", "True"]
+    assert lines == ["1 1", "2 1", "True"]
 
 
 def test_I7_the_outer_one_may_end_first(run):
