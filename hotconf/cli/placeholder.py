@@ -1,4 +1,4 @@
-"""Placeholders: what a JSON Schema says of a value, in words, and values that may fit it."""
+"""Placeholders: values that may satisfy a JSON Schema, and the schema in words."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _BY_FORMAT = {
     "date": "2030-01-31",
     "time": "12:00:00",
     "duration": "PT1M",
-    "email": "someone@example.com",
-    "name-email": "Someone <someone@example.com>",
+    "email": "name@example.com",
+    "name-email": "Name <name@example.com>",
     "uuid": "00000000-0000-4000-8000-000000000000",
     "ipv4": "127.0.0.1",
     "ipv6": "::1",
@@ -30,7 +30,7 @@ _BY_FORMAT = {
     "json-string": "{}",
     "regex": ".*",
     "file-path": "/dev/null",
-    "directory-path": "/tmp",  # noqa: S108 - any folder that is there
+    "directory-path": "/tmp",  # noqa: S108 - any folder that exists
     "password": "",
 }
 _SCHEMES = ("https", "postgresql", "mysql", "redis", "amqp", "mongodb", "kafka", "nats", "file", "ws", "ftp")
@@ -51,8 +51,9 @@ _GUESSES: tuple[Any, ...] = (
     "a",
     "A",
 )
-"""For what the schema does not tell: what a validator of the class, or a pattern, may be content with."""
+"""What a validator of the class or a pattern may accept, where the schema does not tell."""
 
+_DEEPEST = 8
 _LOWER, _UPPER = {"minimum": 0, "exclusiveMinimum": 1}, {"maximum": 0, "exclusiveMaximum": -1}
 _BOUNDS = {
     "minimum": "at least {}",
@@ -69,7 +70,7 @@ _BOUNDS = {
 
 
 def resolved(node: Node, root: Node) -> Node:
-    """Return a node of a schema with what it refers to in its place; its own keys stand above those."""
+    """Return a node of a schema with its reference replaced by the definition. The node's own keys take precedence."""
     definitions = root.get("$defs", {})
     while "$ref" in node:
         target = definitions.get(str(node["$ref"]).rpartition("/")[2], {})
@@ -78,7 +79,7 @@ def resolved(node: Node, root: Node) -> Node:
 
 
 def described(node: Node) -> str:
-    """Return type and bounds in words: `integer, at least 1`; the empty string for anything at all."""
+    """Return type and bounds in words, `integer, at least 1`; the empty string where there are none."""
     choices = node.get("anyOf") or node.get("oneOf")
     if choices:
         words = (described(resolved(choice, node)) for choice in choices)
@@ -106,7 +107,7 @@ def _quoted(value: Any) -> str:
 
 
 def candidates(node: Node) -> Iterator[Any]:
-    """Yield values that may fit, the likeliest first, and at the end guesses that the schema says nothing of."""
+    """Yield values that may satisfy a schema, the most likely first, and at the end the guesses."""
     seen: list[Any] = []
     for value in itertools.chain(_fitting(node, depth=0), _GUESSES):
         if not any(value == known and type(value) is type(known) for known in seen):
@@ -134,9 +135,6 @@ def _fitting(node: Node, *, depth: int) -> Iterator[Any]:
             yield from _lists(node, depth)
         case "object":
             yield from _tables(node, depth)
-
-
-_DEEPEST = 8
 
 
 def _texts(node: Node) -> Iterator[str]:

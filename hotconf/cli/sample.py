@@ -1,19 +1,20 @@
 """A sample: a commented TOML file written from a settings class, which that class accepts.
 
-What a field says becomes a tree of tables and values, each value with a few choices, the likeliest first. The tree is
-written, read back and validated; a choice that is refused gives way to the next, so that validators of the class are
-heard too. A value without any choice left is commented out.
+The fields become a tree of tables and values. Each value has a few choices, the most likely one first. The tree is
+written, read back and validated; a choice that is refused is replaced by the next one, so validators of the class are
+respected too. A value without a choice left is commented out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import inspect
 import textwrap
 from collections.abc import Mapping, Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
@@ -47,18 +48,46 @@ _LONGEST_DEFAULT = 40
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The text of a sample. `faults` is what it lacks: required values for which no placeholder fits."""
+    """The text of a sample, and its faults: the required values for which no placeholder was found."""
 
     text: str
     faults: tuple[Fault, ...]
 
 
 def sample(model: type[BaseModel]) -> Sample:
-    """Return a sample of what a file may hold for a settings class. No secret's default is in it."""
-    root = _Table((), (), notes=_title(model), parts=list(_parts(model, _Place((), (), (model,)), ABSENT)))
-    _settle(model, root, examples=True)  # so that an example, too, is right once its comment signs are taken away
-    lines, faults = _settle(model, root, examples=False)
-    return Sample("\n".join(line for line, _ in lines).strip("\n") + "\n", tuple(faults))
+    """Return a sample of a file for a settings class. It holds no default of a secret."""
+    title = [f"Settings of {model.__name__}.", *_wrapped(_doc(model))]
+    root = _Table((), notes=title, parts=list(_parts(model, _Place((), (), (model,)), ABSENT)))
+    _fitted(model, root, examples=True)  # so that an example is valid too, once its comment signs are removed
+    lines, faults = _fitted(model, root, examples=False)
+    return Sample("\n".join(lines).strip("\n") + "\n", tuple(faults))
+
+
+def _fitted(model: type[BaseModel], root: _Table, *, examples: bool) -> tuple[list[str], Sequence[Fault]]:
+    """Return the lines of the tree after every refused choice was replaced, and the faults that remain."""
+    values = list(_values(root))
+    while True:
+        lines = list(_table_lines(root, examples=examples))
+        try:
+            layer = Layer("sample", formats.parse("toml", "\n".join(lines).encode()), {})
+            validate(model, merge([with_canonical_keys(model, layer)]))
+        except FormatError as error:  # a value of an AliasPath lies where another field is
+            faults: Sequence[Fault] = [Fault("", error.reason)]
+            refused = [value for value in values if len(value.key) > 1]
+        except Rejected as rejected:
+            faults = rejected.faults
+            paths = [tuple(map(str, keypath.parse(fault.path))) for fault in faults]
+            # Of each fault the value that it is about, which has the beginning of its path.
+            starts = [(value, tuple(map(str, value.path))) for value in values]
+            blamed = (next((v for v, start in starts if path[: len(start)] == start), None) for path in paths)
+            refused = [value for value in dict.fromkeys(blamed) if value is not None]
+        else:
+            return lines, ()
+        replaceable = [value for value in refused if not value.spent]
+        if not replaceable:
+            return lines, faults
+        for value in replaceable:
+            value.tried += 1
 
 
 # The tree
@@ -66,7 +95,7 @@ def sample(model: type[BaseModel]) -> Sample:
 
 @dataclass(slots=True, eq=False)
 class _Value:
-    """A field that is one entry. `path` is by names, as faults have it; `key` is as it is spelled below its table."""
+    """A field that is one entry. `path` has names of fields, as faults do; `key` is its spelling below its table."""
 
     path: KeyPath
     key: KeyPath
@@ -82,10 +111,9 @@ class _Value:
 
 @dataclass(slots=True, eq=False)
 class _Table:
-    """A section: `[header]`, or with `many` one of a list, `[[header]]`. The one without a header is the whole."""
+    """A section: `[header]`, or with `many` one of a list, `[[header]]`. The root has no header."""
 
     header: KeyPath
-    path: KeyPath
     many: bool = False
     example: bool = False
     notes: list[str] = field(default_factory=list)
@@ -94,19 +122,18 @@ class _Table:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where in the tree something is: its header, its path by names, and the classes on the way, itself last."""
+    """A place in the tree: its header, its path of field names, and the classes on the way to it, its own last."""
 
     header: KeyPath
     path: KeyPath
     models: tuple[type, ...]
 
-    def below(self, header: KeyPath, path: KeyPath, model: type) -> _Place:
-        return _Place((*self.header, *header), (*self.path, *path), (*self.models, model))
-
 
 def _parts(model: type, place: _Place, given: Any) -> Iterator[_Value | _Table]:
-    """Yield what the fields of a class become. `given` is an object that has their values already, if there is one."""
-    schema = _schema(model)
+    """Yield the parts for the fields of a class. `given` is an object that has their values, or ABSENT."""
+    schema: Node = {}
+    with contextlib.suppress(Exception):  # a class may have no JSON Schema; the notes say less then
+        schema = json_schema(model)
     properties = resolved(schema, schema).get("properties", {})
     for entry in fields_of(model).values():
         default = _default(entry, given)
@@ -118,31 +145,30 @@ def _parts(model: type, place: _Place, given: Any) -> Iterator[_Value | _Table]:
 
 
 def _key(entry: Field) -> KeyPath:
-    """Return how a field is spelled below its section: by the spelling that counts, or by a path."""
+    """Return the spelling of a field below its section: its first key, or the path of an AliasPath."""
     return (entry.keys[0],) if entry.keys else entry.input_paths[0]
 
 
 def _tables(entry: Field, place: _Place, default: Any) -> Iterator[_Table]:
-    """Yield the sections that a field becomes; none where it is an entry of its own."""
-    empty = _is_empty(default)
+    """Yield the sections for a field; none where it is an entry."""
+    empty = default is None or (isinstance(default, (list, tuple, AbstractSet, Mapping)) and not default)
     found = [] if entry.sensitive else list(_sections(unwrapped(entry.shape), ABSENT if empty else default))
-    # A default that holds a secret of its own stays the default: to write it out would be to leave the secret out.
+    # A default with a secret of its own becomes an example: written out without the secret it would replace it.
     example = empty or any(_has_own_secret(shape, item) for _, _, shape, item in found)
     notes = _section_notes(entry)
     models = [_section(shape, item) for _, _, shape, item in found]
     for (suffix, many, _, item), model in zip(found, models, strict=True):
         if None in models or model is None or model in place.models or not isinstance(_key(entry)[-1], str):
             return
-        # The items of a list share one header, and are told apart by an index; those of a mapping have one each.
-        header = _key(entry) if many else (*_key(entry), *suffix)
-        inside = place.below(header, (entry.name, *suffix), model)
-        parts = list(_parts(model, inside, item))
-        yield _Table(inside.header, inside.path, many=many, example=example, notes=notes, parts=parts)
+        # The items of a list share one header, those of a mapping have one each.
+        header = (*place.header, *_key(entry), *(() if many else suffix))
+        inside = _Place(header, (*place.path, entry.name, *suffix), (*place.models, model))
+        yield _Table(header, many=many, example=example, notes=notes, parts=list(_parts(model, inside, item)))
         notes = []
 
 
 def _sections(shape: Shape, given: Any) -> Iterator[tuple[KeyPath, bool, Shape, Any]]:
-    """Yield what may be a section of its own: the path below the field, whether it is one of a list, and its values."""
+    """Yield the candidates for a section: path below the field, whether it is an item of a list, shape and values."""
     if given is not ABSENT and not shape.models:
         many = is_list(given)
         inner = shape.items if many else shape.values
@@ -166,52 +192,45 @@ def _section(shape: Shape, given: Any) -> type | None:
 
 def _value(entry: Field, place: _Place, default: Any, node: Node) -> _Value:
     secret = entry.sensitive or (holds_secret(entry.shape) and not isinstance(default, (str, int, float)))
-    raw = ABSENT if secret else _raw(default)
+    raw = ABSENT if secret or default is ABSENT else _plain(default)
+    if not _is_writable(raw):
+        raw = ABSENT
     required = raw is ABSENT and entry.info.is_required()
     guesses = [*([""] if secret else []), *filter(_is_writable, candidates(node))] if raw is ABSENT else []
+    facts = [
+        described(node),
+        "secret" if entry.sensitive else "",
+        "required" if required else "optional" if raw is ABSENT else f"default {_short(raw)}",
+        "needs a restart" if entry.restart_required else "",
+    ]
     return _Value(
         path=(*place.path, entry.name),
         key=_key(entry),
-        notes=[*_wrapped(entry.info.description), *_facts(entry, node, raw, required=required)],
+        notes=[*_wrapped(entry.info.description), "; ".join(filter(None, facts))],
         choices=guesses or [raw],
         example=raw is ABSENT and not required,
     )
-
-
-def _schema(model: type) -> Mapping[str, Any]:
-    try:
-        return json_schema(model)
-    except Exception:  # noqa: BLE001 - a class may have its own idea of a JSON Schema; the sample is poorer without
-        return {}
 
 
 # Defaults
 
 
 def _default(entry: Field, given: Any) -> Any:
-    """Return the value that a field has where no source sets it; ABSENT where it has none, or one made anew."""
+    """Return the value that a field has where no source sets it; ABSENT for none, or one that is new each time."""
     if given is not ABSENT:
         return children(given).get(entry.name, ABSENT)
-    if entry.info.default_factory is not None:
-        return _made_by(entry.info.default_factory)
-    return ABSENT if entry.info.default is PydanticUndefined else entry.info.default
-
-
-def _made_by(factory: Any) -> Any:
-    """Return what a factory makes, if it makes the same twice: otherwise it is a time, or a number of its own."""
+    factory: Any = entry.info.default_factory
+    if factory is None:
+        return ABSENT if entry.info.default is PydanticUndefined else entry.info.default
     try:
         made, again = factory(), factory()
-    except Exception:  # noqa: BLE001 - the user's; it may need the other fields
+    except Exception:  # noqa: BLE001 - the user's code; it may need the other fields
         return ABSENT
     return ABSENT if differences(made, again) else made
 
 
-def _is_empty(default: Any) -> bool:
-    return default is None or (isinstance(default, (list, tuple, AbstractSet, Mapping)) and not default)
-
-
 def _has_own_secret(shape: Shape, value: Any) -> bool:
-    """Whether a default has a secret, at any depth, that its class would not give it anyway."""
+    """Whether a default has a secret, at any depth, that is not the default of its own class."""
     model = _section(shape, value)
     known = fields_of(model) if model is not None else {}
     for name, item in children(value).items():
@@ -223,13 +242,8 @@ def _has_own_secret(shape: Shape, value: Any) -> bool:
     return False
 
 
-def _raw(value: Any) -> Any:
-    """Return a default as a file would have it; ABSENT where none could."""
-    raw = ABSENT if value is ABSENT else _plain(value)
-    return raw if _is_writable(raw) else ABSENT
-
-
 def _plain(value: Any) -> Any:
+    """Return a default as a file has it; ABSENT where none can have it."""
     kind: type = type(value)
     if isinstance(value, Enum):
         return _plain(value.value)
@@ -241,19 +255,18 @@ def _plain(value: Any) -> Any:
         items = [_plain(item) for item in value]
         return ABSENT if any(item is ABSENT for item in items) else items
     if fields_of(kind) or isinstance(value, Mapping):
-        entries = ((_spelled(kind, str(key)), _plain(item)) for key, item in children(value).items())
-        return {key: item for key, item in entries if item is not ABSENT}
+        known, result = fields_of(kind), {}
+        for name, item in children(value).items():
+            entry, plain = known.get(str(name)), _plain(item)
+            if plain is not ABSENT:
+                result[entry.keys[0] if entry is not None and entry.keys else str(name)] = plain
+        return result
     shown = document(value)
     return shown if isinstance(shown, str) and not shown.startswith("<") else ABSENT
 
 
-def _spelled(owner: type, name: str) -> str:
-    known = fields_of(owner).get(name)
-    return known.keys[0] if known is not None and known.keys else name
-
-
 def _is_writable(value: Any) -> bool:
-    """Whether TOML has this very value: it has no null, and neither every number nor every time."""
+    """Whether TOML can hold exactly this value. It has no null, and not every number or time."""
     try:
         text = formats.dump("toml", {"key": value})
         return not differences(formats.parse("toml", text.encode()), {"key": value})
@@ -264,10 +277,6 @@ def _is_writable(value: Any) -> bool:
 # Notes
 
 
-def _title(model: type) -> list[str]:
-    return [f"Settings of {model.__name__}.", *_wrapped(_doc(model))]
-
-
 def _section_notes(entry: Field) -> list[str]:
     shape = unwrapped(entry.shape)
     within = next((inner for inner in (shape.items, shape.values) if inner is not None), shape)
@@ -275,13 +284,6 @@ def _section_notes(entry: Field) -> list[str]:
     facts = ["one of these for each"] if shape.items else ["one of these for each name"] if shape.values else []
     facts += ["needs a restart"] if entry.restart_required else []
     return [*_wrapped(entry.info.description or (_doc(model) if model else "")), *filter(None, ["; ".join(facts)])]
-
-
-def _facts(entry: Field, node: Node, raw: Any, *, required: bool) -> Iterator[str]:
-    facts = [described(node), "secret" if entry.sensitive else ""]
-    facts += ["required"] if required else [f"default {_short(raw)}" if raw is not ABSENT else "optional"]
-    facts += ["needs a restart"] if entry.restart_required else []
-    yield "; ".join(filter(None, facts))
 
 
 def _short(raw: Any) -> str:
@@ -294,7 +296,7 @@ def _short(raw: Any) -> str:
 def _doc(model: type) -> str:
     own = vars(model).get("__doc__") or ""
     first = inspect.cleandoc(own).partition("\n\n")[0]
-    return "" if first.startswith(f"{model.__name__}(") else first  # what dataclasses write themselves
+    return "" if first.startswith(f"{model.__name__}(") else first  # the docstring that dataclasses generate
 
 
 def _wrapped(text: str | None) -> list[str]:
@@ -303,64 +305,27 @@ def _wrapped(text: str | None) -> list[str]:
 
 # The text
 
-# A line, and the value that wrote it.
-_Line: TypeAlias = "tuple[str, _Value | None]"
-
-
-def _settle(model: type[BaseModel], root: _Table, *, examples: bool) -> tuple[list[_Line], list[Fault]]:
-    """Return the lines that stand when no value gives way any more, and the faults that are left."""
-    values = list(_values(root))
-    while True:
-        lines = list(_table_lines(root, examples=examples))
-        faults, culprits = _verdict(model, lines, values)
-        if not culprits:
-            return lines, faults
-        for value in culprits:
-            value.tried += 1
-
 
 def _values(table: _Table) -> Iterator[_Value]:
     for part in table.parts:
         yield from _values(part) if isinstance(part, _Table) else [part]
 
 
-def _verdict(
-    model: type[BaseModel], lines: Sequence[_Line], values: Sequence[_Value]
-) -> tuple[list[Fault], list[_Value]]:
-    """Return the faults of a text, and the values that may yet mend them."""
-    data = "\n".join(line for line, _ in lines).encode()
-    try:
-        layer = Layer("sample", formats.parse("toml", data), {})
-        validate(model, merge([with_canonical_keys(model, layer)]))
-    except FormatError as error:  # a path leads to where another field is
-        return [Fault("", error.reason)], [value for value in values if len(value.key) > 1 and not value.spent]
-    except Rejected as invalid:
-        blamed = dict.fromkeys(_blamed(values, fault) for fault in invalid.faults)
-        return list(invalid.faults), [value for value in blamed if value is not None and not value.spent]
-    return [], []
-
-
-def _blamed(values: Sequence[_Value], fault: Fault) -> _Value | None:
-    """Return the value that a fault is about, if any: the one with whose path the fault's begins."""
-    at = tuple(map(str, keypath.parse(fault.path)))
-    return next((value for value in values if at[: len(value.path)] == tuple(map(str, value.path))), None)
-
-
-def _table_lines(table: _Table, *, examples: bool) -> Iterator[_Line]:
-    yield from ((f"# {note}", None) for note in table.notes)
+def _table_lines(table: _Table, *, examples: bool) -> Iterator[str]:
+    yield from (f"# {note}" for note in table.notes)
     if table.header:
         header = ".".join(map(_quoted, table.header))
-        yield f"[[{header}]]" if table.many else f"[{header}]", None
+        yield f"[[{header}]]" if table.many else f"[{header}]"
     # An entry after a table would belong to that table.
     for part in sorted(table.parts, key=lambda part: isinstance(part, _Table) or _is_nested(part)):
-        yield "", None
+        yield ""
         if isinstance(part, _Table):
             lines = _table_lines(part, examples=examples)
         else:
-            yield from ((f"# {note}", part) for note in part.notes)
-            lines = ((line, part) for line in _value_lines(table.header, part))
+            yield from (f"# {note}" for note in part.notes)
+            lines = _value_lines(table.header, part)
         hidden = part.example and not examples
-        yield from ((f"# {line}" if hidden and line else line, value) for line, value in lines)
+        yield from (f"# {line}" if hidden and line else line for line in lines)
 
 
 def _value_lines(header: KeyPath, value: _Value) -> Iterator[str]:
@@ -378,7 +343,7 @@ def _value_lines(header: KeyPath, value: _Value) -> Iterator[str]:
 
 
 def _is_nested(value: _Value) -> bool:
-    """Whether a value is written as a table, or several: their headers have the whole path."""
+    """Whether a value is written as tables, whose headers have the whole path."""
     return not value.spent and formats.dump("toml", {"key": value.choices[value.tried]}).startswith("[")
 
 
