@@ -19,7 +19,7 @@ def main() -> None:
     # Ctrl-C would end in a traceback from somewhere inside the interpreter's own clean-up.
     @atexit.register
     def leave() -> None:
-        if code is None:  # an exception that nobody foresaw, or `sys.exit`, set the exit code
+        if code is None:  # an unexpected exception or `sys.exit` has set the exit code
             router.restore(ignore_hup=True)
             return
         for stream in (sys.stdout, sys.stderr):

@@ -1,10 +1,8 @@
-"""What tests of services that use hotconf need, and authors of sources.
+"""Testing: for tests of services that use hotconf, and of sources. May import every room below it.
 
-- `FakeSource` holds values, fails, hangs and tells of changes, as a test says.
-- `ManualClock` makes time pass when a test says so.
-
-These two need no pytest. `hotconf.testing.conformance`, the tests that every source must pass, and the plugin
-`hotconf.testing.fixtures` do, and are imported by their own names.
+Read `source` first (`FakeSource` returns values, fails, hangs and sends change notices on command), then `clock`
+(`ManualClock` is an event loop's clock that a test advances). These two need no pytest. `conformance`, the tests that
+every source must pass, and `fixtures`, a plugin, need it, and are imported by their own names.
 """
 
 from hotconf.testing.clock import ManualClock as ManualClock

@@ -18,11 +18,11 @@ Ts = TypeVarTuple("Ts")
 
 
 class ManualClock:
-    """The time of an event loop. It passes when `advance` is awaited, and only then.
+    """The clock of an event loop. Its time passes only while `advance` is awaited.
 
-    What asks the loop for the time obeys it: `asyncio.sleep` and `timeout`, a service's jobs and drain, every limit of
-    hotconf that runs in the loop. What asks the system does not: files, threads of one's own, `time.monotonic`.
-    Network and threads still work, and take the time that they take.
+    Everything that uses the clock of the loop follows it: `asyncio.sleep` and `timeout`, a service's jobs and drain,
+    every limit of hotconf that runs in the loop. Files, threads and `time.monotonic` use the clock of the system.
+    Network and threads work, and take real time.
     """
 
     def __init__(self) -> None:
@@ -34,15 +34,21 @@ class ManualClock:
         return self._now
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Do what `asyncio.run` does, by this clock."""
+        """Do what `asyncio.run` does, with this clock."""
         with asyncio.Runner(loop_factory=self._new_loop) as runner:
             return runner.run(main)
 
     async def advance(self, seconds: float = 0.0) -> None:
-        """Let time pass. Whatever falls due does so in order, each thing at its own moment.
+        """Let time pass, and run all timers that are due in order, each at its own time.
 
-        Returns when nobody has anything left to do but to wait: calls of `asyncio.to_thread` have come back. So zero
-        seconds lets everything settle. Must be awaited inside `run`, by one task at a time.
+        It returns when the loop is idle and all calls of `asyncio.to_thread` have returned. Await it inside `run`, in
+        one task at a time.
+
+        Args:
+            seconds: How much time passes. Zero lets everything that is ready run.
+
+        Raises:
+            RuntimeError: Awaited outside the loop of this clock.
         """
         loop = self._loop
         if loop is None or loop is not asyncio.get_running_loop():
@@ -60,7 +66,7 @@ class ManualClock:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop by a clock of ours, which knows what is due next and when there is nothing left to do."""
+    """An event loop with a manual clock. It knows its next timer, and when it is idle."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
@@ -93,7 +99,7 @@ class _Loop(asyncio.SelectorEventLoop):
         return self._timers[0][0] if self._timers else None
 
     async def idle(self) -> None:
-        """Wait until there is nothing left to do at this moment."""
+        """Wait until nothing is ready to run at the present time."""
         self._quiet = self.create_future()
         await self._quiet
 
@@ -101,7 +107,7 @@ class _Loop(asyncio.SelectorEventLoop):
         self._in_threads -= 1
 
     def _rest(self) -> bool:
-        """End the wait for idleness, if somebody waits and nobody is still at work. Return whether that is so."""
+        """End the wait of `idle`, if there is one and no thread is at work. Return whether it was ended."""
         quiet = self._quiet
         if quiet is None or quiet.done() or self._in_threads:
             return False
@@ -110,7 +116,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class _Selector(selectors.DefaultSelector):
-    """Tells when the loop is about to wait, since only then is nothing ready to run. No timer ends a wait."""
+    """Calls `rest` when the loop is about to wait: only then is nothing ready to run. No timer ends a wait."""
 
     def __init__(self, rest: Callable[[], bool]) -> None:
         super().__init__()

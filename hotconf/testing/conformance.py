@@ -1,6 +1,6 @@
 """The tests that every source must pass. For pytest, which this module imports.
 
-Derive a class whose name begins with Test, and say how to make the source and how to change what it reads:
+Derive a class whose name begins with Test, with methods that make the source and change its content:
 
     class TestTable(SourceConformance):
         @pytest.fixture(autouse=True)
@@ -12,7 +12,7 @@ Derive a class whose name begins with Test, and say how to make the source and h
         def corrupt(self): ...
         def remove(self): ...
 
-No event loop and no further plugin is needed: each test runs loops of its own, since a source must work in several.
+No event loop and no other plugin is needed: each test runs loops of its own, since a source must work in several.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PATIENCE = 10.0
-"""Seconds after which what should take a moment has failed."""
+"""Seconds after which a wait has failed."""
 
 _CUTS = 20
-"""Steps of the event loop into a read at which it is cancelled, one after another."""
+"""A read is cancelled after 0, 1, 2 and so on steps of the event loop, up to this number."""
 
 
 class Anything(BaseModel):
-    """Settings that accept whatever a source holds."""
+    """Settings that accept all values."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class SourceConformance:
-    """What hotconf expects of a source, a test for each expectation.
+    """The contract of a source, one test for each rule.
 
-    `first` and `second` are what the source is given to hold. A source that cannot hold such values (numbers, say)
-    replaces them by others: two mappings of which each has keys that the other lacks.
+    `first` and `second` are the values that are written to the source. A source that cannot hold them (no numbers, for
+    example) replaces them by two other mappings, each with keys that the other lacks.
     """
 
     first: Mapping[str, Any] = {"name": "one", "port": 1, "tags": ["a", "b"], "database": {"url": "db://one"}}
     second: Mapping[str, Any] = {"name": "two", "tags": [], "database": {"url": "db://two", "size": 5}}
 
     def make(self, *, required: bool) -> Any:
-        """Return a new source over the store of this test. Called before `write`, as well as after it."""
+        """Return a new source over the store of this test. Called before and after `write`."""
         raise NotImplementedError
 
     def write(self, values: Mapping[str, Any]) -> None:
@@ -67,12 +67,12 @@ class SourceConformance:
         raise NotImplementedError
 
     def corrupt(self) -> None:
-        """Make the store hold something that cannot be understood. Skips what needs it where this is impossible."""
-        pytest.skip("this source cannot hold anything malformed")
+        """Write malformed content. Without this method the tests that need it are skipped."""
+        pytest.skip("this source cannot hold malformed content")
 
     def remove(self) -> None:
-        """Take the store away. Skips what needs it where this is impossible."""
-        pytest.skip("what this source reads cannot be absent")
+        """Remove the store. Without this method the tests that need it are skipped."""
+        pytest.skip("the store of this source cannot be absent")
 
     @pytest.mark.parametrize("required", [True, False])
     def test_it_is_a_source(self, required: bool) -> None:  # noqa: FBT001 - pytest calls it by name
@@ -84,11 +84,11 @@ class SourceConformance:
         assert source.required is required
 
     def test_it_returns_what_it_holds(self) -> None:
-        """A read returns layers of mappings that hold exactly what is there."""
+        """A read returns layers of mappings with exactly the written values."""
         assert _values(self._read(self.first)) == self.first
 
     def test_an_edit_is_read(self) -> None:
-        """The next read sees the next values, and nothing of the last ones."""
+        """The next read returns the new values, and none of the old ones."""
         source = self._written(self.first)
         _read(source)
         self.write(self.second)
@@ -114,7 +114,7 @@ class SourceConformance:
         assert _revisions(before) != _revisions(after)
 
     def test_a_layer_stays_what_it_was(self) -> None:
-        """What was read belongs to the reload that read it: later edits and reads do not reach into it."""
+        """Later edits and reads do not change a layer."""
         source = self._written(self.first)
         layers = _read(source)
         before = copy.deepcopy([layer.values for layer in layers])
@@ -123,21 +123,21 @@ class SourceConformance:
         assert [layer.values for layer in layers] == before
 
     def test_every_value_has_an_origin(self) -> None:
-        """Each value is blamed on a place that is there: a file that exists, a line that it has."""
+        """The origin of each value is a place that exists: a file, and a line in it."""
         for layer in self._read(self.first):
             for path, _ in leaves(layer.values):
                 _check_origin(origin_in(layer, path))
 
     @pytest.mark.parametrize("required", [True, False])
     def test_what_cannot_be_understood_raises(self, required: bool) -> None:  # noqa: FBT001
-        """Malformed content is an error and never reads as empty, also where the source is optional."""
+        """Malformed content raises and never reads as empty, also if the source is optional."""
         source = self._written(self.first, required=required)
         _read(source)
         self.corrupt()
         _check_raises(source)
 
     def test_a_required_one_that_is_absent_raises(self) -> None:
-        """What must be there and is not is an error, on the first read and after others."""
+        """A required source that is absent raises, on the first read and later."""
         source = self._written(self.first)
         _read(source)
         self.remove()
@@ -145,7 +145,7 @@ class SourceConformance:
         _check_raises(self.make(required=True))
 
     def test_an_optional_one_that_is_absent_is_empty(self) -> None:
-        """What may be absent, and is, holds nothing."""
+        """An optional source that is absent has no values."""
         source = self._written(self.first, required=False)
         _read(source)
         self.remove()
@@ -153,7 +153,7 @@ class SourceConformance:
         assert _values(_read(self.make(required=False))) == {}
 
     def test_it_recovers(self) -> None:
-        """After a failure the next good content is read as if nothing had been."""
+        """After a failure the next good content is read."""
         source = self._written(self.first)
         self.corrupt()
         _check_raises(source)
@@ -161,13 +161,13 @@ class SourceConformance:
         assert _values(_read(source)) == self.second
 
     def test_it_can_be_cancelled_at_any_point(self) -> None:
-        """A read that is cancelled ends as cancelled, and the next one works."""
+        """A cancelled read ends as cancelled, and the next one works."""
         source = self._written(self.first)
         asyncio.run(_cancel_everywhere(source))
         assert _values(_read(source)) == self.first
 
     def test_it_works_in_several_event_loops(self) -> None:
-        """A program loads in one loop and is live in another one; both read the same source."""
+        """A program loads in one event loop and is live in another one."""
         conf = self._conf(self.first)
         conf.load()
         with conf.running(signals=()):
@@ -177,7 +177,7 @@ class SourceConformance:
         assert _document(conf) == self.second
 
     def test_many_reloads_at_once_end_with_the_last_content(self) -> None:
-        """Reloads that are asked for while the content changes leave what was written last in force."""
+        """After reloads during changes, the last written content is in force."""
         conf = self._conf(self.first)
 
         async def storm() -> None:
@@ -190,7 +190,7 @@ class SourceConformance:
         asyncio.run(storm())
 
     def test_a_failure_leaves_the_running_values_in_force(self) -> None:
-        """A reload that cannot read the source is rejected, with the source or the place named."""
+        """A reload that cannot read the source is rejected, and each fault has an origin."""
         conf = self._conf(self.first)
         with conf.running(signals=()):
             self.corrupt()
@@ -200,7 +200,7 @@ class SourceConformance:
             assert _document(conf) == self.first
 
     def test_a_change_is_noticed(self) -> None:
-        """A source that is watched, or hints, causes a reload when its content changes, not only the first time."""
+        """A source that is watched or sends change notices causes a reload at every change."""
         source = self._written(self.first)
         conf = HotConf(Anything, sources=[source])
         if not isinstance(source, (Hinting, WatchedFiles)):

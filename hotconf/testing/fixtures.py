@@ -43,5 +43,5 @@ def override() -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def manual_clock() -> ManualClock:
-    """Return a clock that stands still until it is moved."""
+    """Return a clock that stands still until the test advances it."""
     return ManualClock()

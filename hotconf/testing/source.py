@@ -1,4 +1,4 @@
-"""A source that does what a test says: it holds values, fails, hangs, and tells of changes."""
+"""A source that a test controls: it returns values, fails, hangs, and sends change notices."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class FakeSource(Memory):
-    """A Memory with faults and a trigger of its own. Every method may be called from any thread.
+    """A Memory that fails, hangs and sends change notices on command. Every method may be called from any thread.
 
-    `reads` counts the reads that began, those that failed included. `required=False` makes it what an optional remote
-    source is: while it fails with an OSError, its last layer stands and is shown as stale.
+    `reads` counts the reads that began, failed ones included. With `required=False` it acts as an optional remote
+    source: while it fails with an OSError, its last layer stays in use and is shown as stale.
     """
 
     kind = "fake"
@@ -30,29 +30,29 @@ class FakeSource(Memory):
         self.reads = 0
         self._error: Exception | None = None
         self._failures = 0
-        self._hold: _Bell | None = None
-        self._hints = _Bell()
+        self._hold: _Notices | None = None
+        self._hints = _Notices()
 
     def fail(self, error: Exception, *, times: int = 1) -> None:
-        """Raise an error from the next reads, so many of them."""
+        """Raise an error from the next `times` reads."""
         self._error, self._failures = error, times
 
     def hang(self) -> None:
-        """Let every read from now on wait until `release`."""
-        self._hold = self._hold or _Bell()
+        """Make every read from now on wait until `release`."""
+        self._hold = self._hold or _Notices()
 
     def release(self) -> None:
-        """Let the reads that hang go on. Each returns what is set then."""
+        """Let the waiting reads continue. Each returns the values that are set then."""
         hold, self._hold = self._hold, None
         if hold is not None:
-            hold.ring()
+            hold.send()
 
     def hint(self) -> None:
-        """Tell that something may have changed: a running configuration reloads, and names this source the trigger."""
-        self._hints.ring()
+        """Send a change notice: a running configuration reloads, with the name of this source as the trigger."""
+        self._hints.send()
 
     async def read(self) -> Layer:
-        """Return the values that were set last, as soon as it may, or raise what it was told to raise."""
+        """Return the values that were set last, or raise the error of `fail`. Waits while it hangs."""
         self.reads += 1
         if self._hold is not None:
             await self._hold.beyond(0)
@@ -62,8 +62,8 @@ class FakeSource(Memory):
         return await super().read()
 
     def changes(self) -> AsyncIterator[object]:
-        """Yield for every `hint` from now on; hints that come together are one."""
-        return self._changes(self._hints.rung)
+        """Yield for every `hint` from now on; several at once are one."""
+        return self._changes(self._hints.count)
 
     async def _changes(self, heard: int) -> AsyncIterator[object]:
         while True:
@@ -71,28 +71,28 @@ class FakeSource(Memory):
             yield None
 
 
-class _Bell:
-    """Wakes whoever waits, in whatever event loop they do, and counts how often it rang."""
+class _Notices:
+    """Counts notices, and wakes waiting tasks in any event loop."""
 
     def __init__(self) -> None:
-        self.rung = 0
+        self.count = 0
         self._lock = threading.Lock()
         self._waiting: list[Future[None]] = []
 
-    def ring(self) -> None:
+    def send(self) -> None:
         with self._lock:
-            self.rung += 1
+            self.count += 1
             waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            if waiter.set_running_or_notify_cancel():  # not one that was cancelled meanwhile
+            if waiter.set_running_or_notify_cancel():  # False for one that was cancelled
                 waiter.set_result(None)
 
     async def beyond(self, count: int) -> int:
-        """Wait until it has rung more often than that, and return how often."""
+        """Wait until there were more notices than `count`, and return how many."""
         waiter: Future[None] = Future()
         with self._lock:
-            if self.rung > count:
-                return self.rung
+            if self.count > count:
+                return self.count
             self._waiting.append(waiter)
         await asyncio.wrap_future(waiter)
-        return self.rung
+        return self.count
