@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
@@ -22,14 +23,14 @@ from hotconf.reload.override import Override
 from hotconf.reload.reloader import Reloader
 from hotconf.reload.report import Status
 from hotconf.reload.request import Confirm, Patch, ReloadRequest, Rollback, refuse_reentry
-from hotconf.reload.subscribers import Subscribers, Subscription
+from hotconf.reload.subscribers import LatestChange, Subscribers, Subscription
 from hotconf.schema.fields import check_schema, resolve_path
 from hotconf.schema.settings import Options
 from hotconf.sources.construct import Constructor
 from hotconf.sources.stack import Stack, compose, several
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import Self, TypeAlias
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from hotconf.reload.history import Generation
     from hotconf.reload.snapshot import Snapshot
     from hotconf.schema.explain import Explanation, Origins
+    from hotconf.values.change import Change
     from hotconf.values.keypath import KeyPath
     from hotconf.values.report import Report
 
@@ -303,19 +305,46 @@ class HotConf(Holder[S]):
         return self.origins.explain(path)
 
     @overload
-    def on_change(self, function: F, /) -> F: ...
+    def on_change(self, function: F, /, *, initial: bool = False) -> F: ...
     @overload
-    def on_change(self, /, *paths: str) -> Callable[[F], F]: ...
-    def on_change(self, /, *paths: Any) -> Any:
+    def on_change(self, /, *paths: str, initial: bool = False) -> Callable[[F], F]: ...
+    def on_change(self, /, *paths: Any, initial: bool = False) -> Any:
         """Call a function with each Change after the swap, where it touches one of the dotted paths, or always.
 
-        A sync function runs on the engine's loop and must be quick. An async one runs as a task, one at a time, and
-        gets only the latest change when it is slow. The first generation is no change. `unsubscribe` takes it back.
+        With `initial` it is also called with the settings in force when an engine starts, or at once where one runs;
+        `change.old` is None then. A sync function runs on the engine's loop and must be quick. An async one runs as a
+        task, one at a time, and gets only the latest change when it is slow. The first generation is no change.
+        `unsubscribe` takes it back.
 
         Raises:
             SchemaError: The class has no such path.
         """
-        return self._register(self._subscribers.add_listener, paths)
+
+        def add(subscription: Subscription) -> None:
+            self._subscribers.add_listener(subscription, initial=initial)
+            if initial:
+                self._host.call_soon(functools.partial(self._reloader.notify_initial, subscription))
+
+        return self._register(add, paths)
+
+    async def changes(self, /, *paths: str) -> AsyncIterator[Change[S]]:
+        """Yield each Change that touches one of the dotted paths, or any, until the engine stops: `async for`.
+
+        A slow reader gets the latest only: changes that came meanwhile are joined into one. Works in any event loop.
+
+        Raises:
+            SchemaError: The class has no such path.
+            NotRunning: No engine runs.
+        """
+        stream = LatestChange(tuple(resolve_path(self.schema, path) for path in paths))
+        if self._host.engine is None:
+            raise NotRunning
+        self._subscribers.add_stream(stream)
+        try:
+            while (change := await stream.take()) is not None:
+                yield change
+        finally:
+            self._subscribers.remove(stream.put)
 
     @overload
     def prepare(self, function: F, /) -> F: ...

@@ -101,6 +101,7 @@ class Engine:
         self._serving = self._spawn(self._serve(), "hotconf-reloads")
         self._schedule_revert()
         self._reloader.notify_listeners()
+        self._reloader.notify_initial()
         if resumes:  # what has changed while no engine ran
             self.queue.put("resume")
         return self

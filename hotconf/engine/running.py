@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import dataclasses
 import functools
@@ -174,6 +175,13 @@ class EngineHost:
         except Exception:
             log.exception("the configuration is not live any more: the engine could not go on in another thread")
             self.engine, self._thread = None, None
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call a function on the engine's loop, where the configuration is live."""
+        engine = self.engine
+        if engine is not None and engine.loop is not None and self._ready.done():
+            with contextlib.suppress(RuntimeError):  # the loop has closed
+                engine.loop.call_soon_threadsafe(function)
 
     def freeze(self) -> None:
         """Refuse every request from now on: the process drains."""

@@ -327,6 +327,13 @@ class Reloader(Generic[S]):
         if untold is not None:
             self._subscribers.tell(*untold)
 
+    def notify_initial(self, only: Subscription | None = None) -> None:
+        """Tell the settings in force to the on_change subscribers that want them at the start, or to one of them."""
+        snapshot = self.snapshot
+        if snapshot is not None:
+            paths = rendered(every_path(snapshot.settings))
+            self._subscribers.tell_initial(Change(None, snapshot.settings, paths, snapshot.generation), only)
+
     async def wait_for_listeners(self, *, timeout: float) -> None:
         """Wait for on_change subscribers that are still at work, `timeout` seconds at most."""
         await self._subscribers.finish(timeout=timeout)

@@ -166,9 +166,13 @@ async def _awaited(result: Awaitable[Any]) -> None:
 
 @dataclass(slots=True, eq=False)
 class _Listener:
-    """Delivers changes to one on_change subscriber, in order, the latest only where it is slow."""
+    """Delivers changes to one on_change subscriber, in order, the latest only where it is slow.
+
+    One that is `initial` also gets the settings with which an engine starts.
+    """
 
     subscription: Subscription
+    initial: bool = False
     pending: Change[Any] | None = None
     task: asyncio.Future[Any] | None = None
     gone: bool = False
@@ -219,18 +223,60 @@ class _Listener:
             self._deliver(Change(missed.old, missed.new, paths, missed.generation))
 
 
+class LatestChange:
+    """The change that one reader has not taken yet, in the event loop in which this is made. Filled from any thread.
+
+    Changes that come meanwhile are joined into one; those that cancel each other are none.
+    """
+
+    def __init__(self, paths: tuple[KeyPath, ...]) -> None:
+        self.subscription = Subscription(self.put, paths, name="changes()")
+        self._loop = asyncio.get_running_loop()
+        self._filled = asyncio.Event()
+        self._change: Change[Any] | None = None
+        self._ended = False
+
+    def put(self, change: Change[Any] | None) -> None:
+        """Add a change; None ends the stream."""
+        with contextlib.suppress(RuntimeError):  # the reader's loop has closed
+            self._loop.call_soon_threadsafe(self._put, change)
+
+    def _put(self, change: Change[Any] | None) -> None:
+        if change is None:
+            self._ended = True
+        elif self._change is None:
+            self._change = change
+        else:
+            changed = differences(self._change.old, change.new)
+            paths = tuple(keypath.render(path) for path in changed)
+            joined = Change(self._change.old, change.new, paths, change.generation)
+            self._change = joined if self.subscription.wants(changed) and changed else None
+        self._filled.set()
+
+    async def take(self) -> Change[Any] | None:
+        """Wait for a change and return it, None at the end of the engine."""
+        while self._change is None and not self._ended:
+            self._filled.clear()
+            await self._filled.wait()
+        change, self._change = self._change, None
+        return change
+
+
 @dataclass(slots=True, eq=False)
 class Subscribers:
     """All subscriptions and resources. Safe to change from any thread, also from within a callback."""
 
     preparing: tuple[Subscription | Resource[Any], ...] = ()
     listeners: tuple[_Listener, ...] = ()
+    streams: tuple[LatestChange, ...] = ()
     _leaving: tuple[_Listener, ...] = ()
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def afresh(self) -> Subscribers:
         """Return the same subscribers, none at work: for a forked child, where no work in progress would end."""
-        listeners = tuple(_Listener(listener.subscription) for listener in self.listeners)
+        streams = [stream.subscription for stream in self.streams]
+        kept = (listener for listener in self.listeners if listener.subscription not in streams)
+        listeners = tuple(_Listener(listener.subscription, listener.initial) for listener in kept)
         return Subscribers(self.preparing, listeners)
 
     def add_prepare(self, participant: Subscription | Resource[Any]) -> None:
@@ -243,10 +289,16 @@ class Subscribers:
         """The resources, in the order in which they are built."""
         return tuple(participant for participant in self.preparing if isinstance(participant, Resource))
 
-    def add_listener(self, subscription: Subscription) -> None:
+    def add_listener(self, subscription: Subscription, *, initial: bool = False) -> None:
         """Register for on_change."""
         with self._lock:
-            self.listeners += (_Listener(subscription),)
+            self.listeners += (_Listener(subscription, initial),)
+
+    def add_stream(self, stream: LatestChange) -> None:
+        """Register a reader of changes, until `remove` of its `put` or the end of the engine."""
+        with self._lock:
+            self.streams += (stream,)
+            self.listeners += (_Listener(stream.subscription),)
 
     def remove(self, function: object) -> None:
         """Take back every registration of a function, object or resource. What it is busy with it may finish."""
@@ -254,6 +306,7 @@ class Subscribers:
             leaving = tuple(entry for entry in self.listeners if _is_of(entry.subscription, function))
             self.preparing = tuple(entry for entry in self.preparing if not _is_of(entry, function))
             self.listeners = tuple(entry for entry in self.listeners if entry not in leaving)
+            self.streams = tuple(entry for entry in self.streams if not _is_of(entry.subscription, function))
             self._leaving = tuple(entry for entry in (*self._leaving, *leaving) if entry.task is not None)
         for listener in leaving:
             listener.leave()
@@ -264,8 +317,16 @@ class Subscribers:
             if listener.subscription.wants(changed):
                 listener.hear(change)
 
+    def tell_initial(self, change: Change[Any], only: Subscription | None = None) -> None:
+        """Tell the `initial` listeners, or one of them, the settings in force. Called on the engine's loop."""
+        for listener in self.listeners:
+            if listener.initial and only in (None, listener.subscription):
+                listener.hear(change)
+
     async def finish(self, *, timeout: float) -> None:
         """Wait until no listener is at work; after `timeout` seconds cancel and name those that still are."""
+        for stream in self.streams:
+            stream.put(None)
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
