@@ -9,21 +9,21 @@ from hotconf.signals import SignalRouter
 
 
 def main() -> None:
-    """Run the command. Its first statement takes the signals: whatever is heavy is imported after it."""
+    """Run the command. It takes the signals first: everything heavy is imported after that."""
     router = SignalRouter()
     router.install()
     code: int | None = None
 
     # Registered first, so that it runs last, after the interpreter has joined all threads: until then a second signal
-    # and the deadline must still end the process. And it is the last instruction: with the handlers given back, a late
-    # Ctrl-C would end in a traceback from somewhere inside the interpreter's own clean-up.
+    # and the deadline must end the process. It exits at once: with the handlers restored, a late Ctrl-C would end in a
+    # traceback from the interpreter's own clean-up.
     @atexit.register
     def leave() -> None:
-        if code is None:  # an unexpected exception or `sys.exit` has set the exit code
+        if code is None:  # an unexpected exception or `sys.exit` set the exit code
             router.restore(ignore_hup=True)
             return
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):  # broken, closed, or never there
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # broken, closed, or None
                 stream.flush()
         os._exit(code)
 

@@ -244,11 +244,7 @@ class LogWriter(logging.Handler):
                 continue
             dropped, self._dropped = self._dropped, 0
             note = f"({dropped} lines of the log were dropped: stderr was not read)\n" if dropped else ""
-            data = f"{note}{line}\n".encode("utf-8", "backslashreplace")
-            # Not through sys.stderr: its lock would be held while the write blocks, and the exit flushes it.
-            with contextlib.suppress(OSError):
-                while data:
-                    data = data[os.write(2, data) :]
+            _write(2, f"{note}{line}\n")
 
 
 _LOG_BACKLOG = 1000
@@ -267,11 +263,14 @@ def log_to_stderr(style: str = "text") -> None:
 
 def say(text: str) -> None:
     """Print to stdout at once. A closed or stalled reader of it is no reason to stop serving."""
-
-    def write() -> None:
-        with contextlib.suppress(OSError):
-            print(text, flush=True)
-
-    writer = threading.Thread(target=write, daemon=True)
+    writer = threading.Thread(target=_write, args=(1, f"{text}\n"), daemon=True)
     writer.start()
     writer.join(1.0)
+
+
+def _write(descriptor: int, text: str) -> None:
+    # Not through sys.stdout or sys.stderr: their lock would be held while the write blocks, and the exit flushes them.
+    data = text.encode("utf-8", "backslashreplace")
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(descriptor, data) :]

@@ -89,7 +89,8 @@ def test_a_reader_of_its_output_that_stalls_does_not_stop_the_process(folder, st
     os.set_blocking(writer, True)
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stalled: writer}
     command = [*HOTCONF, "serve", "any.toml", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=folder, env=environment(), **streams)
+    buffered = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(command, cwd=folder, env=buffered, **streams)
     try:
         wait_until(lambda: not refuses_connections(port))
         for generation in (2, 3):
