@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it: schedules, timeouts and delays without a second of waiting."""
+"""A clock that a test moves: schedules, timeouts and delays without a second of waiting."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Ts = TypeVarTuple("Ts")
 
 
 class ManualClock:
-    """The clock of an event loop. Its time passes only while `advance` is awaited.
+    """The time of an event loop. It passes only while `advance` is awaited.
 
-    Everything that uses the clock of the loop follows it: `asyncio.sleep` and `timeout`, a service's jobs and drain,
-    every limit of hotconf that runs in the loop. Files, threads and `time.monotonic` use the clock of the system.
-    Network and threads work, and take real time.
+    All that asks the loop for the time follows this clock: `asyncio.sleep` and `timeout`, jobs and drain of a Service,
+    every time limit of hotconf in the loop. What asks the system does not: files, other threads, `time.monotonic`.
+    Network and threads work, and take as long as they take.
     """
 
     def __init__(self) -> None:
@@ -34,21 +34,28 @@ class ManualClock:
         return self._now
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Do what `asyncio.run` does, with this clock."""
+        """Run a coroutine as `asyncio.run` does, in a loop with this clock.
+
+        Args:
+            main: The coroutine.
+
+        Returns:
+            Its result.
+        """
         with asyncio.Runner(loop_factory=self._new_loop) as runner:
             return runner.run(main)
 
     async def advance(self, seconds: float = 0.0) -> None:
-        """Let time pass, and run all timers that are due in order, each at its own time.
+        """Let time pass. All that falls due meanwhile happens in order, each at its own moment.
 
-        It returns when the loop is idle and all calls of `asyncio.to_thread` have returned. Await it inside `run`, in
-        one task at a time.
+        It returns when the loop has nothing left to do but to wait, and calls of `asyncio.to_thread` have returned. So
+        zero seconds let everything happen that is due now.
 
         Args:
-            seconds: How much time passes. Zero lets everything that is ready run.
+            seconds: The time to pass.
 
         Raises:
-            RuntimeError: Awaited outside the loop of this clock.
+            RuntimeError: Not awaited inside `run`.
         """
         loop = self._loop
         if loop is None or loop is not asyncio.get_running_loop():
@@ -66,15 +73,15 @@ class ManualClock:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop with a manual clock. It knows its next timer, and when it is idle."""
+    """An event loop with another clock, which knows what is due next and when there is nothing left to do."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._order = itertools.count()
         self._in_threads = 0
-        self._quiet: asyncio.Future[None] | None = None
-        super().__init__(_Selector(self._rest))
+        self._idle: asyncio.Future[None] | None = None
+        super().__init__(_Selector(self._on_wait))
 
     def time(self) -> float:
         return self._clock.time()
@@ -89,41 +96,41 @@ class _Loop(asyncio.SelectorEventLoop):
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         self._in_threads += 1
         future = super().run_in_executor(executor, func, *args)
-        future.add_done_callback(self._back)
+        future.add_done_callback(self._on_thread_done)
         return future
 
+    def _on_thread_done(self, _future: asyncio.Future[Any]) -> None:
+        self._in_threads -= 1
+
     def next_due(self) -> float | None:
-        """Return when the next timer is due, None where there is none."""
+        """Return when the next timer is due; None for no timer."""
         while self._timers and (self._timers[0][2].cancelled() or self._timers[0][0] <= self.time()):
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
     async def idle(self) -> None:
-        """Wait until nothing is ready to run at the present time."""
-        self._quiet = self.create_future()
-        await self._quiet
+        """Wait until there is nothing left to do at this moment."""
+        self._idle = self.create_future()
+        await self._idle
 
-    def _back(self, _future: asyncio.Future[Any]) -> None:
-        self._in_threads -= 1
-
-    def _rest(self) -> bool:
-        """End the wait of `idle`, if there is one and no thread is at work. Return whether it was ended."""
-        quiet = self._quiet
-        if quiet is None or quiet.done() or self._in_threads:
+    def _on_wait(self) -> bool:
+        """End `idle` if no thread is at work. Return whether that gave the loop something to do."""
+        idle = self._idle
+        if idle is None or idle.done() or self._in_threads:
             return False
-        quiet.set_result(None)
+        idle.set_result(None)
         return True
 
 
 class _Selector(selectors.DefaultSelector):
-    """Calls `rest` when the loop is about to wait: only then is nothing ready to run. No timer ends a wait."""
+    """Reports when the loop is about to wait, since only then nothing is ready to run. No timer ends a wait."""
 
-    def __init__(self, rest: Callable[[], bool]) -> None:
+    def __init__(self, on_wait: Callable[[], bool]) -> None:
         super().__init__()
-        self._rest = rest
+        self._on_wait = on_wait
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
-        if ready or timeout == 0 or self._rest():
+        if ready or timeout == 0 or self._on_wait():
             return ready
         return super().select(None)

@@ -1,6 +1,6 @@
-"""The tests that every source must pass. For pytest, which this module imports.
+"""The tests that every source must pass. This module imports pytest.
 
-Derive a class whose name begins with Test, with methods that make the source and change its content:
+Derive a class whose name begins with Test, and define how to make the source and how to change what it reads:
 
     class TestTable(SourceConformance):
         @pytest.fixture(autouse=True)
@@ -12,7 +12,7 @@ Derive a class whose name begins with Test, with methods that make the source an
         def corrupt(self): ...
         def remove(self): ...
 
-No event loop and no other plugin is needed: each test runs loops of its own, since a source must work in several.
+No plugin for asyncio is needed: each test runs event loops of its own, since a source must work in several.
 """
 
 from __future__ import annotations
@@ -36,30 +36,36 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PATIENCE = 10.0
-"""Seconds after which a wait has failed."""
+"""Seconds after which a step that should take milliseconds has failed."""
 
 _CUTS = 20
-"""A read is cancelled after 0, 1, 2 and so on steps of the event loop, up to this number."""
+"""Steps of the event loop: a read is cancelled after none of them, after one, and so on."""
 
 
 class Anything(BaseModel):
-    """Settings that accept all values."""
+    """Settings that accept everything that a source holds."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class SourceConformance:
-    """The contract of a source, one test for each rule.
+    """What hotconf expects of a source, with a test for each expectation.
 
-    `first` and `second` are the values that are written to the source. A source that cannot hold them (no numbers, for
-    example) replaces them by two other mappings, each with keys that the other lacks.
+    Attributes:
+        first: The values that the source is given to hold at first. A source that cannot hold such values, numbers for
+            example, replaces `first` and `second`. Each must have keys that the other lacks.
+        second: The values that follow.
     """
 
     first: Mapping[str, Any] = {"name": "one", "port": 1, "tags": ["a", "b"], "database": {"url": "db://one"}}
     second: Mapping[str, Any] = {"name": "two", "tags": [], "database": {"url": "db://two", "size": 5}}
 
     def make(self, *, required: bool) -> Any:
-        """Return a new source over the store of this test. Called before and after `write`."""
+        """Return a new source that reads the store of this test. Called before and after `write`.
+
+        Args:
+            required: The `required` of the source.
+        """
         raise NotImplementedError
 
     def write(self, values: Mapping[str, Any]) -> None:
@@ -67,12 +73,12 @@ class SourceConformance:
         raise NotImplementedError
 
     def corrupt(self) -> None:
-        """Write malformed content. Without this method the tests that need it are skipped."""
-        pytest.skip("this source cannot hold malformed content")
+        """Make the store hold malformed content. Tests of that are skipped where this method is not overridden."""
+        pytest.skip("this source cannot hold anything malformed")
 
     def remove(self) -> None:
-        """Remove the store. Without this method the tests that need it are skipped."""
-        pytest.skip("the store of this source cannot be absent")
+        """Remove the store. Tests of that are skipped where this method is not overridden."""
+        pytest.skip("what this source reads cannot be absent")
 
     @pytest.mark.parametrize("required", [True, False])
     def test_it_is_a_source(self, required: bool) -> None:  # noqa: FBT001 - pytest calls it by name
@@ -84,11 +90,11 @@ class SourceConformance:
         assert source.required is required
 
     def test_it_returns_what_it_holds(self) -> None:
-        """A read returns layers of mappings with exactly the written values."""
+        """A read returns layers of mappings that hold exactly what is there."""
         assert _values(self._read(self.first)) == self.first
 
     def test_an_edit_is_read(self) -> None:
-        """The next read returns the new values, and none of the old ones."""
+        """A read returns the values that were written last, and no earlier ones."""
         source = self._written(self.first)
         _read(source)
         self.write(self.second)
@@ -114,7 +120,7 @@ class SourceConformance:
         assert _revisions(before) != _revisions(after)
 
     def test_a_layer_stays_what_it_was(self) -> None:
-        """Later edits and reads do not change a layer."""
+        """A layer belongs to the reload that read it: later edits and reads do not change it."""
         source = self._written(self.first)
         layers = _read(source)
         before = copy.deepcopy([layer.values for layer in layers])
@@ -123,21 +129,21 @@ class SourceConformance:
         assert [layer.values for layer in layers] == before
 
     def test_every_value_has_an_origin(self) -> None:
-        """The origin of each value is a place that exists: a file, and a line in it."""
+        """Each value has an origin that exists: a file, and a line that the file has."""
         for layer in self._read(self.first):
             for path, _ in leaves(layer.values):
                 _check_origin(origin_in(layer, path))
 
     @pytest.mark.parametrize("required", [True, False])
     def test_what_cannot_be_understood_raises(self, required: bool) -> None:  # noqa: FBT001
-        """Malformed content raises and never reads as empty, also if the source is optional."""
+        """Malformed content is an error and is never read as empty, also if the source is optional."""
         source = self._written(self.first, required=required)
         _read(source)
         self.corrupt()
         _check_raises(source)
 
     def test_a_required_one_that_is_absent_raises(self) -> None:
-        """A required source that is absent raises, on the first read and later."""
+        """The absence of a required source is an error, at the first read and later."""
         source = self._written(self.first)
         _read(source)
         self.remove()
@@ -145,7 +151,7 @@ class SourceConformance:
         _check_raises(self.make(required=True))
 
     def test_an_optional_one_that_is_absent_is_empty(self) -> None:
-        """An optional source that is absent has no values."""
+        """An optional source that is absent holds nothing."""
         source = self._written(self.first, required=False)
         _read(source)
         self.remove()
@@ -153,7 +159,7 @@ class SourceConformance:
         assert _values(_read(self.make(required=False))) == {}
 
     def test_it_recovers(self) -> None:
-        """After a failure the next good content is read."""
+        """After a failure the next well-formed content is read."""
         source = self._written(self.first)
         self.corrupt()
         _check_raises(source)
@@ -161,13 +167,13 @@ class SourceConformance:
         assert _values(_read(source)) == self.second
 
     def test_it_can_be_cancelled_at_any_point(self) -> None:
-        """A cancelled read ends as cancelled, and the next one works."""
+        """A read that is cancelled ends as cancelled, and the next read works."""
         source = self._written(self.first)
         asyncio.run(_cancel_everywhere(source))
         assert _values(_read(source)) == self.first
 
     def test_it_works_in_several_event_loops(self) -> None:
-        """A program loads in one event loop and is live in another one."""
+        """A program loads in one event loop and is live in another one; both read the same source."""
         conf = self._conf(self.first)
         conf.load()
         with conf.running(signals=()):
@@ -177,7 +183,7 @@ class SourceConformance:
         assert _document(conf) == self.second
 
     def test_many_reloads_at_once_end_with_the_last_content(self) -> None:
-        """After reloads during changes, the last written content is in force."""
+        """After many reloads while the content changes, the values that were written last are in force."""
         conf = self._conf(self.first)
 
         async def storm() -> None:
@@ -190,21 +196,21 @@ class SourceConformance:
         asyncio.run(storm())
 
     def test_a_failure_leaves_the_running_values_in_force(self) -> None:
-        """A reload that cannot read the source is rejected, and each fault has an origin."""
+        """A reload that cannot read the source is rejected, and its faults name the source or the place."""
         conf = self._conf(self.first)
         with conf.running(signals=()):
             self.corrupt()
             report = conf.reload_blocking(PATIENCE)
-            assert (report.outcome, report.stage) == ("rejected", "read"), "what cannot be read was taken for values"
-            assert all(fault.origin is not None for fault in report.faults), "a fault does not say where"
+            assert (report.outcome, report.stage) == ("rejected", "read"), "malformed content was taken for values"
+            assert all(fault.origin is not None for fault in report.faults), "a fault has no origin"
             assert _document(conf) == self.first
 
     def test_a_change_is_noticed(self) -> None:
-        """A source that is watched or sends change notices causes a reload at every change."""
+        """A source that has files to watch, or reports changes, causes a reload at every change of its content."""
         source = self._written(self.first)
         conf = HotConf(Anything, sources=[source])
         if not isinstance(source, (Hinting, WatchedFiles)):
-            pytest.skip("this source neither hints nor has files to watch")
+            pytest.skip("this source neither reports changes nor has files to watch")
 
         async def watch() -> None:
             changed = asyncio.Event()
@@ -258,9 +264,9 @@ def _document(conf: HotConf[Anything]) -> Mapping[str, Any]:
 def _check_raises(source: Any) -> None:
     try:
         layers = asyncio.run(_layers(source))
-    except Exception:  # noqa: BLE001 - any error will do; an exit or a cancellation would not
+    except Exception:  # noqa: BLE001 - any error is right, but no exit and no cancellation
         return
-    pytest.fail(f"a read of what is not there, or not well formed, returned {_values(layers)!r} instead of raising")
+    pytest.fail(f"a read of an absent or malformed store returned {_values(layers)!r} instead of raising")
 
 
 def _check_origin(origin: Origin) -> None:
@@ -280,4 +286,4 @@ async def _cancel_everywhere(source: Any) -> None:
             await asyncio.sleep(0)
         if reading.cancel():
             await asyncio.wait([reading])
-            assert reading.cancelled(), f"cancelled after {steps} steps, the read went on as if nothing had been"
+            assert reading.cancelled(), f"cancelled after {steps} steps, the read went on"

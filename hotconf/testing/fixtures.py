@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def live() -> Iterator[Callable[[HotConf[S]], HotConf[S]]]:
-    """Return a function that makes a configuration live, in a thread of its own, until the test ends."""
+    """Return a function that makes a configuration live until the test ends: `live(conf)` returns `conf`.
+
+    Its engine runs in a thread of its own. Signals are not handled.
+    """
     with contextlib.ExitStack() as until_the_end:
 
         def live(conf: HotConf[S]) -> HotConf[S]:
@@ -43,5 +46,5 @@ def override() -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def manual_clock() -> ManualClock:
-    """Return a clock that stands still until the test advances it."""
+    """Return a `ManualClock`, which stands still until `advance` is awaited."""
     return ManualClock()

@@ -1,4 +1,4 @@
-"""A source that a test controls: it returns values, fails, hangs, and sends change notices."""
+"""A source for tests: it holds values, fails, hangs, and reports changes, as a test says."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 
 class FakeSource(Memory):
-    """A Memory that fails, hangs and sends change notices on command. Every method may be called from any thread.
+    """A Memory with faults, and with change notices of its own. All methods can be called from any thread.
 
-    `reads` counts the reads that began, failed ones included. With `required=False` it acts as an optional remote
-    source: while it fails with an OSError, its last layer stays in use and is shown as stale.
+    Args:
+        values: What it holds, None for nothing.
+        name: Its name in origins and status.
+        required: False makes it an optional remote source: while it fails with an OSError, its last layer stays in
+            force and is shown as stale.
+
+    Attributes:
+        reads: How many reads have begun, failed ones included.
     """
 
     kind = "fake"
@@ -30,69 +36,73 @@ class FakeSource(Memory):
         self.reads = 0
         self._error: Exception | None = None
         self._failures = 0
-        self._hold: _Notices | None = None
-        self._hints = _Notices()
+        self._released: _Counter | None = None
+        self._hints = _Counter()
 
     def fail(self, error: Exception, *, times: int = 1) -> None:
-        """Raise an error from the next `times` reads."""
+        """Raise an error from the next reads, from so many of them."""
         self._error, self._failures = error, times
 
     def hang(self) -> None:
-        """Make every read from now on wait until `release`."""
-        self._hold = self._hold or _Notices()
+        """Let every read from now on wait until `release`."""
+        self._released = self._released or _Counter()
 
     def release(self) -> None:
-        """Let the waiting reads continue. Each returns the values that are set then."""
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            hold.send()
+        """Let the hanging reads go on. Each returns the values that are set by then."""
+        released, self._released = self._released, None
+        if released is not None:
+            released.increase()
 
     def hint(self) -> None:
-        """Send a change notice: a running configuration reloads, with the name of this source as the trigger."""
-        self._hints.send()
+        """Report a possible change: a running configuration reloads, with the name of this source as the trigger."""
+        self._hints.increase()
 
     async def read(self) -> Layer:
-        """Return the values that were set last, or raise the error of `fail`. Waits while it hangs."""
+        """Return the values that were set last, after `release` where it hangs.
+
+        Raises:
+            Exception: The error that `fail` was given.
+        """
         self.reads += 1
-        if self._hold is not None:
-            await self._hold.beyond(0)
+        if self._released is not None:
+            await self._released.above(0)
         if self._failures and self._error is not None:
             self._failures -= 1
             raise self._error
         return await super().read()
 
     def changes(self) -> AsyncIterator[object]:
-        """Yield for every `hint` from now on; several at once are one."""
-        return self._changes(self._hints.count)
+        """Yield for every `hint` from now on. Hints that come together are one."""
+        return self._changes(self._hints.value)
 
-    async def _changes(self, heard: int) -> AsyncIterator[object]:
+    async def _changes(self, seen: int) -> AsyncIterator[object]:
         while True:
-            heard = await self._hints.beyond(heard)
+            seen = await self._hints.above(seen)
             yield None
 
 
-class _Notices:
-    """Counts notices, and wakes waiting tasks in any event loop."""
+class _Counter:
+    """A number that tasks of any event loop can wait for."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.value = 0
         self._lock = threading.Lock()
         self._waiting: list[Future[None]] = []
 
-    def send(self) -> None:
+    def increase(self) -> None:
         with self._lock:
-            self.count += 1
+            self.value += 1
             waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            if waiter.set_running_or_notify_cancel():  # False for one that was cancelled
+            if waiter.set_running_or_notify_cancel():  # False for one that was cancelled meanwhile
                 waiter.set_result(None)
 
-    async def beyond(self, count: int) -> int:
-        """Wait until there were more notices than `count`, and return how many."""
+    async def above(self, value: int) -> int:
+        """Wait until the number is higher than that, and return it."""
         waiter: Future[None] = Future()
         with self._lock:
-            if self.count > count:
-                return self.count
+            if self.value > value:
+                return self.value
             self._waiting.append(waiter)
         await asyncio.wrap_future(waiter)
-        return self.count
+        return self.value
