@@ -24,7 +24,7 @@ _HEADINGS = ("work", "limit or peer", "of the peer", "hotconf", "ratio", "target
 
 
 def main() -> int:
-    """Measure, print, write. The exit code is 0 also where a target is missed: the table says so."""
+    """Measure, print the table, and write the results. A missed target shows in the table; the exit code is 0."""
     options = _options()
     before = os.getloadavg()[0]
     rows = [row for topic in options.only or TOPICS for row in _measured(topic, quick=options.quick)]

@@ -39,7 +39,7 @@ _BUFFER = 1 << 16
 
 
 class Crowd:
-    """Clients of one server, which tells over its pipe what it has and does what it is told."""
+    """Clients of one server, which is controlled through a pipe."""
 
     def __init__(self, connection: Connection, count: int) -> None:
         self._connection = connection
@@ -55,7 +55,7 @@ class Crowd:
         self.kib_each = (self._ask("resident") - before) / count
 
     def change(self) -> float:
-        """Return the milliseconds from the change to the moment in which the last client has it."""
+        """Return the milliseconds from the change until the last client has received it."""
         self._connection.send("change")
         done = self._receive()
         return (done - self._told()) * 1e3
@@ -118,11 +118,11 @@ def _rows(count: int, rounds: int) -> list[Row]:
     ]
 
 
-# In processes of their own
+# In their own processes
 
 
 def serve(connection: Connection, name: str) -> None:
-    """Serve on a free port, which is told through the connection, until that is closed."""
+    """Serve on a free port until the connection is closed. The port is sent through the connection."""
     quiet()
     asyncio.run((_serve_hotconf if name == "hotconf" else _serve_plain)(connection))
 
@@ -132,7 +132,7 @@ async def _serve_hotconf(connection: Connection) -> None:
     conf = HotConf(Parts, sources=[memory], options=Options(watch=False))
     began = 0.0
 
-    @conf.on_change  # the first to hear of it
+    @conf.on_change  # called first
     def begin(_change: object) -> None:
         nonlocal began
         began = time.perf_counter()
@@ -177,7 +177,7 @@ def _values(serial: int) -> dict[str, Any]:
 
 
 async def _obey(connection: Connection, port: int, change: Any) -> None:
-    """Tell the port and the memory in use, then do what is asked until the connection is closed."""
+    """Send the port and the memory in use, then obey commands until the connection is closed."""
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     connection.send((port, resident()))
     loop.add_reader(connection.fileno(), asked.set)
@@ -187,7 +187,7 @@ async def _obey(connection: Connection, port: int, change: Any) -> None:
             await asked.wait()
             asked.clear()
             if not connection.poll():
-                continue  # it was set once more while the last word was read
+                continue  # the event was set again while the last command was read
             word = connection.recv()
             serial += 1
             connection.send(await change(serial) if word == "change" else resident())

@@ -40,7 +40,7 @@ _BUFFER = 1 << 18
 
 
 class Load:
-    """Keep-alive connections that ask again and again: the least that a client can do, on bare sockets.
+    """Keep-alive connections that send one request after another, on bare sockets: the cheapest possible client.
 
     With `numbered` no two requests are the same: each has a number of its own in its head.
     """
@@ -89,7 +89,7 @@ class Load:
         return len(data)
 
     def _ask_once(self) -> bytes:
-        """Return one answer. All later ones are of its length: their headers differ in the time at most."""
+        """Return one response. All later ones have its length: at most the time in a header differs."""
         sock = self._sockets[0]
         sock.sendall(next(self._requests))
         data = sock.recv(_BUFFER)
@@ -152,11 +152,11 @@ def _header(answer: bytes, name: bytes) -> str:
     return next(line.split(b": ", 1)[1] for line in lines if line.lower().startswith(name + b":")).decode()
 
 
-# In processes of their own
+# In their own processes
 
 
 def serve(connection: Connection, name: str, path: Path) -> None:
-    """Serve on a free port, which is told through the connection, until that is closed."""
+    """Serve on a free port until the connection is closed. The port is sent through the connection."""
     quiet()
     asyncio.run(_serve(connection, name, path))
 

@@ -25,7 +25,7 @@ STEP_10 = "watchfiles, step=10"
 DEFAULTS = "watchfiles, its defaults"
 NOTHING = "an event loop that sleeps"
 
-_REST = 5.5  # seconds after the start in which a watcher may still be more alert than it stays
+_REST = 5.5  # seconds after the start in which a watcher may poll faster than later
 
 
 class App(Settings):
@@ -35,7 +35,7 @@ class App(Settings):
 
 
 def rows(*, quick: bool) -> list[Row]:
-    """Return the rows of this topic. All are measured at once, each in a process that sleeps nearly always."""
+    """Return the rows of this topic. All are measured at once, each in a process that is idle nearly all the time."""
     seconds = 2.0 if quick else 15.0
     ours = {files: Alone(cost_of, "hotconf", files, seconds) for files in (1, 10)}
     theirs = {name: Alone(cost_of, name, 1, seconds) for name in (STEP_10, DEFAULTS, NOTHING)}

@@ -1,6 +1,6 @@
-"""Memory: many reloads must not add up, neither those that are applied nor those that are rejected.
+"""Memory: the memory of a process must not grow with its reloads, applied or rejected.
 
-An allocator takes a few steps of half a megabyte until it has settled, early on and never the same number of them.
+At the begin an allocator grows in a few steps of half a megabyte, and never in the same number of them.
 glibc has an arena for each thread, each with steps of its own; here it has one. A leak goes on for ever: a report or a
 layer left behind by each reload makes several hundred KiB in a thousand. So the second half is judged, and all samples
 are shown.
@@ -36,7 +36,7 @@ _M_ARENA_MAX = -8  # mallopt(3)
 
 _SAMPLES = 10  # between the first resident size and the last
 _FLAT = 100  # KiB for each 1,000 reloads
-_ENOUGH = 5_000  # reloads, before a slope says anything
+_ENOUGH = 5_000  # reloads: a slope over fewer is noise
 
 
 def rows(*, quick: bool) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Work in processes of its own, where memory, signals or processor time must not be shared."""
+"""Work in separate processes, where memory, signals or processor time must not be shared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 class Alone(Generic[T]):
-    """A function of a module that runs in a fresh process from now on."""
+    """A function of a module that runs in a new process."""
 
     def __init__(self, function: Callable[..., T], *arguments: Any) -> None:
         self._answer, theirs = _SPAWN.Pipe(duplex=False)
@@ -27,7 +27,7 @@ class Alone(Generic[T]):
         theirs.close()
 
     def result(self) -> T:
-        """Return what the function returned. Raises RuntimeError where it raised: its traceback is on stderr."""
+        """Return the result of the function. Raises RuntimeError if it raised; the traceback is on stderr."""
         try:
             answer: T = self._answer.recv()
         except EOFError:

@@ -1,4 +1,4 @@
-"""Reading one setting: what the holder costs on top of the settings themselves."""
+"""Reading one setting: the cost of the holder beyond that of the settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class App(Settings):
 
 
 class _Box:
-    """The least that can be replaced: an object with an attribute."""
+    """The minimum: an object with an attribute that can be replaced."""
 
     def __init__(self, settings: App) -> None:
         self.current = settings
@@ -98,7 +98,7 @@ def _reads() -> dict[str, Callable[[], float]]:
 
 
 def _read(statement: str, held: object) -> Callable[[], float]:
-    """Return a function that reads many times, and returns the nanoseconds of one."""
+    """Return a function that reads many times, and returns the nanoseconds of one read."""
     timer = timeit.Timer("\n".join([statement] * _UNROLLED), globals={"x": held})
     return lambda: timer.timeit(_LOOPS) / (_LOOPS * _UNROLLED) * 1e9
 

@@ -1,4 +1,4 @@
-"""One reload of a large file: how long it takes as a whole, and how long it holds the event loop up."""
+"""One reload of a large file: its duration, and for how long it blocks the event loop."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TOMLLIB_REFERENCE = 54.0
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the keys of a file are spread over its sections, and what is reported when one of them has changed."""
+    """How the keys of a file are distributed over its sections, and the path that a change of one of them reports."""
 
     name: str
     model: type[BaseModel]
@@ -53,7 +53,7 @@ WIDE = Shape("sections of 100", WideParts, wide_toml_of, "parts.part0.retries0")
 
 
 class Reloaded:
-    """A file that is changed by one value, or by a whole table that comes or goes, and is then read anew."""
+    """A file in which one value changes, or a whole table is added or removed, and that is then read again."""
 
     def __init__(self, path: Path, keys: int, shape: Shape = NARROW, *, whole: bool = False) -> None:
         self._keys = keys
@@ -72,7 +72,7 @@ class Reloaded:
         replace(self.path, self.shape.text(self._keys + self._more, serial))
 
     async def reload(self, clock: Callable[[], float] = time.perf_counter) -> float:
-        """Return the milliseconds from asking until the report."""
+        """Return the milliseconds from the request until the report."""
         self._more = _TABLE - self._more if self._whole else 0
         self.change()
         before = clock()
@@ -83,14 +83,14 @@ class Reloaded:
         return taken * 1000
 
     async def parse(self, load: Callable[[str], object], clock: Callable[[], float] = time.perf_counter) -> float:
-        """Return the milliseconds that a parser, and whatever follows it, takes for the same file."""
+        """Return the milliseconds that a parser, and the steps after it, take for the same file."""
         self.change()
         before = clock()
         load(self.path.read_text(encoding="utf-8"))
         return (clock() - before) * 1000
 
     def validate(self, values: object) -> object:
-        """Do with parsed values what everybody does."""
+        """Validate parsed values, as programs without hotconf do."""
         return self.shape.model.model_validate(values)
 
 
@@ -103,7 +103,7 @@ def rows(*, quick: bool) -> list[Row]:
 async def _rows(folder: Path, rounds: int) -> list[Row]:
     large, small = Reloaded(folder / "large.toml", LARGE), Reloaded(folder / "small.toml", SMALL)
     wide = Reloaded(folder / "wide.toml", LARGE, WIDE)
-    # One after the other: what lives beside a configuration makes every garbage collection longer.
+    # One after the other: every other live object makes each garbage collection longer.
     async with large.conf.running(signals=()):
         narrow_rows = [*await _duration_rows(large, rounds), await _gap_row(large, rounds)]
         async with small.conf.running(signals=()):
@@ -140,7 +140,7 @@ async def _whole_row(reloaded: Reloaded, rounds: int) -> Row:
 
 
 async def _processor_row(reloaded: Reloaded, load: Callable[[str], object], rounds: int) -> Row:
-    """Compare what is left when neither the machine's speed nor what else it runs counts."""
+    """Compare the ratios, which depend neither on the speed of the machine nor on its other work."""
     clock = time.process_time
     work = {"hotconf": partial(reloaded.reload, clock), TOMLLIB: partial(reloaded.parse, load, clock)}
     return compared(
@@ -185,7 +185,7 @@ async def _gap_row(large: Reloaded, rounds: int) -> Row:
 
 
 async def _largest_gap(work: Awaitable[object]) -> float:
-    """Return the longest time, in milliseconds, for which a task that wakes every millisecond did not come to run."""
+    """Return the longest time, in milliseconds, for which a task that wakes every millisecond could not run."""
     wake_ups = [time.perf_counter()]
 
     async def tick() -> None:
@@ -201,7 +201,7 @@ async def _largest_gap(work: Awaitable[object]) -> float:
 
 
 async def _in_turns(work: dict[str, Callable[[], Awaitable[float]]], rounds: int) -> dict[str, list[float]]:
-    """Do as `rows.in_turns` does, for what awaits."""
+    """Do what `rows.in_turns` does, for coroutine functions."""
     samples: dict[str, list[float]] = {name: [] for name in work}
     for function in work.values():
         await function()

@@ -1,4 +1,4 @@
-"""Rows of the table, and how samples become one."""
+"""Rows of the table, and how samples become a row."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def compared(work: str, samples: Samples, peer: str, *, unit: str, target: Targe
 
 
 def skipped(work: str, peer: str, why: str) -> Row:
-    """Return the row of something that this machine cannot measure."""
+    """Return the row of a measurement that this machine cannot make."""
     return Row(work=work, peer=peer, unit="", note=f"skipped: {why}")
 
 
 def in_turns(work: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Call each function once a round, and return what they returned. A first round is thrown away.
+    """Call each function once a round, and return the results. A first round is discarded.
 
-    Every round begins with another one, so that nobody always comes first.
+    Every round begins with another one, so that no function is always the first.
     """
     samples: dict[str, list[float]] = {name: [] for name in work}
     for function in work.values():
@@ -103,6 +103,6 @@ def in_turns(work: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, 
 
 
 def rotations(names: Sequence[str]) -> Iterable[Sequence[str]]:
-    """Yield the names again and again, each time beginning with the next one."""
+    """Yield the names for ever, each round beginning with the next one."""
     for start in itertools.cycle(range(len(names))):
         yield [*names[start:], *names[:start]]

@@ -1,4 +1,4 @@
-"""What is configured in the measurements: settings classes, and files of any size for them."""
+"""The settings classes of the measurements, and files of any size for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KEYS = 10
 
 
 class Part(Section):
-    """Ten settings of the usual kinds."""
+    """Ten settings of common types."""
 
     host: str
     port: int
@@ -36,7 +36,7 @@ class Parts(Settings):
     parts: dict[str, Part]
 
 
-_WIDE = 10  # parts in one
+_WIDE = 10  # parts in each
 
 _wide_fields: dict[str, Any] = {
     f"{name}{group}": (field.annotation, ...) for group in range(_WIDE) for name, field in Part.model_fields.items()
@@ -83,7 +83,7 @@ name{suffix} = "part number {index}"
 
 
 def replace(path: Path, text: str) -> None:
-    """Replace a file as a careful writer does: write beside it, then rename."""
+    """Replace a file atomically: write another one beside it, then rename."""
     beside = path.with_name(f".{path.name}.new")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)

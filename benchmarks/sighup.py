@@ -1,4 +1,4 @@
-"""SIGHUP: how long from `kill -HUP`, sent to a process at rest, until the new settings are in force."""
+"""SIGHUP: the time from `kill -HUP`, sent to an idle process, until the new settings are in force."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WORK = f"kill -HUP → swapped, {KEYS} keys"
 CALLBACK = "signal to an empty callback of asyncio"
 
 _PATIENCE = 10.0
-_REST = 0.12  # seconds between two signals: those that follow sooner are made one reload
+_REST = 0.12  # seconds between two signals: sooner ones are merged into one reload
 
 
 def rows(*, quick: bool) -> list[Row]:
@@ -53,8 +53,8 @@ def _kill_after_write(path: Path, pid: int, connection: Connection) -> Callable[
 
 
 def _kill(pid: int, connection: Connection) -> Callable[[], float]:
-    """Return a function that sends the signal, and returns the milliseconds until it has had its effect."""
-    _next(connection)  # the handler is in
+    """Return a function that sends the signal, and returns the milliseconds until its effect."""
+    _next(connection)  # the handler is installed
 
     def kill() -> float:
         time.sleep(_REST)
@@ -72,7 +72,7 @@ def _next(connection: Connection) -> int:
     return moment
 
 
-# In processes of their own. The monotonic clock is the same for all of them.
+# In their own processes. The monotonic clock is the same for all of them.
 
 
 def _serve_hotconf(connection: Connection, path: Path) -> None:

@@ -20,7 +20,7 @@ def measure(topic: str, quick: bool) -> list[Row]:  # noqa: FBT001 - called acro
 
 
 def quiet() -> None:
-    """Let hotconf log as usual, to nowhere."""
+    """Let hotconf log as usual, and discard the log."""
     logger = logging.getLogger("hotconf")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False

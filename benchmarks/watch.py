@@ -1,4 +1,4 @@
-"""Watching a file: how long until its new content can be read."""
+"""Watching a file: the time until its new content can be read."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class App(Settings):
 
 
 class Watched:
-    """A file that somebody watches. Whoever has read a new value calls `seen`."""
+    """A file that a watcher watches. The watcher calls `seen` when it has read a new value."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -60,14 +60,14 @@ class Watched:
         replace(self.path, self._text())
 
     def seen(self, port: int) -> None:
-        """Note the moment, if it is the value that was written last."""
+        """Record the time, if this is the value that was written last."""
         if port == self.port:
             self._at = time.perf_counter()
             self._seen.set()
 
     def change(self) -> float:
         """Replace the file, and return the milliseconds until the new value was seen."""
-        time.sleep(0.03)  # the watchers are at rest again
+        time.sleep(0.03)  # the watchers are idle again
         self.port += 1
         self._seen.clear()
         beside = self.path.with_name("next")
@@ -79,7 +79,7 @@ class Watched:
         return (self._at - before) * 1000
 
     def read(self) -> None:
-        """Do what a watcher without hotconf has to do itself."""
+        """Do what a program with a plain watcher has to do itself."""
         self.seen(App.model_validate(tomllib.loads(self.path.read_text(encoding="utf-8"))).server.port)
 
     def _text(self) -> str:
@@ -109,7 +109,7 @@ def _latency_rows(folder: Path, rounds: int) -> list[Row]:
 
 
 def _rested_row(folder: Path, files: int) -> Row:
-    """Change files of which nobody has heard for longer than any watcher stays alert."""
+    """Change files after a pause that is longer than any watcher keeps polling fast."""
     watched = [Watched(folder / f"rested{index}") for index in range(files)]
     with contextlib.ExitStack() as stack:
         for file in watched:
