@@ -21,7 +21,7 @@ from hotconf.signals import SignalRouter
 
 PATIENCE = 20.0
 PROMPT = 2.0
-"""An upper bound for what takes milliseconds when nobody else uses the machine."""
+"""An upper bound for what takes milliseconds on an idle machine."""
 
 # A test run may itself have been started with signals ignored (nohup, a shell's background), and children inherit that.
 PRELUDE = """
@@ -63,7 +63,7 @@ say("routed")
 
 
 class Child:
-    """A Python process that is told what it is by a script, and tells us by lines on stdout where it is."""
+    """A Python process that is told what it is by a script, and reports its progress by lines on stdout."""
 
     def __init__(self, script, *args, stdin=None):
         self.process = subprocess.Popen(
@@ -152,7 +152,7 @@ def test_other_names_are_refused(name):
         SignalRouter(["TERM", name])
 
 
-def test_a_platform_without_sighup_is_told_so(monkeypatch):
+def test_a_platform_without_sighup_is_named(monkeypatch):
     monkeypatch.delattr(signal, "SIGHUP")
     with pytest.raises(ValueError, match="no SIGHUP"):
         SignalRouter()
@@ -244,7 +244,7 @@ say(len(calls))
     assert lines[-1] == "50"
 
 
-def test_a_storm_of_hups_is_survived_and_the_last_is_heard(spawn):
+def test_after_a_storm_of_hups_the_last_one_still_reloads(spawn):
     child = spawn("""
 router = SignalRouter()
 router.install()
@@ -287,7 +287,7 @@ router.restore()
     assert lines == ["reload", "reload"]
 
 
-def test_a_full_pipe_blocks_nobody(run):
+def test_a_full_pipe_does_not_block_handlers(run):
     lines = run("""
 router, go = SignalRouter(), threading.Event()
 router.install()
@@ -363,7 +363,7 @@ except BlockingIOError:
 """
 
 
-def test_a_stderr_that_nobody_reads_holds_up_no_second_signal(spawn):
+def test_an_unread_stderr_does_not_delay_the_second_signal(spawn):
     child = spawn(FILL_STDERR + ROUTED + "time.sleep(60)")
     child.await_line("routed")
     child.send(signal.SIGTERM)
@@ -374,7 +374,7 @@ def test_a_stderr_that_nobody_reads_holds_up_no_second_signal(spawn):
 
 
 @pytest.mark.parametrize("error", ["ValueError('late')", "SystemExit(3)"])
-def test_a_callback_that_raises_is_shown_and_the_next_signal_heard(spawn, error):
+def test_a_callback_that_raises_is_shown_and_the_next_signal_works(spawn, error):
     child = spawn(f"""
 def broken():
     reload()
@@ -483,7 +483,7 @@ os.write(2, bytes(fcntl.fcntl(2, fcntl.F_GETPIPE_SZ) - 80))
 
 
 @pytest.mark.parametrize("fill", [FILL_STDERR, FILL_STDERR_NEARLY])
-def test_the_deadline_holds_though_nobody_reads_stderr(spawn, fill):
+def test_the_deadline_holds_with_an_unread_stderr(spawn, fill):
     child = spawn(fill + ROUTED + "router.arm(time.monotonic() + 0.1, 124); time.sleep(60)")
     assert child.process.wait(PATIENCE) == 124
 
@@ -522,7 +522,7 @@ def test_a_deadline_wakes_the_thread_that_waits_without_one(spawn):
 # The wakeup descriptor
 
 
-def test_a_signal_that_another_thread_takes_is_heard_while_main_sleeps(run):
+def test_a_signal_that_another_thread_takes_works_while_main_sleeps(run):
     """No bytecode runs in the main thread here: only the interpreter's own handler can tell us."""
     lines = run(
         ROUTED
@@ -599,7 +599,7 @@ async def main():
     assert lines == ["reload", "heard"]
 
 
-def test_other_peoples_signals_are_none_of_ours(run):
+def test_signals_of_other_code_are_left_alone(run):
     lines = run("""
 signal.signal(signal.SIGUSR1, lambda *_: say("usr1"))
 signal.signal(signal.SIGTERM, lambda *_: say("term"))
@@ -650,7 +650,7 @@ def test_every_signal_is_answered_and_none_twice(ours, steps):
 
 
 def noted(signum, frame):
-    """A handler of someone's."""
+    """A handler of other code."""
 
 
 @pytest.mark.parametrize("name", ["HUP", "INT", "TERM"])
@@ -666,7 +666,7 @@ def test_i7_restore_puts_back_what_it_found(name, found):
         signal.signal(signum, before)
 
 
-def test_restore_keeps_the_handler_of_someone_who_came_later():
+def test_restore_keeps_a_handler_that_was_installed_later():
     before, calls = signal.getsignal(signal.SIGHUP), []
     try:
         with SignalRouter() as router:
@@ -869,12 +869,12 @@ def test_a_closed_terminal_drains(in_terminal):
     assert child.line() == "drain 1"
 
 
-def test_who_is_left_running_when_the_terminal_closes_reloads(in_terminal):
+def test_a_process_that_survives_its_terminal_reloads_again(in_terminal):
     child, _ = in_terminal("""
 import hotconf.signals
 hotconf.signals.TERMINAL_CHECK = 0.05
 routed, ready = os.pipe()
-if os.fork():  # the shell: it ends, and takes no leave of its job in the background
+if os.fork():  # the shell: it ends, and sends no SIGHUP to its background job
     os.read(routed, 1)
     os._exit(0)
 os.setpgid(0, 0)

@@ -8,6 +8,7 @@ import importlib
 import logging
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -123,3 +124,36 @@ def served(folder):
             return process
 
         yield start
+
+
+@pytest.fixture
+def stranger():
+    """A server that is not hotconf's, as the class with its answers, and its URL.
+
+    `bodies` maps a method and the first part of a path to an answer; `body` is for all others.
+    """
+
+    class Answer(BaseHTTPRequestHandler):
+        status, kind, body, bodies = 200, "text/html", b"<html>hello</html>", {}
+
+        def do_GET(self):
+            name = self.path.partition("?")[0].split("/")[1]
+            body = self.bodies.get((self.command, name), self.body)
+            self.send_response(self.status)
+            self.send_header("Content-Type", self.kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_PATCH = do_GET  # noqa: N815 - the library's names
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield Answer, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()

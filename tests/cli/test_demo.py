@@ -230,7 +230,7 @@ def test_jobs_log_their_runs_and_finish(demo):
 
 
 def test_readiness_tells_of_the_drain_while_it_still_serves(demo):
-    """During the shutdown delay: 503 for balancers, 200 for clients, no reload for anybody."""
+    """During the shutdown delay: 503 for balancers, 200 for clients, and reloads are refused."""
     served = demo("--shutdown-delay", "1.5")
     assert served.get("/readyz").status == 200
     served.send(signal.SIGTERM)
@@ -463,7 +463,7 @@ def test_it_prints_what_to_try_with_its_pid(shared):
         assert hint in shared.stdout.text
 
 
-def test_uvloop_is_not_used_unasked(shared):
+def test_uvloop_is_used_only_on_request(shared):
     maps = Path(f"/proc/{shared.pid}/maps")
     if not maps.exists():
         pytest.skip("no /proc")

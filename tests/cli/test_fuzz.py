@@ -1,4 +1,4 @@
-"""Whatever somebody types: an exit code from the list, a message, and never a traceback."""
+"""Any arguments give an exit code from the list, a message, and never a traceback."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ GARBAGE = st.text(
 
 @pytest.fixture
 def mess(folder, monkeypatch):
-    """A folder with what people put in the place of a file, and services that end as soon as they would run."""
+    """A folder with odd things in the place of files, and services that end as soon as they would run."""
     (folder / "app.toml").write_text(GOOD)
     (folder / "binary.toml").write_bytes(bytes(range(256)))
     (folder / "folder").mkdir()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
@@ -127,43 +125,19 @@ ASKING = [
 ]
 
 
-@pytest.fixture(scope="module")
-def other_process():
-    """A server whose answers are given by the first part of the path, and its URL."""
-
-    class Answer(BaseHTTPRequestHandler):
-        answers, status = {}, 200
-
-        def do_GET(self):
-            name = self.path.split("?")[0].split("/")[1]
-            is_patch = self.command == "PATCH"
-            body = json.dumps(self.answers["reload" if is_patch else name]).encode()
-            self.send_response(self.status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_POST = do_PATCH = do_GET  # noqa: N815 - the library's names
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield Answer, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def bodies(answers):
+    """The answers of a server, by method and the first part of the path."""
+    methods = {"reload": "POST", "rollback": "POST", "confirm": "POST"}
+    encoded = {(methods.get(name, "GET"), name): json.dumps(answer).encode() for name, answer in answers.items()}
+    return {**encoded, ("PATCH", "config"): encoded["POST", "reload"]}
 
 
 @pytest.mark.parametrize("words", ASKING, ids=" ".join)
 @pytest.mark.parametrize("outcome", ["applied", "rejected", EVIL])
-def test_no_verb_prints_an_answer_as_it_is(verb, other_process, words, outcome):
-    answer, url = other_process
+def test_no_verb_prints_an_answer_as_it_is(verb, stranger, words, outcome):
+    answer, url = stranger
     report = {**REPORT, "outcome": outcome}
-    answer.answers = {**ANSWERS, "reload": report, "rollback": report, "confirm": report}
+    answer.bodies = bodies({**ANSWERS, "reload": report, "rollback": report, "confirm": report})
     result = verb(*(url if word == "URL" else word for word in words))
     assert result.out
     assert not result.err
@@ -173,10 +147,9 @@ def test_no_verb_prints_an_answer_as_it_is(verb, other_process, words, outcome):
 
 
 @pytest.mark.parametrize("words", ASKING, ids=" ".join)
-def test_no_verb_prints_the_detail_of_a_problem_as_it_is(verb, other_process, words, monkeypatch):
-    answer, url = other_process
-    monkeypatch.setattr(answer, "status", 400)
-    answer.answers = {name: {"detail": EVIL, "faults": [FAULT]} for name in ANSWERS}
+def test_no_verb_prints_the_detail_of_a_problem_as_it_is(verb, stranger, words):
+    answer, url = stranger
+    answer.status, answer.body = 400, json.dumps({"detail": EVIL, "faults": [FAULT]}).encode()
     result = verb(*(url if word == "URL" else word for word in words))
     assert (result.code, result.out) == (1, "")
     assert_harmless(result)

@@ -151,7 +151,7 @@ def test_a_token_file_without_a_token_is_2(run_here, tmp_path, capsys, content):
 
 
 def test_a_folder_that_cannot_be_written_is_2_with_a_way_out(run_here, tmp_path, capsys):
-    # A link into nowhere: it does not exist, and nobody can write through it, not even root.
+    # A dangling link: it does not exist, and cannot be written through, not even by root.
     (tmp_path / "hotconf-demo.toml").symlink_to(tmp_path / "no such folder" / "file")
     assert run_here("demo", "--port", "0") == 2
     assert "--config" in capsys.readouterr().err
@@ -306,7 +306,7 @@ def test_a_ctrl_c_at_a_random_moment_of_the_exit_is_no_traceback(tmp_path):
             assert "Traceback" not in stderr
 
 
-def test_a_verb_that_is_mistyped_is_told_the_near_one():
+def test_a_mistyped_verb_names_the_nearest_one():
     run = subprocess.run([sys.executable, "-m", "hotconf", "chek"], capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert "there is no verb 'chek'; did you mean 'check'?" in run.stderr

@@ -31,7 +31,7 @@ def on_terminal(folder, *words, **variables):
     try:
         while chunk := os.read(ours, 65536):
             said += chunk
-    except OSError:  # Linux's way to say that nobody has the other end any more
+    except OSError:  # on Linux: the other end is closed
         pass
     os.close(ours)
     return done.returncode, said.decode()
@@ -50,7 +50,7 @@ def test_colour_is_for_terminals_that_want_it(folder, verb):
     assert ESCAPE not in verb(*words).out
 
 
-def test_who_waits_is_told_what_for(capsys, monkeypatch):
+def test_a_long_wait_is_explained_on_stderr(capsys, monkeypatch):
     monkeypatch.setattr(output, "PATIENCE", 0.01)
     with progress("waiting for the moon"):
         wait_until(lambda: "waiting for the moon ...\n" in (said := capsys.readouterr()).err or said.err)

@@ -14,7 +14,7 @@ def refuses_ho(conf):
     @conf.prepare("message")
     def prepare(change):
         if change.new.message == "ho":
-            raise Refuse("nobody may say ho")
+            raise Refuse("ho is not allowed")
 
 
 def test_a_change_is_applied_and_listed(verb, folder, served):
@@ -78,7 +78,7 @@ CASES = {
     "refused by a subscriber": (
         GOOD.replace("hi", "ho"),
         1,
-        ["rejected at prepare; generation 1 stays in force", "{} nobody may say ho"],
+        ["rejected at prepare; generation 1 stays in force", "{} ho is not allowed"],
     ),
 }
 

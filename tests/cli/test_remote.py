@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-import threading
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -69,34 +67,6 @@ def test_a_token_file_that_cannot_be_read_is_2(verb, folder):
     assert "missing cannot be read: No such file or directory" in missing.err
     (folder / "empty").touch()
     assert verb("reload", "http://127.0.0.1:1", "--token-file", "empty").code == 2
-
-
-@pytest.fixture
-def stranger():
-    """A server that is none of ours, and what it answers."""
-
-    class Answer(BaseHTTPRequestHandler):
-        status, body, kind = 200, b"<html>hello</html>", "text/html"
-
-        def do_GET(self):
-            self.send_response(self.status)
-            self.send_header("Content-Type", self.kind)
-            self.send_header("Content-Length", str(len(self.body)))
-            self.end_headers()
-            self.wfile.write(self.body)
-
-        do_POST = do_PATCH = do_GET  # noqa: N815 - the library's names
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield Answer, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.mark.parametrize("word", REMOTE)

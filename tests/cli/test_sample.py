@@ -292,7 +292,7 @@ def test_examples_fit_once_their_comment_signs_are_taken_away(tmp_path):
     assert (loaded.limit, loaded.servers[0].host, loaded.server.tls.n) == (0, "change-me", 11)
 
 
-def test_validators_are_heard(tmp_path):
+def test_validators_are_respected(tmp_path):
     class Picky(Section):
         even: int
         name: str = "bad"

@@ -76,18 +76,26 @@ def test_a_taken_port_is_a_line_of_json_in_a_json_log(launch, folder):
     assert logged(process)[-1]["message"] == reason
 
 
-@pytest.mark.parametrize("stalled", ["stdout", "stderr"])
-def test_a_reader_of_its_output_that_stalls_does_not_stop_the_process(folder, stalled):
-    (folder / "any.toml").write_text("a = 1\n")
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]
+@pytest.fixture
+def full_pipe():
+    """The writing end of a pipe that is full and is not read."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(writer, bytes(1024))
     os.set_blocking(writer, True)
-    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stalled: writer}
+    yield writer
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("stalled", ["stdout", "stderr"])
+def test_a_reader_of_its_output_that_stalls_does_not_stop_the_process(folder, full_pipe, stalled):
+    (folder / "any.toml").write_text("a = 1\n")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stalled: full_pipe}
     command = [*HOTCONF, "serve", "any.toml", "--port", str(port)]
     buffered = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(command, cwd=folder, env=buffered, **streams)
@@ -101,28 +109,18 @@ def test_a_reader_of_its_output_that_stalls_does_not_stop_the_process(folder, st
     finally:
         process.kill()
         process.wait()
-        os.close(reader)
-        os.close(writer)
 
 
 @pytest.mark.parametrize("words", [["bad.toml"], ["any.toml", "--unix-socket", "any.toml"]])
-def test_a_start_that_fails_ends_though_stderr_is_not_read(folder, words):
+def test_a_start_that_fails_ends_with_an_unread_stderr(folder, full_pipe, words):
     (folder / "bad.toml").write_text("a = \n")
     (folder / "any.toml").write_text("a = 1\n")
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(writer, bytes(1024))
-    os.set_blocking(writer, True)
-    process = subprocess.Popen([*HOTCONF, "serve", *words], cwd=folder, env=environment(), stderr=writer)
+    process = subprocess.Popen([*HOTCONF, "serve", *words], cwd=folder, env=environment(), stderr=full_pipe)
     try:
         assert process.wait(PATIENCE) in (1, 2)
     finally:
         process.kill()
         process.wait()
-        os.close(reader)
-        os.close(writer)
 
 
 def test_a_socket_path_that_is_a_file_is_named_as_such(launch, folder):
@@ -155,7 +153,7 @@ def test_its_options_reach_the_configuration_and_the_server(launch, folder, verb
         refused = verb("watch", url, *token)
         assert (refused.code, refused.out) == (1, "")
         assert "too many" in refused.err
-    (folder / "app.toml").write_text("broken")  # nobody looks
+    (folder / "app.toml").write_text("broken")  # not watched
     assert verb("diff", url, url, *token).code == 0
     assert verb("reload", url, *token).lines[0] == "rejected at read; generation 2 stays in force"
     assert process.terminate() == 0

@@ -125,13 +125,13 @@ def test_a_change_waits_to_be_confirmed(verb, folder, served):
     assert "confirm" in again.err
 
 
-def test_a_change_that_nobody_confirms_is_taken_back(verb, served):
+def test_an_unconfirmed_change_is_taken_back(verb, served):
     process = served()
     assert verb("set", process.url, "message=soon", "--confirm", "0.2").code == 0
     wait_until(lambda: process.conf.current.message == "hi")
 
 
-def test_somebody_elses_change_is_met_with_one_more_try(verb, served, monkeypatch):
+def test_a_concurrent_change_causes_one_retry(verb, served, monkeypatch):
     from hotconf.web.client import Client
 
     process, get = served(), Client.get
@@ -160,7 +160,7 @@ def test_somebody_elses_change_is_met_with_one_more_try(verb, served, monkeypatc
         (["--unset", ""], "needs a KEY"),
     ],
 )
-def test_unusable_arguments_are_2_and_ask_nobody(verb, words, message):
+def test_unusable_arguments_are_2_without_a_request(verb, words, message):
     result = verb("set", "http://127.0.0.1:1", *words)
     assert result.code == 2
     assert message in result.err

@@ -25,7 +25,7 @@ until_says serve.log 'hotconf serve: '
 watching=$!
 until_says watch.log 'generation 1  message = "hello"'
 
-hotconf set unix:s message=soon --confirm 0.3        # nobody confirms it
+hotconf set unix:s message=soon --confirm 0.3        # not confirmed
 until_says watch.log 'generation 2  message = "soon"'
 until_says watch.log 'generation 3  message = "hello"'
 test ! -e overlay.toml

@@ -45,7 +45,7 @@ def hangup_is(handler):
 
 
 class Host(Process):
-    """Somebody else's process, in a folder with an app.toml."""
+    """A process of another program, in a folder with an app.toml."""
 
     def __init__(self, folder, *command, **variables):
         # A session of its own: no terminal that could hang up, and `kill` reaches its workers.

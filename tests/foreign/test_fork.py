@@ -76,7 +76,7 @@ def child():
 with conf.running(after_fork="keep"):
     code = fork(child)
     write("two")
-    until(lambda: conf.current.message == "two")  # nobody took the parent's events away
+    until(lambda: conf.current.message == "two")  # the parent's events were not taken away
     os.kill(os.getpid(), signal.SIGHUP)
     until(lambda: any("SIGHUP" in report.triggers for report in conf.reports))
     say(code, conf.status.state, conf.status.degraded)
@@ -264,7 +264,7 @@ with conf.running():
     assert sorted(lines) == ["[0, 0, 0]", "ready 0", "ready 1", "ready 2"]
 
 
-def test_a_listener_that_was_at_work_hears_again(run):
+def test_a_listener_that_was_busy_gets_the_next_change(run):
     lines, _ = run(
         FORK
         + """

@@ -123,7 +123,7 @@ def test_off_the_main_thread_it_says_that_no_hangup_is_routed_and_works_otherwis
     assert log.count("SIGHUP is not routed") == 1
 
 
-def test_off_the_main_thread_a_wish_for_hangups_is_refused(run):
+def test_sighup_off_the_main_thread_is_refused(run):
     lines, _ = run(
         in_a_thread("""
     try:
@@ -155,7 +155,7 @@ loop.close()
 say(conf.status.state)
 """)
     assert lines == ["applied two", "stopped"]
-    assert "SIGHUP is not routed" not in log  # nobody asked for it
+    assert "SIGHUP is not routed" not in log  # it was not requested
 
 
 # Two configurations in one process

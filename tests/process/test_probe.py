@@ -284,7 +284,7 @@ def stops(tmp_path_factory):
     """Every play with each signal, all side by side: they mostly wait."""
 
     async def play_all():
-        # A thread for whoever waits: else one would learn of its end when another has ended.
+        # A thread for each waiting client: else one would notice its end only when another has ended.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * len(PLAYS)))
         keys = [(name, signum) for name in PLAYS for signum in SIGNALS]
         plays = [PLAYS[name](tmp_path_factory.mktemp(name), signum) for name, signum in keys]
@@ -331,7 +331,7 @@ def test_idle_connection_is_answered_while_it_lingers_and_told_that_it_ends(crow
 
 
 @pytest.mark.parametrize("client", ["idle", "half", "stream", "polls", "websocket 0", "websocket 1"])
-def test_nobody_waits_for_the_slow_request(crowded, client):
+def test_no_other_client_waits_for_the_slow_request(crowded, client):
     assert crowded.seen[client]
     assert crowded.at[client] < min(0.5 + MARGIN, crowded.at["slow"])
 
@@ -345,11 +345,11 @@ def test_parked_polls_are_answered(crowded):
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_websocket_is_told_that_we_go_away(crowded, number):
+def test_websocket_is_closed_as_going_away(crowded, number):
     assert crowded.seen[f"websocket {number}"] == (GOING_AWAY, True)
 
 
-def test_nobody_holds_the_exit_beyond_the_slow_request(crowded):
+def test_no_client_delays_the_exit_beyond_the_slow_request(crowded):
     assert crowded.code == 0
     assert crowded.ended < crowded.at["slow"] + MARGIN
     assert "cut" not in crowded.log
@@ -549,7 +549,7 @@ async def test_fifty_hups_under_load_fail_no_request_and_cut_no_stream(tmp_path)
         assert all(int(before) < int(after) for before, after in pairwise(generations))
         assert "(SIGHUP): " in process.stderr.text
         process.send(signal.SIGTERM)
-        assert (await parked.head())[0] == 304  # its part never changed, and nobody cut it
+        assert (await parked.head())[0] == 304  # its part never changed, and it was not cut
         assert b"event: shutdown" in await stream.chunks()
         assert await asyncio.to_thread(process.end) == 0
         assert "Traceback" not in process.stderr.text

@@ -291,9 +291,9 @@ async def test_a_start_that_awaits_what_was_cancelled_failed_like_any_other(caps
     journal = Journal()
     service = Service()
     service.on_startup(awaits_what_was_cancelled)
-    service.on_shutdown(lambda: journal.append("goodbye"))
+    service.on_shutdown(lambda: journal.append("shutdown"))
     assert await asyncio.wait_for(service.serve(), 10) == 1
-    assert journal == ["goodbye"]
+    assert journal == ["shutdown"]
     assert capsys.readouterr().err == "hotconf: could not start: CancelledError\n"
 
 
@@ -420,7 +420,7 @@ async def test_a_task_that_fails_because_of_the_drain_is_logged_and_no_reason_fo
     async def consume():
         await service.draining.wait()
         await asyncio.sleep(0.05)
-        raise ValueError("could not say goodbye")
+        raise ValueError("could not close")
 
     service = Service()
     service.task(consume, name="consumer")
@@ -614,7 +614,7 @@ async def test_a_task_that_swallows_its_cancellation_holds_nothing_up(caplog):
         over.set()
 
 
-async def test_a_lease_that_nobody_gives_back_is_waited_for_named_and_cut(caplog):
+async def test_a_lease_that_is_not_returned_is_waited_for_named_and_cut(caplog):
     conf = HotConf(App)
     service = Service(conf, grace_period=0.2)
     async with serving(service) as task:
@@ -682,12 +682,12 @@ async def test_a_drain_that_awaits_what_was_cancelled_does_not_keep_the_others_f
 async def test_a_clean_up_that_awaits_what_was_cancelled_fails_no_exit(caplog, hook):
     journal = Journal()
     service = Service()
-    service.on_shutdown(lambda: journal.append("goodbye"))
+    service.on_shutdown(lambda: journal.append("shutdown"))
     service.add(FakeServer(journal, stop=awaits_what_was_cancelled if hook == "stop" else None))
     if hook == "on_shutdown":
         service.on_shutdown(awaits_what_was_cancelled)
     assert await code_of(service) == 0
-    assert journal[-2:] == ["fake stop", "goodbye"]
+    assert journal[-2:] == ["fake stop", "shutdown"]
     assert "closing servers and configuration raised" in caplog.text
 
 
@@ -995,7 +995,7 @@ def test_a_start_that_hangs_in_its_undo_does_not_hang_the_process(slow_ends):
     assert "could not start: no such place" in stderr
 
 
-def test_a_deadline_that_was_kept_kills_nobody_later(slow_ends):
+def test_a_deadline_that_was_met_does_not_kill_the_process_later(slow_ends):
     code, _, stdout, _ = slow_ends[ENDED_LONG_AGO]
     assert code == 0
     assert "alive" in stdout

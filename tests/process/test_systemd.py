@@ -78,7 +78,7 @@ def test_a_status_is_one_line(supervisor, notifier):
     assert received(link) == ["READY=1", "STATUS=refused: app.toml:1:1: no READY=0"]
 
 
-async def test_the_watchdog_hears_from_a_loop_that_turns(supervisor, notifier):
+async def test_a_running_loop_sends_heartbeats_to_the_watchdog(supervisor, notifier):
     link, _ = supervisor
     notifier.watchdog = 0.02
     alive = asyncio.create_task(notifier.keep_alive())
@@ -102,8 +102,8 @@ def test_the_watchdog_is_for_the_process_it_names(environ, watchdog):
     assert Notifier.from_environ(environ).watchdog == watchdog
 
 
-def test_nobody_listening_is_no_failure(tmp_path):
-    with contextlib.closing(Notifier(str(tmp_path / "nobody"))) as notifier:
+def test_a_supervisor_that_does_not_listen_is_no_failure(tmp_path):
+    with contextlib.closing(Notifier(str(tmp_path / "missing"))) as notifier:
         notifier.ready("fine")
     Notifier(None).reloading()
 
@@ -113,7 +113,7 @@ def test_a_full_socket_does_not_block(notifier):
         notifier.ready("again")
 
 
-def test_out_of_descriptors_it_still_speaks(supervisor, notifier):
+def test_without_free_descriptors_it_still_sends(supervisor, notifier):
     link, _ = supervisor
     notifier.ready("generation 1")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -18,7 +18,7 @@ def clock():
     return ManualClock()
 
 
-def test_a_day_passes_at_once_and_only_when_it_is_told(clock):
+def test_a_day_passes_at_once_and_only_in_advance(clock):
     async def main():
         sleeper = asyncio.create_task(asyncio.sleep(86_400, "slept"))
         await clock.advance(86_399)
@@ -180,7 +180,7 @@ def test_a_resource_that_is_still_held_is_closed_after_its_time(clock):
     clock.run(main())
 
 
-def test_a_patch_that_nobody_confirms_is_taken_back_in_time(clock, tmp_path):
+def test_an_unconfirmed_patch_is_taken_back_in_time(clock, tmp_path):
     async def main():
         options = Options(watch=False, overlay=tmp_path / "overlay.toml")
         async with HotConf(App, sources=[FakeSource()], options=options).running(signals=()) as conf:

@@ -1,4 +1,4 @@
-"""The pytest plugin, in a pytest of its own; and that nobody gets pytest who did not ask for it."""
+"""The pytest plugin, in a pytest of its own; and without it pytest is not imported."""
 
 import subprocess
 import sys

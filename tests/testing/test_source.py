@@ -25,7 +25,7 @@ async def test_it_is_a_source_that_hints(source):
     assert (await source.read()).values == {"message": "one"}
 
 
-async def test_it_fails_as_often_as_it_was_told(source):
+async def test_it_fails_as_often_as_requested(source):
     source.fail(OSError(5, "unused"), times=2)
     async with asyncio.timeout(5):
         for _ in range(2):
@@ -100,8 +100,8 @@ def test_a_hint_crosses_threads(source):
         eventually(lambda: conf.current.message == "two")
 
 
-async def test_hints_that_come_together_are_one_and_none_is_lost_while_nobody_listens(source):
-    source.hint()  # before anybody asked
+async def test_hints_that_come_together_are_one_and_none_is_lost_without_a_listener(source):
+    source.hint()  # before `changes` was called
     changes = source.changes()
     source.hint()
     source.hint()
