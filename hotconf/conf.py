@@ -18,7 +18,7 @@ from hotconf.errors import ConfigError, NotLoaded, NotRunning, SchemaError
 from hotconf.reload.audit import AuditLog
 from hotconf.reload.candidate import CandidateBuilder
 from hotconf.reload.holder import Holder
-from hotconf.reload.last_good import LastGood
+from hotconf.reload.last_good import LastGood, place_of
 from hotconf.reload.override import Override
 from hotconf.reload.reloader import Reloader
 from hotconf.reload.report import Status
@@ -115,7 +115,7 @@ class HotConf(Holder[S]):
         self._reloader.reports.observers += observers
 
     def _put_together(self) -> None:
-        options = self.options
+        schema, options = self.schema, self.options
         self._stack = Stack.of(self.schema, compose(self._constructor, self._given, options))
         self._reloader = Reloader(
             CandidateBuilder(
@@ -129,7 +129,10 @@ class HotConf(Holder[S]):
             subscribers=self._subscribers,
             options=options,
         )
-        self._last_good = LastGood(options.last_good, self.schema) if options.last_good is not None else None
+        if options.last_good is True:
+            self._last_good: LastGood | None = LastGood(place_of(schema), schema, makes_folder=True)
+        else:
+            self._last_good = LastGood(options.last_good, schema) if options.last_good is not None else None
         self._host = EngineHost(self, self._reloader, self._stack, self._last_good, options)
         self.audit = AuditLog(options.audit_log) if options.audit_log is not None else None
         if self.audit is not None:

@@ -53,7 +53,7 @@ FENCED_NAMES = {
     "signal.set_wakeup_fd": {"signals"},
     "signal.sigwait": set(),
     "loop.add_signal_handler": set(),
-    "os.environ": {"sources", "reload.state", "process.systemd", "cli"},
+    "os.environ": {"sources", "reload.state", "reload.last_good", "process.systemd", "cli"},
     "os.getenv": {"sources", "process.systemd", "cli"},
     "time.time": {"values.times"},
     "dt.datetime.now": {"values.times"},

@@ -84,6 +84,8 @@ class Engine:
     async def __aenter__(self) -> Self:
         self.loop = asyncio.get_running_loop()
         try:
+            if self._last_good is None:
+                last_good.advise_workers()
             await self._watch()
             resumes = self._resumes and self._reloader.running is not None
             operation = Resume() if resumes else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import Rejected
-from hotconf.reload.guard import guard
+from hotconf.reload.guard import Expected, guard, guard_start
 from hotconf.reload.restart import Built, defer, refusals
 from hotconf.reload.state import digest_key
 from hotconf.reload.validate import validate
@@ -93,17 +93,29 @@ class CandidateBuilder:
         """The settings class."""
         return self.constructor.model
 
-    def build(self, readings: Readings, running: Candidate[Any] | None, *, force: bool = False) -> Candidate[Any]:
+    def build(
+        self,
+        readings: Readings,
+        running: Candidate[Any] | None,
+        *,
+        force: bool = False,
+        expected: Expected | None = None,
+    ) -> Candidate[Any]:
         """Merge, guard, validate, defer and compare.
 
         Args:
             readings: what the sources said.
             running: what is in force, None at the first load.
             force: overrule the guard.
+            expected: what ran before the process started, at the first load.
 
         Raises:
             Rejected: with every fault at once.
         """
+        if running is None and expected is not None and self.guard is not None:
+            faults = guard_start(expected, readings.by_source(), self.guard)
+            if faults:
+                raise Rejected(self.scrubbed(faults, expected.values, running=None), "guard")
         before = running.from_sources if running is not None else None
         if before is not None and readings.have_the_sources_of(before.readings):
             beneath: Candidate[Any] | None = before

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import hotconf.values.keypath as keypath
@@ -55,6 +56,36 @@ def guard(running: Sequence[SourceReading], candidate: Sequence[SourceReading], 
     if total < FEWEST or len(lost) <= share * total:
         return []
     return [Fault("", f"{len(lost)} of {total} values would vanish: {_names(lost)}; {_FORCE}")]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What ran before this process started: its values, and the names of the guarded sources that held any."""
+
+    values: Mapping[str, Any] = field(repr=False)
+    held: frozenset[str]
+
+
+def guard_start(expected: Expected, candidate: Sequence[SourceReading], share: float) -> list[Fault]:
+    """Return the faults of losing, at a start, what ran before. A source that the program no longer names is none."""
+    layers = [layer for reading in candidate for layer in reading.layers]
+    names, held = {layer.source for layer in layers}, held_by(candidate)
+    places = {layer.source: origin_in(layer, ()) for layer in layers}
+    emptied = sorted((expected.held & names) - held)
+    if emptied:
+        message = f"holds no values, and held some before this process started; {_FORCE}"
+        return [Fault("", message, places[name]) for name in emptied]
+    lost = list(_lost(expected.values, merge(layers).values, ()))
+    total = sum(1 for _ in leaves(expected.values)) if lost else 0
+    if total < FEWEST or len(lost) <= share * total:
+        return []
+    return [Fault("", f"{len(lost)} of the {total} values of before the start would vanish: {_names(lost)}; {_FORCE}")]
+
+
+def held_by(readings: Sequence[SourceReading]) -> frozenset[str]:
+    """Return the names of the guarded sources that hold values."""
+    parts = (layers for reading in readings for layers in _parts(reading).values())
+    return frozenset(layer.source for layers in parts if _holds(layers) for layer in layers if _holds([layer]))
 
 
 def _parts(reading: SourceReading) -> dict[Any, Sequence[Layer]]:

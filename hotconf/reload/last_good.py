@@ -13,11 +13,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime as dt
+import functools
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
 import stat
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,7 +29,9 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 import hotconf.values.keypath as keypath
 from hotconf.errors import LastGoodUnusable
 from hotconf.reload.audit import WriteStatus
-from hotconf.reload.request import ReloadRequest, StartFromLastGood
+from hotconf.reload.guard import Expected, held_by
+from hotconf.reload.request import ReloadRequest, Resume, StartFromLastGood
+from hotconf.reload.state import state_folder
 from hotconf.schema.jsonschema import fingerprint
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import masked_paths
@@ -38,6 +43,7 @@ from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from hotconf.reload.reloader import Reloader
     from hotconf.sources.stack import Stack
@@ -55,12 +61,16 @@ _ORIGIN = Origin("source", NAME)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Copy:
-    """What was read: the values as a layer, the places whose values were left out, and which generation it was."""
+    """What was read: the values as a layer, the places whose values were left out, and which generation it was.
+
+    `held` are the names of the guarded sources that held values.
+    """
 
     layer: Layer
     omitted: tuple[KeyPath, ...]
     generation: int
     written_at: dt.datetime
+    held: frozenset[str]
 
     def missing(self, layers: Sequence[Layer]) -> list[Fault]:
         """Return a fault for each place that was left out and that no layer to start from has: why that may fail."""
@@ -80,17 +90,27 @@ def layers_to_start_from(model: type, copy: Copy, live: Sequence[Layer]) -> tupl
 async def start(reloader: Reloader[Any], stack: Stack, last_good: LastGood | None, request: ReloadRequest) -> Report:
     """Run the first reload. Where the sources are broken, start from the last known good, if there is one.
 
-    Then there are two reports: the rejected one with its faults, and the one that is returned.
+    The guard compares the sources with it, so that a file that was emptied meanwhile counts as broken. Then there are
+    two reports: the rejected one with its faults, and the one that is returned. A later start goes on with what ran
+    before.
     """
+    copy, unusable = None, None
+    if last_good is not None and request.operation is None and reloader.snapshot is None:
+        try:
+            copy = await asyncio.to_thread(last_good.read)
+            request = dataclasses.replace(request, expected=Expected(copy.layer.values, copy.held))
+        except LastGoodUnusable as error:
+            unusable = error
     broken = await reloader.reload(request)
-    if broken.outcome != "rejected" or broken.stage == "prepare" or reloader.snapshot is not None:
+    if broken.outcome != "rejected" or broken.stage == "prepare" or last_good is None or request.operation is not None:
         return broken
-    if last_good is None or request.operation is not None:
-        return broken
-    try:
-        copy = await asyncio.to_thread(last_good.read)
-    except LastGoodUnusable as error:
-        return dataclasses.replace(broken, faults=(*broken.faults, Fault("", str(error))))
+    if reloader.snapshot is not None:
+        if request.phase != "start":
+            return broken
+        log.error("the sources are broken, so what ran before goes on: %s", "; ".join(map(str, broken.faults)))
+        return await reloader.reload(dataclasses.replace(request, operation=Resume()))
+    if copy is None:
+        return dataclasses.replace(broken, faults=(*broken.faults, Fault("", str(unusable))))
     live = [layer for state in stack.states if state.state != "failed" for layer in state.layers or ()]
     layers = layers_to_start_from(last_good.model, copy, live)
     note = f"started from the {NAME}, generation {copy.generation} of {copy.written_at:%F %T} UTC"
@@ -113,9 +133,34 @@ async def save(reloader: Reloader[Any], last_good: LastGood | None) -> None:
     if not reloader.recovered and running.readings.is_built_from_sources():
         values, settings = running.merged.values, running.settings
         write = last_good.write
+        held = held_by(running.readings.by_source())
         await asyncio.to_thread(
-            write, values, settings=settings, generation=snapshot.generation, when=snapshot.loaded_at
+            write, values, settings=settings, generation=snapshot.generation, when=snapshot.loaded_at, held=held
         )
+
+
+@functools.cache
+def advise_workers() -> None:
+    """Say once per process that a worker server restarts its workers, and what a start while a file is broken needs."""
+    servers = {"gunicorn.workers": "gunicorn", "uvicorn._subprocess": "uvicorn", "celery.apps.worker": "Celery"}
+    server = next((name for module, name in servers.items() if module in sys.modules), None)
+    if server == "uvicorn" and multiprocessing.parent_process() is None:
+        return
+    if server is not None:
+        log.warning(
+            "a worker of %s that starts while a source is broken cannot serve: with Options(last_good=True) it starts "
+            "from what was applied last",
+            server,
+        )
+
+
+def place_of(model: type) -> Path:
+    """Return the file of `last_good=True`: in the state folder, named after the class and, in a home, the program."""
+    folder, name = state_folder(), f"{model.__module__}.{model.__qualname__}"
+    if not os.environ.get("STATE_DIRECTORY"):  # which belongs to one service
+        program = getattr(sys.modules.get(model.__module__), "__file__", None) or sys.argv[0]
+        name += "." + hashlib.blake2b(os.path.abspath(program).encode(), digest_size=4).hexdigest()  # noqa: PTH100
+    return folder / f"{name}.last-good.json"
 
 
 class LastGood:
@@ -125,10 +170,18 @@ class LastGood:
     did not. `saved` is the generation that was written last by this process, 0 after a failure.
     """
 
-    def __init__(self, path: str | os.PathLike[str], model: type, *, size_limit: int = SIZE_LIMIT) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        model: type,
+        *,
+        size_limit: int = SIZE_LIMIT,
+        makes_folder: bool = False,
+    ) -> None:
         self.path = os.fspath(path)
         self.model = model
         self._size_limit = size_limit
+        self._makes_folder = makes_folder
         self._status = WriteStatus(f"{NAME} {self.path}")
         self.saved = 0
 
@@ -137,7 +190,15 @@ class LastGood:
         """Why there is no copy of what is running. The one on disk, if any, is of an earlier generation."""
         return self._status.reason
 
-    def write(self, values: Mapping[str, Any], *, settings: Any = None, generation: int, when: dt.datetime) -> None:
+    def write(
+        self,
+        values: Mapping[str, Any],
+        *,
+        generation: int,
+        when: dt.datetime,
+        settings: Any = None,
+        held: Iterable[str] = (),
+    ) -> None:
         """Write the merged values of a generation, with canonical keys. Raises nothing: a failure becomes `error`.
 
         `settings` are what was built from them: they tell of secrets that the schema does not name.
@@ -151,12 +212,15 @@ class LastGood:
                 "schema": fingerprint(self.model),
                 "generation": generation,
                 "written_at": when.isoformat(),
+                "held": sorted(held),
                 "omitted": [list(map(_json, path)) for path in omitted],
                 "values": _json(_without(values, set(omitted))),
             }
             data = json.dumps({"format": FORMAT, "checksum": _checksum(content), "content": content}).encode()
             if len(data) > self._size_limit:
                 raise ValueError  # noqa: TRY301 - one answer to all that is too large
+            if self._makes_folder:
+                os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
             stage(self.path, data).publish()
         except OSError as error:
             self._status.failed(f"cannot be written: {error.strerror or type(error).__name__}")
@@ -177,6 +241,7 @@ class LastGood:
                 tuple(map(tuple, content["omitted"])),
                 content["generation"],
                 dt.datetime.fromisoformat(content["written_at"]),
+                frozenset(map(str, content["held"])),
             )
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
             self._refuse("is damaged")

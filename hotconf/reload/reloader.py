@@ -147,7 +147,8 @@ class Reloader(Generic[S]):
             edit, stage = plan.edit, "validate"
             # A caller that names a generation, a patch or an override means to lose what it replaces.
             force = request.force or request.operation is not None
-            build = functools.partial(self._builder.build, plan.readings, self.running, force=force)
+            expected = None if force else request.expected
+            build = functools.partial(self._builder.build, plan.readings, self.running, force=force, expected=expected)
             # In a thread, so that no reader waits for it.
             candidate: Candidate[S] = build() if request.inline else await asyncio.to_thread(build)
             stage = "prepare"

@@ -12,6 +12,7 @@ from datetime import datetime  # noqa: TC003
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hotconf.reload.history import HeldRollback  # noqa: TC001
+from hotconf.reload.request import Resume
 from hotconf.sources.stack import SourceStatus  # noqa: TC001
 from hotconf.values.report import PendingRestart, Report, jsonable
 from hotconf.values.times import utcnow
@@ -86,7 +87,7 @@ class ReportLog:
         self.reports.append(report)
         if report.outcome == "rejected":
             self.failures += 1
-        elif not recovered:
+        elif not recovered and not isinstance(request.operation, Resume):  # which reads nothing
             self.failures = 0
         self._notify("reload_ended", report)
 

@@ -14,6 +14,7 @@ from hotconf.values.times import check_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from hotconf.reload.guard import Expected
     from hotconf.reload.snapshot import Snapshot
     from hotconf.values.layer import Layer, Readings
 
@@ -99,7 +100,7 @@ class ReloadRequest:
     any settings yet. In "live" those take part whose part changed. A dry run stops before the swap.
 
     `raises` is true where the caller raises a rejection, which is then not logged as well. `inline` is true where the
-    caller runs the reload on the engine's loop and cannot await.
+    caller runs the reload on the engine's loop and cannot await. `expected` is what ran before the process started.
     """
 
     triggers: tuple[str, ...]
@@ -109,6 +110,7 @@ class ReloadRequest:
     phase: Phase = "live"
     raises: bool = False
     inline: bool = False
+    expected: Expected | None = None
 
     def joined(self, other: ReloadRequest) -> ReloadRequest | None:
         """Return one request for two reloads that only read the sources; None where each needs one of its own."""

@@ -59,7 +59,7 @@ class Options(Section):
     - `on_restart_required`: whether a change that only a restart can apply waits ("defer") or rejects the reload.
     - `retire_after`: how long a resource that was replaced waits for the leases of its snapshots; None: without limit.
     - `last_good`: the file that keeps what was applied last, without secrets, to start from when the sources are
-      broken; None: there is none.
+      broken; True: a file in the state folder of this user, named after the class; None: there is none.
     - `ready_when_degraded`: whether a process that started from there reports itself ready.
     - `lease_warning`: how long a replaced snapshot may be leased before it is logged as a leak; None: without limit.
     - `audit_log`: the file that gets a line of JSON for each reload; None: there is none.
@@ -81,7 +81,7 @@ class Options(Section):
     prepare_timeout: PositiveFloat | None = 10.0
     on_restart_required: Literal["defer", "reject"] = "defer"
     retire_after: NonNegativeFloat | None = 600.0
-    last_good: PurePath | None = None
+    last_good: PurePath | Literal[True] | None = None
     ready_when_degraded: bool = True
     lease_warning: PositiveFloat | None = 60.0
     audit_log: PurePath | None = None

@@ -69,7 +69,7 @@ def compose(constructor: Constructor, sources: Sequence[Any], options: Options) 
     taken = {os.path.abspath(path): "a source" for path in files}  # noqa: PTH100 - a/../b is b
     for name in ("overlay", "last_good", "audit_log"):
         path = getattr(options, name)
-        other = name if path is None else taken.setdefault(os.path.abspath(path), name)  # noqa: PTH100 - the same
+        other = name if path in (None, True) else taken.setdefault(os.path.abspath(path), name)  # noqa: PTH100 - the same
         if other != name:
             raise ValueError(f"{name}: {path} is {other} already: it would be written over, so name another file")
     if constructor.init and not issubclass(model, BaseSettings):  # a BaseSettings class decides where they stand

@@ -234,3 +234,96 @@ async def test_a_patch_that_is_refused_before_the_first_load_starts_nothing(file
     conf = conf_of(file, overlay=file.parent / "overlay.toml")
     assert (await conf.patch({"database": {"pool_size": "many"}})).outcome == "rejected"
     assert not conf.loaded
+
+
+# An emptied file, and what a start may lose
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "\ufeff", "[database]\n"])
+async def test_a_file_that_was_emptied_while_the_process_was_down_counts_as_broken(tmp_path, text):
+    class Lenient(Settings):
+        model_config = {"env_prefix": "BOOT_"}
+        message: str = "default"
+        database: Database = Database()
+
+    file, good = tmp_path / "app.toml", tmp_path / "good.json"
+    file.write_text(GOOD)
+
+    def lenient():
+        return HotConf(Lenient, files=[file], options=Options(watch=False, last_good=good))
+
+    async with lenient().running(signals=()):
+        before = good.read_text()
+    file.write_text(text)
+    conf = lenient()
+    async with conf.running(signals=()):
+        assert (conf.current.message, conf.current.database.pool_size) == ("good", 3)
+        assert "holds no values, and held some before this process started" in str(conf.reports[0].faults[0])
+        assert str(conf.reports[0].faults[0].origin) == str(file)
+        assert good.read_text() == before
+        assert (await conf.reload(force=True)).outcome == "applied"
+        assert conf.current.message == "default"
+    async with lenient().running(signals=()):
+        pass  # what was forced is good by now
+
+
+async def test_most_values_do_not_vanish_at_a_start_either(tmp_path):
+    class Many(Settings):
+        model_config = {"env_prefix": "BOOT_"}
+        numbers: list[int] = []
+
+    file, good = tmp_path / "app.toml", tmp_path / "good.json"
+
+    def many():
+        return HotConf(Many, files=[file], options=Options(watch=False, last_good=good))
+
+    file.write_text(f"numbers = {list(range(20))}\n")
+    async with many().running(signals=()):
+        pass
+    file.write_text("numbers = [1]\n")
+    conf = many()
+    async with conf.running(signals=()):
+        assert len(conf.current.numbers) == 20
+        assert "19 of the 20 values of before the start would vanish" in str(conf.reports[0].faults[0])
+
+
+async def test_a_source_that_the_program_no_longer_names_is_no_loss(file):
+    await run_once(file)
+    other = file.with_name("other.toml")
+    other.write_text(GOOD)
+    file.unlink()
+    conf = HotConf(App, files=[other], options=Options(watch=False, last_good=file.parent / "good.json"))
+    async with conf.running(signals=()):
+        assert [report.outcome for report in conf.reports] == ["applied"]
+
+
+async def test_a_second_start_with_a_broken_file_goes_on_with_what_ran_before(file):
+    conf = conf_of(file)
+    async with conf.running(signals=()):
+        file.write_text(GOOD.replace("good", "newer"))
+        await conf.reload()
+    file.write_text("message = \n")
+    async with conf.running(signals=()):
+        assert (conf.current.message, conf.status.state) == ("newer", "ready")
+        assert conf.status.consecutive_failures == 1
+        assert "the last reload was rejected" in conf.status.degraded
+
+
+# Its place
+
+
+def test_true_chooses_a_place_by_class_and_program(file, tmp_path, monkeypatch):
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    options = Options(watch=False, last_good=True)
+    HotConf(App, files=[file], options=options).load()
+    [copy] = (tmp_path / "state" / "hotconf").glob("*.last-good.json")
+    assert copy.name.startswith(f"{App.__module__}.App.")
+    file.write_text("message = \n")
+    conf = HotConf(App, files=[file], options=options)
+    conf.load()
+    assert conf.current.message == "good"
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "service"))
+    file.write_text(GOOD)
+    HotConf(App, files=[file], options=options).load()
+    assert [path.name for path in (tmp_path / "service").glob("*good*")] == [f"{App.__module__}.App.last-good.json"]
