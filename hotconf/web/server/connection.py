@@ -6,6 +6,8 @@ This is the only file that uses private names of aiohttp (tests/web/server/test_
   connections gets them otherwise.
 - `RequestHandler._messages`: the requests that were read behind the one that runs. A drain answers them before it
   closes, and a body without an end has none behind it but what could not be parsed.
+- `BaseRequest._prepare_hook`, and `Application._make_request` with its parameter `_cls`: to know the WebSocket that
+  answers a request, and close it in a drain. The public `on_response_prepare` is frozen where the application is.
 - `BaseRequest._message`, with its `_replace`: to end a connection behind the request that runs. A handler that sends
   its response itself has sent the headers before `force_close` could be called on it.
 """
@@ -16,11 +18,12 @@ import asyncio
 import enum
 import functools
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from aiohttp import EMPTY_PAYLOAD, HttpVersion11, hdrs, web
+from aiohttp import EMPTY_PAYLOAD, ClientConnectionResetError, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
+from hotconf.web.server.drain import OpenWebSocket
 from hotconf.web.server.limits import BodyTimeout, raw_refusal, refusal
 from hotconf.web.server.sockets import host_of, unread, unsent
 
@@ -93,6 +96,7 @@ class Connection(web.RequestHandler):
         "_task",
         "_time",
         "_timer",
+        "_websocket",
         "half_closed",
     )
 
@@ -119,6 +123,7 @@ class Connection(web.RequestHandler):
         self._request: web.BaseRequest | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._refusal: web.Response | None = None
+        self._websocket: OpenWebSocket | None = None
         self._task: asyncio.Task[Any] | None = None
         self._began = 0.0
 
@@ -248,10 +253,16 @@ class Connection(web.RequestHandler):
         if is_last and isinstance(response, web.StreamResponse):
             response.force_close()
 
+    def prepared(self, response: web.StreamResponse, request: web.BaseRequest) -> None:
+        """Note a response whose headers are about to be sent."""
+        if isinstance(response, web.WebSocketResponse):
+            self._websocket = OpenWebSocket(response, request, self._drain)
+
     def _answered(self, request: web.BaseRequest, _task: asyncio.Task[Any]) -> None:
+        self._drain.informed.discard(self)
         if self._request is not request:
             return  # the next one has begun already
-        self._request = self._task = None
+        self._request = self._task = self._websocket = None
         if self._phase is _Phase.LOST:
             self._slot.release()
             return
@@ -281,10 +292,15 @@ class Connection(web.RequestHandler):
         return self._refuse(HTTPStatus.BAD_REQUEST if is_known else HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log an error, unless the client caused it by what it sent: any client could fill the log."""
+        """Log an error, unless the client caused it by what it sent or by leaving: any client could fill the log."""
         error = kw.get("exc_info")
         sent_wrong = isinstance(error, HttpProcessingError | web.RequestPayloadError)
-        if not sent_wrong and (error is None or error is not self._payload.exception()):
+        # Raised by the writers of aiohttp alone: a reset of the handler's database is another error, and is logged.
+        is_closed = (
+            self.transport is None or self.transport.is_closing() or (self._websocket and self._websocket.closed)
+        )
+        has_left = isinstance(error, ClientConnectionResetError) and is_closed
+        if not sent_wrong and not has_left and (error is None or error is not self._payload.exception()):
             super().log_exception(*args, **kw)
 
     # The drain
@@ -311,6 +327,11 @@ class Connection(web.RequestHandler):
         if self._request is not None and not self._messages:
             message = self._request._message  # noqa: SLF001 - see the docstring of the module
             self._request._message = message._replace(should_close=True)  # noqa: SLF001
+
+    def end_websocket(self) -> None:
+        """Close the WebSocket of this connection, if it is one and its handler does not close it itself."""
+        if self._websocket is not None:
+            self._websocket.end()
 
     def unfinished(self) -> str | None:
         """Return a name for what is not finished: a request with its age, or a response that is still being sent."""
@@ -431,11 +452,20 @@ class Connection(web.RequestHandler):
         self._enter(_Phase.CLOSING, _CLOSING_TIME)
 
 
+class Request(web.Request):
+    """A request that tells its connection which response is sent. `clone` makes another of its kind."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        await super()._prepare_hook(response)
+        cast("Connection", self.protocol).prepared(response, self)
+
+
 def serve_connections(server: web.Server) -> None:
     """Have the connections of a server make and answer its requests. Each of them must be a Connection."""
     # Around the whole application, not as one of its middlewares: those belong to the user's object, which may be
     # frozen already and may be served by another server too.
-    make_request, handle = server.request_factory, server.request_handler
+    make_request: Any = functools.partial(server.request_factory, _cls=Request)  # type: ignore[call-arg]
+    handle = server.request_handler
 
     def begin(message: Any, payload: Any, connection: Any, writer: Any, task: Any) -> Any:
         return connection.begin(make_request, message, payload, writer, task)

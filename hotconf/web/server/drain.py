@@ -1,6 +1,6 @@
 """The drain as a handler sees it: how far it is, and how a long-lived client learns of it.
 
-The last message to a client is sent by the handler's own task, which alone knows what it is sending at that moment.
+The last message to a client is sent by the handler's own task wherever possible: it alone knows what it is sending.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
@@ -31,13 +31,15 @@ class DrainState:
     """How far the drain of one server is.
 
     In order: `closing`, every response is the last on its connection; `draining`, long-lived handlers must end;
-    `cancelling`, what still runs is cancelled. `close_timeout` is in seconds.
+    `cancelling`, what still runs is cancelled. `close_timeout` is in seconds. `informed` has the connections whose
+    handler has taken `shutdown_event`, and closes its WebSocket itself.
     """
 
     close_timeout: float
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
     cancelling: bool = False
+    informed: set[web.RequestHandler] = field(default_factory=set)
 
     def reset(self) -> None:
         """Begin anew: no drain is under way."""
@@ -67,7 +69,72 @@ def shutdown_event(request: web.BaseRequest) -> asyncio.Event:
         The event of the server's drain. Under a server of another kind: an event that is never set.
     """
     state = drain_state(request)
-    return asyncio.Event() if state is None else state.draining
+    if state is None:
+        return asyncio.Event()
+    state.informed.add(request.protocol)
+    return state.draining
+
+
+class OpenWebSocket:
+    """A WebSocket that the server closes in a drain, with 1001 (going away), where nothing else does.
+
+    A handler that waits for a message closes it in its own task: from another task aiohttp closes the transport without
+    waiting for the client's reply, which then meets a reset. A handler that does something else has `close_timeout` to
+    wait for a message again; then the socket is closed beside it, and what it still sends raises ConnectionError.
+    """
+
+    def __init__(self, ws: web.WebSocketResponse, request: web.BaseRequest, state: DrainState) -> None:
+        self._ws = ws
+        self._request = request
+        self._state = state
+        self._receive = ws.receive
+        self._waiting: asyncio.Timeout | None = None
+        self._ending = False
+        self._closing: asyncio.Task[None] | None = None
+        ws.receive = self.receive  # type: ignore[method-assign]  # every other way to wait for a message calls it
+        if state.draining.is_set():
+            self.end()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the close of the socket has begun."""
+        return self._ws.closed
+
+    async def receive(self, timeout: float | None = None) -> Any:
+        """Wait for a message as `WebSocketResponse.receive` does; in a drain close the socket instead."""
+        if not self._ending:
+            limit = asyncio.timeout(None)
+            try:
+                async with limit:
+                    self._waiting = limit
+                    return await self._receive(timeout)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+            finally:
+                self._waiting = None
+        await self._close()
+        return await self._receive(timeout)
+
+    def end(self) -> None:
+        """Close the socket, unless its handler does. A second call has no effect."""
+        if self._ending or self._ws.closed or self._request.protocol in self._state.informed:
+            return
+        self._ending = True
+        abort_slow_reader(self._request)
+        loop = asyncio.get_running_loop()
+        if self._waiting is None:
+            loop.call_later(self._state.close_timeout, self._close_beside)
+        else:
+            self._waiting.reschedule(loop.time())
+
+    def _close_beside(self) -> None:
+        self._closing = asyncio.create_task(self._close())
+
+    async def _close(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._state.close_timeout):
+                await self._ws.close(code=WSCloseCode.GOING_AWAY)
 
 
 async def iter_messages(ws: web.WebSocketResponse, request: web.BaseRequest) -> AsyncGenerator[WSMessage, None]:

@@ -1,9 +1,10 @@
 """An aiohttp application behind an accept loop of its own, drained without losing an accepted request.
 
 The order of a drain is the point of this file. Accept what the kernel has queued, then close the listeners: closing
-first would reset clients that consider themselves connected. Tell long-lived handlers, so that each ends in its own
-task. Let idle connections linger, with `Connection: close` in each response: a client may be sending at this moment.
-Only then close what is idle, wait for what runs, and at the deadline cancel, by name, what still does.
+first would reset clients that consider themselves connected. Tell long-lived handlers and the application, and close
+the WebSockets that neither of them closes. Let idle connections linger, with `Connection: close` in each response: a
+client may be sending at this moment. Only then close what is idle, wait for what runs, and at the deadline cancel, by
+name, what still does.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ class Server:
         self._handler_cancellation = handler_cancellation
         self._limiter = ConnectionLimiter(limits if callable(limits) else lambda: limits)
         self._requested_port = port if callable(port) else lambda: port
-        self._runner: web.AppRunner | None = None
+        self._runner: _Runner | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._listeners: list[Listener] = []
         self._drain = DrainState(check_seconds("close_timeout", close_timeout))
         self._acceptor = Acceptor(self._limiter, self._connect, ssl_context=ssl_context, close_timeout=close_timeout)
@@ -136,7 +138,7 @@ class Server:
         self._drain.reset()
         try:
             self._listeners = [Listener(sock, accepted=self._acceptor.accept) for sock in await self._bind()]
-            self._runner = web.AppRunner(
+            self._runner = _Runner(
                 self._app,
                 handle_signals=False,
                 access_log=access_logger if self._access_log else None,
@@ -161,6 +163,8 @@ class Server:
     async def drain(self, *, deadline: float) -> tuple[str, ...]:
         """Stop accepting and finish what was accepted. Ends at most about a second after the deadline.
 
+        The application's `on_shutdown` runs as soon as nothing more is accepted, beside the requests in flight.
+
         Args:
             deadline: When to cancel what still runs, in the time of the event loop.
 
@@ -174,6 +178,7 @@ class Server:
                 await listener.drain(until=lingers_until)
             self._close_listeners()
         self._drain.draining.set()
+        self._ending = asyncio.create_task(self._end_long_lived())
         with self._step("idle linger"):
             is_done = await self._wait_idle(until=lingers_until)
         if is_done:
@@ -188,6 +193,8 @@ class Server:
     async def stop(self) -> None:
         """Close what is left and run the clean-up of the application. May be called at any time, and again."""
         self._drain.draining.set()
+        if self._ending is not None:
+            self._ending.cancel()
         self._close_listeners()
         self._acceptor.close()
         self._limiter.close()
@@ -239,8 +246,33 @@ class Server:
         yield
         log.info("drain: %s: %s took %.2f s", self.name, name, time() - started)
 
+    async def _end_long_lived(self) -> None:
+        """Run the application's `on_shutdown`, and close the WebSockets that it leaves open.
+
+        They are closed after `close_timeout` if it takes longer: it may wait for clients that do not reply.
+        """
+        timer = asyncio.get_running_loop().call_later(self._drain.close_timeout, self._end_websockets)
+        try:
+            if self._runner is not None:
+                await self._runner.shutdown()
+        except (Exception, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            log.exception("%s: on_shutdown of the application raised", self.name)
+        finally:
+            timer.cancel()
+            self._end_websockets()
+
+    def _end_websockets(self) -> None:
+        for connection in self._connections():
+            connection.end_websocket()
+
     async def _wait_idle(self, *, until: float, tidy: Callable[[], None] = lambda: None) -> bool:
-        """Wait until no connection is open, and call `tidy` now and then. Return False if the time was over first."""
+        """Wait until no connection is open and `on_shutdown` has returned, and call `tidy` now and then.
+
+        Return False if the time was over first.
+        """
         time = asyncio.get_running_loop().time
         report_at = time() + _REPORT_INTERVAL
         calm = 0
@@ -253,7 +285,8 @@ class Server:
                 report_at += _REPORT_INTERVAL
                 counts = len(self._running()), len(self._connections())
                 log.info("%s: draining; requests in flight: %d, connections open: %d", self.name, *counts)
-            calm = 0 if self._acceptor or self._connections() else calm + 1
+            is_ending = self._ending is not None and not self._ending.done()
+            calm = 0 if self._acceptor or self._connections() or is_ending else calm + 1
         return True
 
     def _close_idle(self) -> None:
@@ -270,12 +303,32 @@ class Server:
         transports = self._transports()
         connections = self._connections()
         names = tuple(name for connection in connections if (name := connection.unfinished()))
+        if self._ending is not None and not self._ending.done():
+            self._ending.cancel()
+            names += ("on_shutdown of the application",)
         for connection in connections:
             connection.cancel()
         flushed_by = asyncio.get_running_loop().time() + _FLUSH_TIMEOUT
         await self._wait_idle(until=flushed_by)
         _abort(transports)
         return names
+
+
+class _Runner(web.AppRunner):
+    """Runs the application's `on_shutdown` once: when the drain begins, or in `cleanup` where there was none."""
+
+    __slots__ = ("_has_shut_down",)
+
+    async def setup(self) -> None:
+        """Start the application."""
+        self._has_shut_down = False
+        await super().setup()
+
+    async def shutdown(self) -> None:
+        """Run `on_shutdown`, the first time."""
+        if not self._has_shut_down:
+            self._has_shut_down = True
+            await super().shutdown()
 
 
 def _serving(runner: web.AppRunner | None) -> web.Server:

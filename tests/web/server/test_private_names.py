@@ -19,10 +19,18 @@ async def answer(request):
 
 async def aiohttp_objects():
     server = web.Server(answer)
-    return {"Server": server, "RequestHandler": server(), "BaseRequest": make_mocked_request("GET", "/")}
+    request = make_mocked_request("GET", "/")
+    return {"Server": server, "RequestHandler": server(), "BaseRequest": request, "Application": web.Application()}
 
 
-USED = ("Server._kwargs", "RequestHandler._messages", "BaseRequest._message", "BaseRequest._message._replace")
+USED = (
+    "Server._kwargs",
+    "RequestHandler._messages",
+    "BaseRequest._message",
+    "BaseRequest._message._replace",
+    "BaseRequest._prepare_hook",
+    "Application._make_request",
+)
 
 
 @pytest.mark.parametrize("name", USED)
@@ -41,6 +49,7 @@ async def test_a_private_name_means_what_it_meant():
     request = objects["BaseRequest"]
     request._message = request._message._replace(should_close=True)
     assert not request.keep_alive
+    assert "_cls" in inspect.signature(objects["Application"]._make_request).parameters
 
 
 def foreign_private_names(name):
@@ -56,7 +65,9 @@ def foreign_private_names(name):
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name == "web" or name.startswith("web.")])
 def test_only_the_connection_uses_private_names(name):
-    expected = {"_kwargs", "_messages", "_message", "_replace"} if name == "web.server.connection" else set()
+    expected = (
+        {"_kwargs", "_messages", "_message", "_replace", "_prepare_hook"} if name == "web.server.connection" else set()
+    )
     assert foreign_private_names(name) == expected
 
 
