@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hotconf.api.cache import BuildCache, is_large
 from hotconf.api.exchange import GENERATION, Problem, Response
-from hotconf.api.parameters import ANY, LONGEST_WAIT, duration, tags_in, token_of
+from hotconf.api.parameters import ANY, LONGEST_WAIT, duration, readable_tags, token_of
 from hotconf.api.parts import keys_of, part_at
 from hotconf.api.representations import best, written
 
@@ -84,29 +84,26 @@ class ConfigHandlers:
 
 
 def _matches(request: Request, view: View) -> bool:
-    """Whether a client has the very bytes. What cannot be read as tags matches nothing."""
+    """Whether a client has the very bytes. What cannot be read as a tag matches nothing."""
     given = request.header("If-None-Match")
     if given is None or given == view.unchanged.headers["ETag"]:
         return given is not None
-    try:
-        tags = tags_in(given) or ()
-    except ValueError:
-        return False
+    tags, _ = readable_tags(given)
     return view.tag in tags or ANY in tags
 
 
 def _is_current(request: Request, view: View) -> bool:
     """Whether a client that wants to wait has the values that are in force, in whatever notation.
 
-    Values from another process, or from an earlier run of this one, are not. Raises Problem for what is not a tag.
+    Values from another process, or from an earlier run of this one, are not. Raises Problem for what is not a tag,
+    unless another tag of the list names what is in force.
     """
-    try:
-        tags = tags_in(request.header("If-None-Match")) or ()
-    except ValueError:
-        tags = ("",)
+    tags, is_well_formed = readable_tags(request.header("If-None-Match"))
     tokens = [tag if tag == ANY else token_of(tag) for tag in tags]
-    if None in tokens:
+    if any(token in (ANY, view.token) for token in tokens):
+        return True
+    if None in tokens or not is_well_formed:
         raise Problem(
             HTTPStatus.BAD_REQUEST, "If-None-Match holds no token of this service: send the request once without it"
         )
-    return any(token in (ANY, view.token) for token in tokens)
+    return False

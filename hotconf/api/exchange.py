@@ -53,7 +53,7 @@ class Request(Protocol):
 
     @property
     def draining(self) -> asyncio.Event | None:
-        """Set when the server begins its drain. None where the server has no drain."""
+        """Set when the host begins to shut down: streams and parked requests end. None where it does not say so."""
 
     def is_gone(self) -> bool:
         """Whether the client has left, or can no longer be told from one that has."""

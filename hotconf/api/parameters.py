@@ -124,3 +124,11 @@ def tags_in(header: str | None, *, strong: bool = False) -> tuple[str, ...] | No
     if _TAGS.fullmatch(header) is None:
         raise ValueError("not a list of entity tags")
     return tuple(value for weak, value in _ONE.findall(header) if not (strong and weak))
+
+
+def readable_tags(header: str | None) -> tuple[tuple[str, ...], bool]:
+    """Return the values of the tags that can be read in a condition on a read, and whether all of it could be read."""
+    try:
+        return tags_in(header) or (), True
+    except ValueError:
+        return tuple(value for _, value in _ONE.findall(header or "")), False

@@ -139,6 +139,8 @@ def _place(url: str) -> tuple[str, int | None] | None:
     """Return host and port of a URL; None for what is no URL, such as the origin `null`."""
     try:
         parsed = URL(url)
-        return (parsed.host.lower(), parsed.port) if parsed.host else None
+        port = parsed.port
     except ValueError:
         return None
+    host = (parsed.host or "").lower().removesuffix(".")  # localhost. is localhost
+    return (host, port) if host else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 from http import HTTPStatus
@@ -18,7 +19,6 @@ from hotconf.web.server.server import Server
 from hotconf.web.server.sockets import unsent
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from pathlib import Path
 
@@ -51,13 +51,14 @@ def config_app(
         ValueError: `heartbeat` is not a number of seconds, or too small.
     """
     app = web.Application(middlewares=[(safety or Safety()).middleware()], client_max_size=BODY_LIMIT)
-    app.add_routes(config_routes(conf, state=state, heartbeat=heartbeat, max_watchers=max_watchers))
+    app.add_routes(config_routes(conf, app=app, state=state, heartbeat=heartbeat, max_watchers=max_watchers))
     return app
 
 
 def config_routes(
     conf: HotConf[Any],
     *,
+    app: web.Application | None = None,
     state: Callable[[], str] | None = None,
     heartbeat: float = 15.0,
     max_watchers: int = 10_000,
@@ -68,6 +69,8 @@ def config_routes(
 
     Args:
         conf: The configuration.
+        app: The application that gets the routes: its `on_shutdown` ends streams and parked requests. It is needed
+            under a runner of aiohttp, which would wait for them. `Server` ends them by itself.
         state: Returns the state for `/readyz` and `/status`: `lambda: service.state` where a service starts more than
             the configuration. By default it is the state of the configuration.
         heartbeat: Seconds between two heartbeats of a stream.
@@ -80,7 +83,8 @@ def config_routes(
         ValueError: `heartbeat` is not a number of seconds, or too small.
     """
     served = endpoints(conf, state=state, heartbeat=heartbeat, max_watchers=max_watchers)
-    return [route(endpoint) for endpoint in served]
+    shutdown = None if app is None else _Shutdown(app)
+    return [route(endpoint, shutdown) for endpoint in served]
 
 
 def config_server(
@@ -106,11 +110,26 @@ def config_server(
     return server
 
 
-def route(endpoint: Endpoint) -> web.RouteDef:
+class _Shutdown:
+    """The shutdown of one application. `event` is a new one for each start, and set by `on_shutdown`."""
+
+    def __init__(self, app: web.Application) -> None:
+        self.event = asyncio.Event()
+        app.on_startup.append(self._begin)
+        app.on_shutdown.append(self._end)
+
+    async def _begin(self, _app: web.Application) -> None:
+        self.event = asyncio.Event()
+
+    async def _end(self, _app: web.Application) -> None:
+        self.event.set()
+
+
+def route(endpoint: Endpoint, shutdown: _Shutdown | None = None) -> web.RouteDef:
     """Return an endpoint as a route."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        answer = await endpoint.answer(_Request(request))
+        answer = await endpoint.answer(_Request(request, shutdown))
         if isinstance(answer, Response):
             return to_aiohttp(answer)
         try:
@@ -140,10 +159,11 @@ def route(endpoint: Endpoint) -> web.RouteDef:
 class _Request:
     """A request of aiohttp, as handlers see it."""
 
-    __slots__ = ("_request",)
+    __slots__ = ("_request", "_shutdown")
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, shutdown: _Shutdown | None) -> None:
         self._request = request
+        self._shutdown = shutdown
 
     @property
     def method(self) -> str:
@@ -182,7 +202,9 @@ class _Request:
     @property
     def draining(self) -> asyncio.Event | None:
         state = drain_state(self._request)
-        return None if state is None else state.draining
+        if state is not None:
+            return state.draining
+        return None if self._shutdown is None else self._shutdown.event
 
     def is_gone(self) -> bool:
         transport = self._request.transport

@@ -207,6 +207,27 @@ async def test_the_same_request_waits_again(site):
         assert (await asyncio.wait_for(task, 10)).json == message
 
 
+@pytest.mark.parametrize("other", ['"no-token"', "unquoted", '"0a1b.x"', "*"])
+@pytest.mark.parametrize("order", [1, -1])
+async def test_a_list_waits_where_one_matches_and_another_cannot_be_read(site, other, order):
+    tag = await site.tag("/config/message")
+    task = await waiting(site, "/config/message?wait=30", ", ".join([tag, other][::order]))
+    assert not task.done()
+    await site.change(message="new")
+    assert (await asyncio.wait_for(task, 10)).status == 200
+
+
+@pytest.mark.parametrize("given", ['"no-token"', "unquoted", '"0a1b.7", unquoted', ""])
+async def test_a_list_with_what_is_no_tag_is_400_where_none_matches(site, given):
+    assert (await site.ask("/config/message?wait=30", tag=given)).status == 400
+
+
+async def test_a_tag_that_can_be_read_is_enough_for_304(site):
+    tag = await site.tag("/config/message")
+    assert (await site.ask("/config/message", tag=f"unquoted, {tag}")).status == 304
+    assert (await site.ask("/config/message", tag="unquoted")).status == 200
+
+
 async def test_a_list_waits_where_one_matches(site):
     tag = await site.tag("/config/message")
     task = await waiting(site, "/config/message?wait=30", f'"deadbeef.1", W/{tag}')

@@ -53,6 +53,7 @@ async def status(safety, path="/", **headers):
         "[::1]",
         "[::1]:8080",
         "config.example:80",
+        *("localhost.", "LocalHost.:8080", "127.0.0.1.", "config.example."),  # with the dot of the root
     ],
 )
 async def test_an_allowed_host_passes(host):
@@ -65,7 +66,7 @@ async def test_an_allowed_host_passes(host):
         *("", "evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1"),
         *("localhost@evil.example", "evil.example@localhost", "localhost/evil", "evil.example#@localhost"),
         *("[::1", "localhost:99999", "localhost:x", "0", "0.0.0.0", "2130706433", "::ffff:127.0.0.1", "a b", "ü"),
-        *("config.example.", "xn--a"),
+        *("localhost..", ".", ".localhost", "config.example..", "xn--a"),
     ],
 )
 async def test_any_other_host_is_403(host):
@@ -117,6 +118,7 @@ async def test_over_a_socket_file_any_host_passes(tmp_path):
         ("localhost", "http://localhost:80"),
         ("localhost", "https://localhost"),  # behind a proxy that ends TLS
         ("[::1]:8080", "http://[::1]:8080"),
+        ("localhost.:8080", "http://localhost.:8080"),
     ],
 )
 async def test_the_services_own_page_passes(host, origin):
