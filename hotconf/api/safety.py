@@ -138,9 +138,8 @@ def _host_name(header: str) -> str:
 def _place(url: str) -> tuple[str, int | None] | None:
     """Return host and port of a URL; None for what is no URL, such as the origin `null`."""
     try:
-        parsed = URL(url)
-        port = parsed.port
+        host, port = URL(url).host, URL(url).port
     except ValueError:
         return None
-    host = (parsed.host or "").lower().removesuffix(".")  # localhost. is localhost
-    return (host, port) if host else None
+    name = (host or "").lower().removesuffix(".")  # localhost. is localhost
+    return (name, port) if name else None
