@@ -57,9 +57,9 @@ class HotConf(Holder[S]):
     Constructing reads nothing. `current` and `snapshot` may be read from any thread or task after the first load.
 
     Args:
-        schema: Any BaseSettings or BaseModel class, unchanged. files: Paths or sources, later above earlier. All are
-        above the defaults. sources: Paths or sources, later above earlier and all above `files`. What the class itself
-        declares (environment,
+        schema: Any BaseSettings or BaseModel class, unchanged.
+        files: Paths or sources, later above earlier, all above the defaults.
+        sources: Paths or sources, later above earlier, all above `files`. What the class itself declares (environment,
             dotenv, secrets, its own sources) is above them.
         init: Values for the constructor of the class, at the place that its sources give them.
         options: How hotconf behaves.
@@ -245,9 +245,9 @@ class HotConf(Holder[S]):
         """Merge a patch (RFC 7396) into the overlay, and reload.
 
         Args:
-            values: By the names of settings. None takes a value back; secrets are refused. confirm: Seconds after which
-            the patch is taken back unless `confirm` is called. Until then no file has it, and a
-                restart forgets it.
+            values: By the names of settings. None takes a value back; secrets are refused.
+            confirm: Seconds after which the patch is taken back unless `confirm` is called. Until then no file has it,
+                and a restart forgets it.
             expect: Called with the snapshot in force when it is the patch's turn; False refuses the patch.
             trigger: What the report calls the reason.
             dry_run: Report what the patch would do, apply nothing.
