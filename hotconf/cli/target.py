@@ -170,7 +170,11 @@ def _conf(found: Any, files: Sequence[str] = (), **options: Any) -> HotConf[Any]
         conf = found if isinstance(found, HotConf) else HotConf(found)
         if files or options:
             conf.amend(files, **options)
-    except (SchemaError, RuntimeError, ValueError) as error:
+    except SchemaError as error:
+        unusable = click.ClickException(str(error))  # the class is at fault, and not how the command was called
+        unusable.exit_code = 2
+        raise unusable from None
+    except (RuntimeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     return conf
 

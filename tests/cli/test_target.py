@@ -91,7 +91,7 @@ def test_a_class_that_cannot_be_used_is_2(verb, folder):
     )
     result = verb("check", "odd:App")
     assert (result.code, result.out) == (2, "")
-    assert "App refers to a type that is not defined yet" in result.err
+    assert result.err == "Error: App refers to a type that is not defined yet: NotDefined\n"
 
 
 def test_what_a_module_prints_does_not_get_between(verb, folder):
