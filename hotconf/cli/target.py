@@ -162,6 +162,12 @@ def loaded(conf: HotConf[Any]) -> Snapshot[Any]:
     return conf.snapshot
 
 
+class _UnusableClass(click.ClickException):
+    """A class that HotConf cannot use: that is at fault, and not how the command was called."""
+
+    exit_code = 2
+
+
 def _conf(found: Any, files: Sequence[str] = (), **options: Any) -> HotConf[Any]:
     from hotconf.conf import HotConf
     from hotconf.errors import SchemaError
@@ -171,9 +177,7 @@ def _conf(found: Any, files: Sequence[str] = (), **options: Any) -> HotConf[Any]
         if files or options:
             conf.amend(files, **options)
     except SchemaError as error:
-        unusable = click.ClickException(str(error))  # the class is at fault, and not how the command was called
-        unusable.exit_code = 2
-        raise unusable from None
+        raise _UnusableClass(str(error)) from None
     except (RuntimeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     return conf

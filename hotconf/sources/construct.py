@@ -304,8 +304,11 @@ class Constructor:
             if defaults.defaults:
                 values = given = _build_values(self.model, (lambda: said, defaults), {})
                 own.insert(0, Layer("default", defaults(), {(): DEFAULT}))
-            if self._own.given:  # a validator that looks at its input finds the keys that were given
-                given = _build_values(self.model, (lambda: said, defaults), dict(self._own.given))
+            # A validator that looks at its input finds the keys that were given, unless their values lie elsewhere.
+            lifted = {path[0] for field in fields_of(self.model).values() for path in field.alias_paths}
+            restored = {key: value for key, value in self._own.given.items() if key not in lifted}
+            if restored:
+                given = _build_values(self.model, (lambda: said, defaults), restored)
         return with_nested(values, given, own, nested) if nested else Merged(values, tuple(own), given)
 
     def build(self, values: dict[str, Any], layers: Iterable[Layer]) -> Any:
