@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hotconf.reload.snapshot import Snapshot as Snapshot
     from hotconf.schema.settings import (
         Options as Options,
+        Public as Public,
         RestartRequired as RestartRequired,
         Section as Section,
         Sensitive as Sensitive,
@@ -43,6 +44,7 @@ else:
         "Options": "schema.settings",
         "Origin": "values.layer",
         "Prepared": "abc",
+        "Public": "schema.settings",
         "Refuse": "errors",
         "Report": "values.report",
         "RestartRequired": "schema.settings",

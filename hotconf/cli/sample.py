@@ -27,7 +27,7 @@ from hotconf.schema.diff import differences
 from hotconf.schema.fields import fields_of, holds_secret, shape_below, unwrapped
 from hotconf.schema.jsonschema import json_schema
 from hotconf.schema.keys import with_canonical_keys
-from hotconf.schema.redact import document
+from hotconf.schema.redact import document, is_masked
 from hotconf.schema.tree import children, is_list
 from hotconf.values.layer import Layer
 from hotconf.values.merge import ABSENT, merge
@@ -191,7 +191,8 @@ def _section(shape: Shape, given: Any) -> type | None:
 
 
 def _value(entry: Field, place: _Place, default: Any, node: Node) -> _Value:
-    secret = entry.sensitive or (holds_secret(entry.shape) and not isinstance(default, (str, int, float)))
+    holds = holds_secret(entry.shape) and not isinstance(default, (str, int, float))
+    secret = entry.sensitive or holds or is_masked(default, entry.shape)
     raw = ABSENT if secret or default is ABSENT else _plain(default)
     if not _is_writable(raw):
         raw = ABSENT
@@ -235,9 +236,10 @@ def _has_own_secret(shape: Shape, value: Any) -> bool:
     known = fields_of(model) if model is not None else {}
     for name, item in children(value).items():
         inner = shape_below(shape, name)
-        if inner.secret and (name not in known or differences(item, known[name].info.default)):
+        is_secret = inner.secret or (not children(item) and is_masked(item, inner))
+        if is_secret and (name not in known or differences(item, known[name].info.default)):
             return True
-        if not inner.secret and _has_own_secret(inner, item):
+        if not is_secret and _has_own_secret(inner, item):
             return True
     return False
 

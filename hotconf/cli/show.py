@@ -72,7 +72,7 @@ def _read(inputs: Inputs, *, origins: bool, floats: bool) -> Mapping[str, Any]:
 
 def _with_floats(shown: Any, value: Any) -> Any:
     """Return a part of a document with the infinities and NaNs of the settings as floats."""
-    from hotconf.schema.redact import MASK
+    from hotconf.schema.secrets import MASK
     from hotconf.schema.tree import children
 
     if isinstance(shown, str):

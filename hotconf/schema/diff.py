@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel
 
-from hotconf.schema.fields import cut_at_secret, fields_of, holds_secret, models_in, reads_sources
+from hotconf.schema.fields import cut_at_secret, fields_of, may_hold_secret, models_in, reads_sources
 from hotconf.schema.shape import SECRET_TYPES, shape_of
 from hotconf.values.keypath import KeyPath, key_text
 from hotconf.values.merge import ABSENT, SCALARS, are_scalars
@@ -132,7 +132,7 @@ def _model_parts(old: BaseModel, new: BaseModel) -> tuple[dict[str, Any], list[K
             changed += inner if issubclass(kind, RootModel) else [(name, *path) for path in inner]
     extra, inner = _share(old.__pydantic_extra__, new.__pydantic_extra__)
     if inner:
-        secret = holds_secret(shape_of(kind))
+        secret = may_hold_secret(shape_of(kind))
         changed += dict.fromkeys(cut_at_secret(kind, path) for path in inner) if secret else inner
     if extra is not new.__pydantic_extra__:
         parts["__pydantic_extra__"] = extra

@@ -24,8 +24,8 @@ from typing_extensions import is_typeddict
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import SchemaError
-from hotconf.schema.settings import says_secret
-from hotconf.schema.shape import Shape, is_named_tuple, shape_of, type_hints, union, with_marks
+from hotconf.schema.secrets import Secrecy, folded
+from hotconf.schema.shape import Shape, is_named_tuple, shape_of, type_hints, union, with_marks, with_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -42,7 +42,8 @@ class Field:
 
     `input_paths` are the paths below the model at which pydantic looks for the value, in its order. `keys` are those of
     them that are a single key, the canonical one first: one that no other field accepts, if there is any. `alias_paths`
-    are the longer ones, of an AliasPath. A field may have no key at all.
+    are the longer ones, of an AliasPath. A field may have no key at all. `masked_by_name` is true where its value is a
+    secret only because a name of it says so.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Field:
     alias_paths: tuple[KeyPath, ...]
     shape: Shape
     info: FieldInfo
+    masked_by_name: bool = False
 
     @property
     def sensitive(self) -> bool:
@@ -113,13 +115,16 @@ def _field(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Field:
     if alias is None or config.get("populate_by_name") or config.get("validate_by_name"):
         paths.append((name,))
     paths = list(dict.fromkeys(paths))
+    marked = with_marks(shape_of(info.annotation), info.metadata)
+    shape = with_names(marked, name, *(path[-1] for path in paths))
     return Field(
         name=name,
         input_paths=tuple(paths),
         keys=tuple(str(path[0]) for path in paths if len(path) == 1),
         alias_paths=tuple(path for path in paths if len(path) > 1),
-        shape=with_marks(shape_of(info.annotation), info.metadata),
+        shape=shape,
         info=info,
+        masked_by_name=shape.secret and not marked.secret,
     )
 
 
@@ -172,6 +177,18 @@ def models_in(shape: Shape) -> Iterator[type]:
 def reads_sources(model: type) -> bool:
     """Whether a class is a settings class, or has one anywhere in its fields: its constructor reads sources."""
     return any(issubclass(nested, BaseSettings) for _, nested in models_within(model))
+
+
+@functools.lru_cache(maxsize=1024)
+def masked_by_name(model: type) -> tuple[str, ...]:
+    """Return the dotted paths of the fields whose values are masked only because of their names, of each the first."""
+    found = [
+        keypath.render((*path, field.name))
+        for path, nested in models_within(model)
+        for field in fields_of(nested).values()
+        if field.masked_by_name
+    ]
+    return tuple(found)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -229,20 +246,31 @@ def descend(shape: Shape, key: str | int) -> tuple[Shape, str | int] | None:
     if index is not None:
         inner += [item for item in (shape.items, *shape.positions[index : index + 1]) if item is not None]
     name = named[0][0] if named else index if index is not None and inner else key
-    if shape.values is not None:
-        inner.append(shape.values)
-    inner = inner or [extra for model in shape.models if (extra := _extra(model)) is not None]
-    if not inner and not shape.opaque:
+    keyed = [] if shape.values is None else [shape.values]
+    if not inner and not keyed:
+        keyed = [extra for model in shape.models if (extra := _extra(model)) is not None]
+    if not inner and not keyed and shape.opaque:
+        keyed = [Shape(opaque=True, secret_words=shape.secret_words)]
+    # A key of a mapping of models is the name of one of them, and says nothing about what it is.
+    inner += [each if each.models or shape.public else with_names(each, key) for each in keyed]
+    if not inner:
         return None
-    below = union(inner) if inner else Shape(opaque=True, secret_words=shape.secret_words)
-    secret = shape.secret or says_secret(key, below.secret_words)
-    return (dataclasses.replace(below, secret=True) if secret else below), name
+    below = union(inner)
+    secrecy = (
+        Secrecy.ALL
+        if shape.secret or any(word in folded(key) for word in below.secret_words)
+        else max(shape.secrecy, below.secrecy)
+    )
+    public = below.public or (shape.public and not named)
+    if (secrecy, public) != (below.secrecy, below.public):
+        below = dataclasses.replace(below, secrecy=secrecy, public=public)
+    return below, name
 
 
 def shape_below(shape: Shape, key: str | int) -> Shape:
     """Return the shape below a key; where the schema knows none, one that is a secret if it lies below a secret."""
     found = descend(shape, key)
-    return found[0] if found is not None else Shape(secret=shape.secret)
+    return found[0] if found is not None else Shape(secrecy=shape.secrecy)
 
 
 def shape_at(model: type, path: KeyPath) -> Shape:
@@ -272,8 +300,17 @@ def unwrapped(shape: Shape) -> Shape:
 
 @functools.lru_cache(maxsize=4096)
 def holds_secret(shape: Shape) -> bool:
-    """Whether a secret lies, or may lie, at or anywhere below a shape."""
-    return any(found.secret or found.secret_words for found in _reachable(shape))
+    """Whether a secret is declared, by a mark or by the name of a field, at or anywhere below a shape."""
+    return any(found.secret for found in _reachable(shape))
+
+
+@functools.lru_cache(maxsize=4096)
+def may_hold_secret(shape: Shape) -> bool:
+    """Whether a secret may lie at or anywhere below a shape: a key that says so may lie below any mapping."""
+    return any(
+        found.secrecy or found.opaque or (found.values is not None and (found.values.text or found.values.nested))
+        for found in _reachable(shape)
+    )
 
 
 @functools.lru_cache(maxsize=4096)

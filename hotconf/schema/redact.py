@@ -7,29 +7,38 @@ the sources hold, and may be anything.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
 import re
 import traceback
 from collections.abc import Mapping, Set as AbstractSet
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from hotconf.schema.fields import descend, fields_of, holds_secret, models_within, shape_below, unwrapped
+from hotconf.schema.fields import (
+    descend,
+    fields_of,
+    holds_secret,
+    may_hold_secret,
+    models_within,
+    shape_below,
+    unwrapped,
+)
+from hotconf.schema.secrets import MASK, Secrecy, credential_texts, credentials_in, hides, mask_credentials
 from hotconf.schema.shape import PLAIN, SECRET_TYPES, Shape, shape_of
 from hotconf.schema.tree import children, is_list, refined, refined_at, value_at
 from hotconf.values.keypath import key_text
 from hotconf.values.merge import SCALARS, are_scalars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from hotconf.values.keypath import KeyPath
 
-MASK = "**********"
 _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 _QUOTED_INPUT = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
@@ -43,49 +52,42 @@ def document(value: Any, shape: Shape = PLAIN) -> Any:  # noqa: PLR0911 - a tabl
 
     `shape` is what the schema says of the part. A model says it of itself.
     """
-    if value is not None and (shape.secret or isinstance(value, SECRET_TYPES)):
+    kind: type = type(value)
+    if (shape.secrecy and hides(shape.secrecy, value)) or isinstance(value, SECRET_TYPES):
         return MASK
-    if type(value) in SCALARS and type(value) is not float:
-        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else _NOT_FINITE[repr(float(value))]
+    if kind in SCALARS:
+        return mask_credentials(value) if kind is str and not shape.public else value
     if isinstance(value, RootModel):
-        return document(value.root, unwrapped(shape_of(type(value))))
-    owner: type = type(value)
-    known = fields_of(owner)
-    if isinstance(value, Mapping):
-        inside = _inside(shape)
-        return {text: _document_item(item, inside, text) for text, item in children(value).items()}
-    if isinstance(value, AbstractSet):
-        # Sorted: the order of a set follows from hashes, which differ from process to process.
-        return sorted((_document_item(item, _inside(shape), 0) for item in value), key=_canonical_json)
-    if is_list(value):
-        inside = _inside(shape_of(owner) if known else shape)
-        return [_document_item(item, inside, index) for index, item in children(value).items()]
+        return document(value.root, unwrapped(shape_of(kind)))
+    known = fields_of(kind)
+    if isinstance(value, (Mapping, AbstractSet)) or is_list(value):
+        # Of what the schema says nothing, the names of keys still do.
+        within = shape_of(kind) if known else shape if shape.nested else Shape(opaque=True, public=shape.public)
+        items = dict(enumerate(value)) if isinstance(value, AbstractSet) else children(value)
+        is_open = not may_hold_secret(within) and not within.public
+        inner = {key: document(item, PLAIN if is_open else shape_below(within, key)) for key, item in items.items()}
+        if isinstance(value, Mapping):
+            return inner
+        # A set is sorted: its own order follows from hashes, which differ from process to process.
+        return list(inner.values()) if is_list(value) else sorted(inner.values(), key=_canonical_json)
     if known or isinstance(value, BaseModel):  # a model may have nothing but extra keys
-        own = shape_of(owner)
+        own = shape_of(kind)
         return {
             str(name): document(item, known[name].shape if name in known else shape_below(own, name))
             for name, item in children(value).items()
         }
     try:
-        return to_jsonable_python(value, fallback=lambda unknown: f"<{type(unknown).__name__}>")
+        plain = to_jsonable_python(value, fallback=lambda unknown: f"<{type(unknown).__name__}>")
     except Exception:  # noqa: BLE001 - bytes that are no text, and whatever else has no JSON form
-        return f"<{type(value).__name__}>"
+        return f"<{kind.__name__}>"
+    return document(plain, shape)
 
 
 def document_at(model: type, settings: Any, path: KeyPath) -> Any:
     """Return the value that settings of a class have at a path as JSON shows it, masked where the schema says so."""
     return document(value_at(settings, path), refined_at(Shape(models=(model,)), settings, path))
-
-
-def _inside(shape: Shape) -> Callable[[str | int], Shape] | None:
-    """Return what tells the shape below a key, None where no secret can lie below: nearly everywhere."""
-    return functools.partial(shape_below, shape) if holds_secret(shape) else None
-
-
-def _document_item(item: Any, inside: Callable[[str | int], Shape] | None, key: str | int) -> Any:
-    return document(item, inside(key) if inside is not None else PLAIN)
 
 
 def _canonical_json(document: Any) -> str:
@@ -99,18 +101,18 @@ def mask_input(model: type, path: KeyPath, value: Any, *, within: Any = None) ->
     password, is hidden as a whole. `within` are settings that were built from it, or from what shadows it.
     """
     shape = refined_at(Shape(models=(model,)), within, path)
-    hidden = {at for at, _, _ in _secrets(shape, value, value_at(within, path))}
+    found = {secret.path: secret for secret in _secrets(shape, value, value_at(within, path))}
 
     def mask(value: Any, at: tuple[Any, ...]) -> Any:
-        if at in hidden:
-            return MASK
+        if at in found:
+            return mask_credentials(str(value)) if found[at].is_part else MASK
         if isinstance(value, Mapping):
             return {key_text(key): mask(item, (*at, key)) for key, item in value.items()}
         if is_list(value):
             return [mask(item, (*at, index)) for index, item in enumerate(value)]
         # The items of a set have no place of their own.
-        inner = isinstance(value, AbstractSet) and any(other[: len(at)] == at for other in hidden)
-        return MASK if inner else document(value)
+        inner = isinstance(value, AbstractSet) and any(other[: len(at)] == at for other in found)
+        return MASK if inner else document(value, Shape(public=True))
 
     return mask(value, ())
 
@@ -120,61 +122,88 @@ def masked_paths(model: type, values: Any, *, within: Any = None) -> Iterator[tu
 
     `within` are the settings that were built from them.
     """
-    return (path for path, _, _ in _secrets(Shape(models=(model,)), values, within))
+    return (secret.path for secret in _secrets(Shape(models=(model,)), values, within))
 
 
-def _secrets(
-    shape: Shape, value: Any, built: Any, path: tuple[Any, ...] = ()
-) -> Iterator[tuple[tuple[Any, ...], Shape, Any]]:
-    """Yield the topmost secrets in raw values or in settings, each with its path and shape.
+def is_masked(value: Any, shape: Shape) -> bool:
+    """Whether any part of a value, of which the schema says its shape, is hidden."""
+    return next(_secrets(shape, value, None), None) is not None
+
+
+class _Secret(NamedTuple):
+    """A secret and its path; with `is_part`, a value of which only the credentials of URLs in it are secrets."""
+
+    path: tuple[Any, ...]
+    shape: Shape
+    value: Any
+    is_part: bool = False
+
+
+def _secrets(shape: Shape, value: Any, built: Any, path: tuple[Any, ...] = ()) -> Iterator[_Secret]:
+    """Yield the topmost secrets in raw values or in settings.
 
     `built` are settings that were made from the values, None where there are none: they may be of classes that the
     schema does not name.
     """
-    shape = refined(refined(shape, built), value)
-    inner, beside = _items(value), {} if built is None else children(built)
-    if value is None or (not holds_secret(shape) and are_scalars(inner.values()) and are_scalars(beside.values())):
+    shape = unwrapped(refined(refined(shape, built), value))
+    if hides(shape.secrecy, value) or (_is_misfit(shape, value) and value not in (None, "", b"")):
+        yield _Secret(path, shape, value)
         return
-    if shape.secret or (_is_misfit(shape, value) and value not in ("", b"")):
-        yield path, shape, value
+    if not shape.public and credentials_in(_text(value)):
+        yield _Secret(path, shape, value, is_part=True)
         return
-    # The keys that an AliasPath takes a secret from.
-    heads = {
-        str(place[0])
-        for model in unwrapped(shape).models
-        for field in fields_of(model).values()
-        if holds_secret(field.shape)
-        for place in field.alias_paths
-    }
+    inner, beside = _by_key(value), {} if built is None else children(built)
+    if not may_hold_secret(shape) and are_scalars(inner.values()) and are_scalars(beside.values()):
+        # Nearly every section of a large file. Only the URLs in it are of interest.
+        inner = {key: item for key, item in inner.items() if credentials_in(_text(item))}
+    heads = _alias_heads(shape.models) if inner else ()
     for key, item in inner.items():
         text = key_text(key) if isinstance(value, Mapping) else key
-        below, name = descend(shape, text) or (Shape(secret=shape.secret), text)
+        below, name = descend(shape, text) or (Shape(secrecy=shape.secrecy), text)
         # A key that the schema does not know may be that of a secret, misspelt. To take it back is no secret.
         if isinstance(value, Mapping) and (text in heads or (item is not None and _is_misspelt(shape, text))):
-            yield (*path, key), Shape(secret=True), item
+            yield _Secret((*path, key), Shape(secrecy=Secrecy.ALL), item)
         else:
             yield from _secrets(below, item, beside.get(name), (*path, key))
 
 
-def _items(value: Any) -> Mapping[Any, Any]:
+@functools.lru_cache(maxsize=1024)
+def _alias_heads(models: tuple[type, ...]) -> frozenset[str]:
+    """Return the keys that an AliasPath takes a secret from."""
+    known = [field for model in models for field in fields_of(model).values() if holds_secret(field.shape)]
+    return frozenset(str(path[0]) for field in known for path in field.alias_paths)
+
+
+def _by_key(value: Any) -> Mapping[Any, Any]:
     """Return what lies directly below a value by its own keys, the items of a set by their number."""
     if isinstance(value, Mapping):
         return value
     return dict(enumerate(value)) if isinstance(value, AbstractSet) else children(value)
 
 
+def _text(value: Any) -> str:
+    """Return the text of what may hold a URL, an empty one for anything else."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if hasattr(value, "unicode_string"):  # a URL of pydantic's
+        return str(value)
+    return value if isinstance(value, str) else ""
+
+
 def _is_misfit(shape: Shape, value: Any) -> bool:
     """Whether a value of a shape that holds secrets is built in another way, so that their place in it is unknown."""
     own: type = type(value)
-    shape = unwrapped(shape)
-    if not holds_secret(shape) or shape.secret_words or fields_of(own):
+    if shape.opaque or fields_of(own):
         return False
+    below = dataclasses.replace(shape, secrecy=Secrecy.NONE)
+    if not holds_secret(below):
+        # A text in the place of a mapping, in which a key may say secret.
+        return isinstance(value, (str, bytes)) and not shape.text and may_hold_secret(below)
     if isinstance(value, Mapping):
         return not (shape.models or shape.values)
     is_sequence = is_list(value) or isinstance(value, AbstractSet)
-    return not is_sequence or not (
-        shape.items or shape.positions or any(issubclass(model, tuple) for model in shape.models)
-    )
+    has_place = shape.items or shape.positions or any(issubclass(model, tuple) for model in shape.models)
+    return not (is_sequence and has_place)
 
 
 def _is_misspelt(shape: Shape, key: str | int) -> bool:
@@ -210,15 +239,15 @@ def _default_texts(model: type) -> frozenset[str]:
 
 
 def _texts_in(shape: Shape, values: Any) -> Iterator[str]:
-    for _, found, secret in _secrets(shape, values, None):
-        yield from _texts(found, secret)
+    for secret in _secrets(shape, values, None):
+        yield from credential_texts(_text(secret.value)) if secret.is_part else _texts(secret.shape, secret.value)
 
 
 def _texts(shape: Shape, value: Any) -> Iterator[str]:
     """Yield every text in a secret value. Its keys are texts too, except the names of fields."""
     if isinstance(value, SECRET_TYPES):
         value = value.get_secret_value()
-    inner = _items(value)
+    inner = _by_key(value)
     for key, item in inner.items():
         yield from _texts(shape_below(shape, key_text(key) if isinstance(value, Mapping) else key), item)
     if isinstance(value, Mapping):

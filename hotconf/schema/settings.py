@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass
 from pathlib import PurePath  # noqa: TC003 - pydantic reads it
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -11,15 +10,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from hotconf.schema.secrets import folded
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-SECRET_WORDS = frozenset(
-    {"password", "passwd", "passphrase", "secret", "token", "apikey", "privatekey", "credential"},
-)
-"""A key names a secret where it holds one of these words, at any place and in any notation: `DB-Passwords` does."""
-
-_SEPARATORS = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +24,14 @@ class RestartRequired:
 @dataclass(frozen=True, slots=True)
 class Sensitive:
     """Marks a plain field whose value is a secret: it is masked wherever hotconf shows or writes values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """Marks a field whose value may be shown although its name says secret, or although it holds a URL with a password.
+
+    It covers the keys of a mapping too. It does not uncover what another mark or a type such as SecretStr hides.
+    """
 
 
 class Section(BaseModel):
@@ -91,15 +93,15 @@ class Options(Section):
 
 
 class Untyped(BaseModel):
-    """Settings with any keys at all. One that holds one of `__secret_words__` is masked with all that lies below it."""
+    """Settings with any keys at all. A key that has one of `__secret_words__` in it hides all that lies below it."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    __secret_words__: ClassVar[frozenset[str]] = SECRET_WORDS
+    __secret_words__: ClassVar[frozenset[str]] = frozenset()
 
 
 def untyped(secret_keys: Iterable[str] = ()) -> type[Untyped]:
-    """Return a class for files without a class; `secret_keys` are further names to be masked."""
+    """Return a class for files without a class; `secret_keys` are names to be masked besides those that say secret."""
     words = frozenset(word for key in secret_keys if (word := folded(key)))
     return _with_words(words) if words else Untyped
 
@@ -107,14 +109,4 @@ def untyped(secret_keys: Iterable[str] = ()) -> type[Untyped]:
 @functools.lru_cache(maxsize=64)
 def _with_words(words: frozenset[str]) -> type[Untyped]:
     # The same class for the same words: settings of two classes are not comparable.
-    return type("Untyped", (Untyped,), {"__secret_words__": SECRET_WORDS | words, "__module__": __name__})
-
-
-def folded(key: str | int) -> str:
-    """Return a key without case and separators: `API-Key` and `apiKey` say the same."""
-    return _SEPARATORS.sub("", str(key)).lower()
-
-
-def says_secret(key: str | int, words: Iterable[str]) -> bool:
-    """Whether a key's name holds one of some folded words."""
-    return any(word in folded(key) for word in words) if words else False
+    return type("Untyped", (Untyped,), {"__secret_words__": words, "__module__": __name__})

@@ -24,7 +24,8 @@ from typing import (
 from pydantic import BaseModel, ImportString, Json, Secret, SecretBytes, SecretStr
 from typing_extensions import is_typeddict  # unlike typing's, it knows the classes that pydantic asks for
 
-from hotconf.schema.settings import RestartRequired, Sensitive
+from hotconf.schema.secrets import HARMLESS, Secrecy, secrecy_of
+from hotconf.schema.settings import Public, RestartRequired, Sensitive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,19 +38,30 @@ class Shape:
     """What a value may be: one of some models, a list, a tuple, a mapping; none of them for a scalar.
 
     `models` are classes with fields: pydantic's, dataclasses, typed dictionaries, named tuples. `positions` are the
-    items of a tuple of fixed length. `secret` hides the value and all that lies below it; `restart_required` keeps it
-    and all that lies below it until a restart. Anything at all may lie below an `opaque` shape; with `secret_words`,
-    what lies there is a secret where its key holds one of them.
+    items of a tuple of fixed length. Anything at all may lie below an `opaque` shape. A scalar may be `text`, or it may
+    be `harmless`: a number, a date, a member of an enum, which a name alone does not make a secret.
+
+    `secrecy` says how much of the value is hidden, with all that lies below it, and `public` that nothing is because of
+    a name or a URL. Below an opaque shape with `secret_words` a key that has one of them hides its value.
+    `restart_required` keeps the value, and all that lies below it, until a restart.
     """
 
     models: tuple[type, ...] = ()
     items: Shape | None = None
     values: Shape | None = None
     positions: tuple[Shape, ...] = ()
-    secret: bool = False
-    restart_required: bool = False
     opaque: bool = False
+    text: bool = False
+    harmless: bool = False
+    secrecy: Secrecy = Secrecy.NONE
+    public: bool = False
+    restart_required: bool = False
     secret_words: frozenset[str] = frozenset()
+
+    @property
+    def secret(self) -> bool:
+        """Whether a value of this shape is hidden as a whole, if not because it is a number."""
+        return self.secrecy > Secrecy.CONNECTION
 
     @property
     def nested(self) -> bool:
@@ -64,7 +76,7 @@ class Shape:
 
 
 PLAIN = Shape()
-"""A scalar that is no secret."""
+"""Something of which the schema says nothing."""
 
 
 def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:  # noqa: PLR0911 - a table of kinds
@@ -88,7 +100,7 @@ def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:  #
     if isinstance(kind, TypeVar):
         return union(shape_of(one, within) for one in (kind.__constraints__ or [kind.__bound__ or Any]))
     if kind is None or kind in (Literal, type):
-        return PLAIN
+        return Shape(harmless=kind is not None)
     if not arguments:  # a class; of typing's generics without arguments, the class that they stand for
         # Not only Any and what is not resolved: a generic class that contains itself has an object of pydantic's there.
         return _shape_of_class(kind) if kind is not Any and isinstance(kind, type) else Shape(opaque=True)
@@ -101,33 +113,36 @@ def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:  #
 @functools.lru_cache(maxsize=4096)
 def _shape_of_class(kind: type) -> Shape:
     if issubclass(kind, SECRET_TYPES):
-        return Shape(secret=True)
+        return Shape(secrecy=Secrecy.ALL)
     if _has_fields(kind):
         return Shape(models=(kind,))
     if kind in (object, Json, ImportString) or issubclass(kind, Mapping):
         return Shape(opaque=True)
     is_text = issubclass(kind, (str, bytes, bytearray, memoryview))
     has_items = kind in (Iterable, Collection) or (issubclass(kind, (Sequence, AbstractSet)) and not is_text)
-    return Shape(items=Shape(opaque=True)) if has_items else PLAIN
+    if has_items:
+        return Shape(items=Shape(opaque=True))
+    is_harmless = issubclass(kind, HARMLESS)
+    return Shape(harmless=is_harmless, text=not is_harmless and kind is not type(None))
 
 
 def _shape_of_generic(kind: type, inner: list[Shape], *, is_open: bool) -> Shape:
-    secret = any(shape.secret for shape in inner)
+    secrecy = max(shape.secrecy for shape in inner)
     if issubclass(kind, SECRET_TYPES):
-        found = Shape(secret=True)
+        found = Shape(secrecy=Secrecy.ALL)
     elif _has_fields(kind):
         # What a type variable stands for is not known field by field.
-        found = Shape(models=(kind,), secret=secret)
+        found = Shape(models=(kind,), secrecy=secrecy)
     elif issubclass(kind, Counter):
-        found = Shape(values=PLAIN, secret=secret)
+        found = Shape(values=Shape(harmless=True), secrecy=secrecy)
     elif issubclass(kind, Mapping):
-        found = Shape(values=inner[-1], secret=any(key.secret for key in inner[:-1]))
+        found = Shape(values=inner[-1], secrecy=max((key.secrecy for key in inner[:-1]), default=Secrecy.NONE))
     elif issubclass(kind, tuple) and not is_open:
         found = Shape(positions=tuple(inner))
     elif issubclass(kind, Iterable):
         found = Shape(items=union(inner))
     else:
-        found = Shape(opaque=True, secret=secret)
+        found = Shape(opaque=True, secrecy=secrecy)
     # What keeps each of its items keeps the whole: none can be added, taken away or changed.
     return dataclasses.replace(found, restart_required=any(shape.restart_required for shape in inner))
 
@@ -150,9 +165,12 @@ def union(shapes: Iterable[Shape]) -> Shape:
         items=union(items) if items else None,
         values=union(values) if values else None,
         positions=tuple(union(s.positions[i] for s in members if i < len(s.positions)) for i in range(longest)),
-        secret=any(shape.secret for shape in members),
-        restart_required=any(shape.restart_required for shape in members),
         opaque=any(shape.opaque for shape in members),
+        text=any(shape.text for shape in members),
+        harmless=any(shape.harmless for shape in members),
+        secrecy=max((shape.secrecy for shape in members), default=Secrecy.NONE),
+        public=any(shape.public for shape in members),
+        restart_required=any(shape.restart_required for shape in members),
         secret_words=frozenset().union(*(shape.secret_words for shape in members)),
     )
 
@@ -161,9 +179,20 @@ def with_marks(shape: Shape, metadata: Sequence[Any]) -> Shape:
     """Return a shape with what the metadata of an annotation mark it as."""
     return dataclasses.replace(
         shape,
-        secret=shape.secret or _marked(metadata, Sensitive),
+        secrecy=Secrecy.ALL if _marked(metadata, Sensitive) else shape.secrecy,
+        public=shape.public or _marked(metadata, Public),
         restart_required=shape.restart_required or _marked(metadata, RestartRequired),
     )
+
+
+def with_names(shape: Shape, *names: str | int) -> Shape:
+    """Return a shape with the secrecy that the names of its key give it."""
+    secrecy = max(map(secrecy_of, names), default=Secrecy.NONE)
+    if not secrecy or shape.public or not (shape.text or shape.nested):
+        return shape
+    if secrecy > Secrecy.CONNECTION and not (shape.harmless or shape.opaque):
+        secrecy = Secrecy.ALL  # there is nothing in it that a name does not hide
+    return dataclasses.replace(shape, secrecy=max(shape.secrecy, secrecy))
 
 
 def _marked(metadata: Iterable[Any], mark: type) -> bool:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, RootModel
 
 import hotconf.values.keypath as keypath
 from hotconf.schema.fields import fields_of, shape_below
+from hotconf.schema.secrets import Secrecy
 from hotconf.schema.shape import SECRET_TYPES, Shape, shape_of, union
 from hotconf.values.merge import SCALARS
 
@@ -83,4 +84,4 @@ def refined(shape: Shape, value: Any) -> Shape:
 
 def _own_shape(kind: type) -> Shape | None:
     own = shape_of(kind) if fields_of(kind) else None
-    return Shape(secret=True) if issubclass(kind, SECRET_TYPES) else own
+    return Shape(secrecy=Secrecy.ALL) if issubclass(kind, SECRET_TYPES) else own

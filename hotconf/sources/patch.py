@@ -22,6 +22,7 @@ import hotconf.values.keypath as keypath
 from hotconf.errors import Rejected
 from hotconf.schema.fields import descend, fields_by_key, fields_of, shape_at, shape_below, suggest, unwrapped
 from hotconf.schema.redact import masked_paths
+from hotconf.schema.secrets import Secrecy
 from hotconf.schema.shape import Shape
 from hotconf.schema.tree import is_list
 from hotconf.values.report import Fault
@@ -79,7 +80,7 @@ def _applied(target: Any, patch: Any) -> Any:
 def _secrets_touched(model: type, patch: Mapping[str, Any]) -> Iterator[KeyPath]:
     """Yield the places of the secrets that a patch sets, and of those that it takes back."""
     yield from masked_paths(model, patch)
-    yield from (path for path in _nulls(patch) if shape_at(model, path).secret)
+    yield from (path for path in _nulls(patch) if shape_at(model, path).secrecy is Secrecy.ALL)
 
 
 def _nulls(patch: Any, path: KeyPath = ()) -> Iterator[KeyPath]:

@@ -46,7 +46,7 @@ class App(Section):
     main: Account | None = None
     others: dict[str, Account] = {}
     accounts: list[Account] = []
-    tokens: dict[str, SecretStr] = {}
+    chosen: dict[str, SecretStr] = {}
     url: str | Account = ""
     key: SecretStr = Field(SecretStr("none"), validation_alias=AliasChoices("key", AliasPath("keys", "main")))
 
@@ -273,7 +273,7 @@ FULL = {
     "main": {"user": "u", "password": SECRET},
     "others": {"a": {"user": "v", "password": SECRET}},
     "accounts": [{"user": "w", "password": SECRET}],
-    "tokens": {"t": SECRET},
+    "chosen": {"t": SECRET},
     "url": SECRET,
     "key": SECRET,
 }
@@ -284,13 +284,13 @@ def test_I11_no_secret_is_written(good, tmp_path):
     assert good.error is None
     assert SECRET not in (tmp_path / "good.json").read_text()
     copy = good.read()
-    assert copy.layer.values == {"port": 1, "main": {"user": "u"}, "others": {"a": {"user": "v"}}, "tokens": {}}
+    assert copy.layer.values == {"port": 1, "main": {"user": "u"}, "others": {"a": {"user": "v"}}, "chosen": {}}
     assert set(copy.omitted) == {
         ("token",),
         ("main", "password"),
         ("others", "a", "password"),
         ("accounts",),
-        ("tokens", "t"),
+        ("chosen", "t"),
         ("url",),
         ("key",),
     }

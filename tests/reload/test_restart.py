@@ -16,7 +16,7 @@ from hotconf.reload.restart import Built, refusals
 from hotconf.reload.validate import validate
 from hotconf.schema.diff import compare, differences
 from hotconf.schema.explain import Origins
-from hotconf.schema.redact import MASK
+from hotconf.schema.secrets import MASK
 from hotconf.schema.settings import RestartRequired, Section, Sensitive
 from tests.trees import env, file, merged
 

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, Config
 
 import hotconf.schema.tree as tree
 from hotconf.schema.explain import Origins, input_paths
-from hotconf.schema.redact import MASK
+from hotconf.schema.secrets import MASK
 from hotconf.schema.settings import Section
 from hotconf.values.layer import DEFAULT, Layer
 from hotconf.values.merge import merge

@@ -33,7 +33,6 @@ from typing_extensions import TypedDict
 
 from hotconf import Change, HotConf, Layer, Options, RestartRequired
 from hotconf.schema.redact import (
-    MASK,
     document,
     document_at,
     mask_input,
@@ -43,6 +42,7 @@ from hotconf.schema.redact import (
     traceback_without_message,
     visible_path,
 )
+from hotconf.schema.secrets import MASK
 from hotconf.schema.settings import Section, Sensitive
 from hotconf.schema.shape import shape_of
 from hotconf.sources import Memory

@@ -224,7 +224,7 @@ class Safe(Section):
     account: Account = Account()
     accounts: list[Account] = []
     by_name: dict[str, Account] = {}
-    tokens: dict[str, SecretStr] = {}
+    chosen: dict[str, SecretStr] = {}
     key: SecretStr = Field(SecretStr(""), validation_alias=AliasPath("keys", "main"))
     login: Account | str = ""
 
@@ -242,7 +242,7 @@ CANARY = "canary-7f3a"
         ({"account": f'{{"password": "{CANARY}"}}'}, "account"),
         ({"accounts": [{"user": "u"}, {"password": CANARY}]}, "accounts.1.password"),
         ({"by_name": {"a": {"password": CANARY}}}, "by_name.a.password"),
-        ({"tokens": {"a": CANARY}}, "tokens.a"),
+        ({"chosen": {"a": CANARY}}, "chosen.a"),
         ({"key": CANARY}, "key"),
         ({"keys": {"main": CANARY}}, "keys"),
         ({"login": CANARY}, "login"),
