@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def show(inputs: Inputs, style: str, token_file: Path | None, *, origins: bool) 
     """
     url = inputs.url()
     if url is None:
-        shown = _read(inputs, origins=origins, floats=style != "json")
+        shown = _read(inputs, origins=origins, typed=style != "json")
     else:
         shown = _asked(Remote(url, token_file), origins=origins)
     if style == "json":
@@ -49,10 +50,10 @@ def show(inputs: Inputs, style: str, token_file: Path | None, *, origins: bool) 
         print_document(shown, style)
 
 
-def _read(inputs: Inputs, *, origins: bool, floats: bool) -> Mapping[str, Any]:
+def _read(inputs: Inputs, *, origins: bool, typed: bool) -> Mapping[str, Any]:
     """Return the document that the arguments name or, with origins, every leaf by its path.
 
-    With `floats` infinity and NaN are numbers, as TOML and YAML have them; JSON has a text for each.
+    With `typed` infinity, NaN and dates are what TOML and YAML have for them; JSON has a text for each.
     """
     import hotconf.values.keypath as keypath
     from hotconf.values.merge import leaves
@@ -61,8 +62,8 @@ def _read(inputs: Inputs, *, origins: bool, floats: bool) -> Mapping[str, Any]:
     with progress("reading"):
         snapshot = loaded(conf)
     document: Mapping[str, Any] = snapshot.document
-    if floats:
-        document = _with_floats(document, snapshot.settings)
+    if typed:
+        document = _typed(document, snapshot.settings)
     if not origins:
         return document
     numbers = {keypath.render(path): value for path, value in leaves(document) if isinstance(value, float)}
@@ -70,20 +71,19 @@ def _read(inputs: Inputs, *, origins: bool, floats: bool) -> Mapping[str, Any]:
     return {path: {"value": numbers.get(path, entry.value), "origin": str(entry.origin)} for path, entry in explained}
 
 
-def _with_floats(shown: Any, value: Any) -> Any:
-    """Return a part of a document with the infinities and NaNs of the settings as floats."""
+def _typed(shown: Any, value: Any) -> Any:
+    """Return a part of a document with the infinities, NaNs, dates and times of the settings as such."""
     from hotconf.schema.secrets import MASK
     from hotconf.schema.tree import children
 
     if isinstance(shown, str):
         value = getattr(value, "root", value)
-        return value if isinstance(value, float) and shown != MASK else shown
+        own = isinstance(value, float) or type(value) in {dt.date, dt.datetime}
+        return value if own and shown != MASK else shown
     inner = children(value)
     if isinstance(shown, dict):
-        return {key: _with_floats(item, inner.get(key)) for key, item in shown.items()}
-    return (
-        [_with_floats(item, inner.get(index)) for index, item in enumerate(shown)] if isinstance(shown, list) else shown
-    )
+        return {key: _typed(item, inner.get(key)) for key, item in shown.items()}
+    return [_typed(item, inner.get(index)) for index, item in enumerate(shown)] if isinstance(shown, list) else shown
 
 
 def _asked(remote: Remote, *, origins: bool) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import FormatError
-from hotconf.values.keypath import KeyPath
+from hotconf.values.keypath import Key, KeyPath
 from hotconf.values.layer import Origin, Position
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def format_of(name: str) -> str:
 
 
 def parse(format: str, data: bytes) -> dict[str, Any]:  # noqa: A002 - the word for it
-    """Return the mapping that `data` holds: dicts with string keys, lists and scalars.
+    """Return the mapping that `data` holds: dicts with string keys, lists and scalars. Some keys of YAML are a Key.
 
     A document without content is an empty mapping, except in JSON, where it is an error. Raises FormatError, and
     nothing else, whatever the bytes are.
@@ -81,6 +81,13 @@ def parse(format: str, data: bytes) -> dict[str, Any]:  # noqa: A002 - the word 
         if not level:
             return values
     raise FormatError("nested too deeply")
+
+
+def has_odd_keys(values: Any) -> bool:
+    """Whether a key of values, at any depth, is no string."""
+    if isinstance(values, dict):
+        return Key in map(type, values) or any(map(has_odd_keys, values.values()))
+    return isinstance(values, list) and any(map(has_odd_keys, values))
 
 
 def locate(format: str, data: bytes) -> dict[KeyPath, Position]:  # noqa: A002 - the word for it

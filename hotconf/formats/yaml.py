@@ -1,16 +1,19 @@
 """YAML 1.1, read and written by PyYAML's safe half; by libyaml where PyYAML was built with it.
 
 What both parsers accept, they read alike; libyaml also accepts a few oddities, such as a tab between two tokens.
-hotconf refuses more than PyYAML: keys that are no strings or are given twice, tags other than those of plain values,
-and, before anything is built, documents nested deeper than MAX_DEPTH or with more than MAX_NODES nodes, where an alias
-counts as all that it repeats. That bounds the time of a reload, and the depth and size of the values.
+hotconf refuses more than PyYAML: keys that are given twice, tags other than those of plain values, and, before anything
+is built, documents nested deeper than MAX_DEPTH or with more than MAX_NODES nodes, where an alias counts as all that it
+repeats. That bounds the time of a reload, and the depth and size of the values.
+
+A key that is no string, such as 8080 or `on`, which is true, becomes a Key: its text as it is written, and the key.
 """
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import yaml
 from yaml import AliasEvent, MappingNode, MarkedYAMLError, Node, SafeLoader, ScalarNode, SequenceNode, YAMLError
@@ -20,6 +23,7 @@ from yaml.reader import Reader
 
 from hotconf.errors import FormatError
 from hotconf.formats import MAX_DEPTH, error_at, escaped, not_a_mapping
+from hotconf.values.keypath import Key, distinct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,11 +74,11 @@ class _BoundedComposer(Composer):
         if isinstance(parent, SequenceNode):
             self.item_offsets.setdefault(id(parent), []).append(event.start_mark.index)
         if isinstance(event, AliasEvent):
-            if event.anchor in self._sizes:
-                self._count_nodes(self._sizes[event.anchor], event)
-            elif event.anchor in self.anchors:
-                raise _flaw("an alias stands inside of what it names", event.start_mark)
-            return super().compose_node(parent, index)
+            node = self._compose_alias(event, parent, index)
+            if node is not None and isinstance(parent, MappingNode) and index is None:
+                node = copy.copy(node)
+                node.start_mark = event.start_mark  # a key stands where its alias does
+            return node
         if event.anchor in self.anchors:
             raise _flaw("duplicate anchor", event.start_mark)
         before = self._count
@@ -87,13 +91,55 @@ class _BoundedComposer(Composer):
         if event.anchor is not None:
             self._sizes[event.anchor] = self._count - before
         if node is not None:
-            _check(node)
+            self._check(node)
         return node
+
+    def _compose_alias(self, event: AliasEvent, parent: Node | None, index: Any) -> Node | None:
+        if event.anchor in self._sizes:
+            self._count_nodes(self._sizes[event.anchor], event)
+        elif event.anchor in self.anchors:
+            raise _flaw("an alias stands inside of what it names", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def _check(self, node: Node) -> None:
+        """Raise for a tag, a number or a key that is refused."""
+        if node.tag not in _TAGS[type(node)]:
+            raise _flaw("this tag is not supported", node.start_mark)
+        if node.tag == _CORE + "int" and len(node.value) > MAX_NUMBER:
+            raise _flaw("a number that is too long", node.start_mark)
+        if isinstance(node, MappingNode):
+            seen = set()
+            for key, _ in node.value:
+                if not isinstance(key, ScalarNode):
+                    raise _flaw("a key must be a single value, not a list or a mapping", key.start_mark)
+                value = (_MERGE,) if key.tag == _MERGE else self.key(key)
+                if value in seen:
+                    raise _flaw("duplicate key", key.start_mark)
+                seen.add(value)
+
+    def key(self: Any, node: ScalarNode) -> Any:
+        """Return the key that a node stands for."""
+        return node.value if node.tag in _TEXT else self.construct_object(node)
+
+    def keys(self, node: MappingNode) -> dict[Any, str]:
+        """Return how values and paths have each key of a mapping whose merges are resolved."""
+        found = ((self.key(key), key.value) for key, _ in node.value)
+        return distinct({key: text if isinstance(key, str) else Key(text, key) for key, text in found})
 
     def _count_nodes(self, number: int, event: Any) -> None:
         self._count += number
         if self._count > MAX_NODES:
             raise _flaw(f"more than {MAX_NODES} values, counting what aliases repeat", event.start_mark)
+
+    def _construct_map(self: Any, node: MappingNode) -> Iterator[dict[str, Any]]:
+        """Construct a mapping with texts as its keys, empty at first: PyYAML fills it later."""
+        values: dict[str, Any] = {}
+        yield values
+        constructed = self.construct_mapping(node)
+        if not {str}.issuperset(map(type, constructed)):
+            keys = self.keys(node)
+            constructed = {keys[key]: value for key, value in constructed.items()}
+        values.update(constructed)
 
     def _construct_typed(self: Any, node: ScalarNode) -> Any:
         """Construct a scalar whose text may not be what its tag says."""
@@ -104,6 +150,7 @@ class _BoundedComposer(Composer):
 
     yaml_constructors: ClassVar[dict[Any, Any]] = {
         **SafeConstructor.yaml_constructors,
+        _CORE + "map": _construct_map,
         **dict.fromkeys(_TYPED, _construct_typed),
         **dict.fromkeys(_TEXT, SafeConstructor.construct_yaml_str),
     }
@@ -140,7 +187,12 @@ class _Dumper(SafeDumper):
         return True
 
     def represent_data(self, data: object) -> Node:
-        return super().represent_data(dict(data) if isinstance(data, Mapping) else data)
+        if not isinstance(data, Key):
+            return super().represent_data(dict(data) if isinstance(data, Mapping) else data)
+        node = super().represent_data(data.value)
+        # As it was written: `on` means the same as `true`, and more to a reader.
+        resolved: str = cast("Any", self).resolve(ScalarNode, str(data), (True, False))
+        return ScalarNode(node.tag, str(data)) if resolved == node.tag else node
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -177,7 +229,8 @@ def places(text: str) -> Iterator[tuple[KeyPath, int]]:
         children: dict[str | int, tuple[int, Node]] = {}
         if isinstance(node, MappingNode):
             loader.flatten_mapping(node)  # merged pairs come first, so the mapping's own replace them
-            children.update((key.value, (_offset(key), value)) for key, value in node.value)
+            keys = loader.keys(node)
+            children.update((keys[loader.key(key)], (_offset(key), value)) for key, value in node.value)
         elif isinstance(node, SequenceNode):
             children.update(enumerate(zip(loader.item_offsets.get(id(node), ()), node.value, strict=True)))
         for key, (offset, child) in children.items():
@@ -199,22 +252,6 @@ def dump(values: Mapping[str, Any]) -> str:
 
 def _offset(node: Node) -> int:
     return int(node.start_mark.index)
-
-
-def _check(node: Node) -> None:
-    """Raise for a tag, a number or a key that is refused."""
-    if node.tag not in _TAGS[type(node)]:
-        raise _flaw("this tag is not supported", node.start_mark)
-    if node.tag == _CORE + "int" and len(node.value) > MAX_NUMBER:
-        raise _flaw("a number that is too long", node.start_mark)
-    if isinstance(node, MappingNode):
-        seen = set()
-        for key, _ in node.value:
-            if key.tag not in {_STR, _MERGE}:
-                raise _flaw("a key must be a string: quote it", key.start_mark)
-            if (key.tag, key.value) in seen:
-                raise _flaw("duplicate key", key.start_mark)
-            seen.add((key.tag, key.value))
 
 
 def _flaw(reason: str, mark: Any) -> MarkedYAMLError:

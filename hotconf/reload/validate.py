@@ -16,8 +16,10 @@ import hotconf.values.keypath as keypath
 from hotconf.errors import Rejected
 from hotconf.schema.fields import Field, fields_by_key, fields_of, shape_at, shape_below, suggest, unwrapped
 from hotconf.schema.redact import scrub, secret_texts, visible_path
+from hotconf.schema.settings import Untyped
 from hotconf.schema.shape import Shape
 from hotconf.sources.construct import Constructor
+from hotconf.values.keypath import Key
 from hotconf.values.merge import ABSENT, SCALARS, are_scalars, lookup, origin_in
 from hotconf.values.report import Fault
 
@@ -49,12 +51,7 @@ def validate(model: type[BaseModel], merged: Merged, constructor: Constructor | 
     Raises:
         Rejected: No settings can be built from the values. It has every fault at once.
     """
-    key_types = set[type]()
-    values = _copy(merged.given, key_types)
-    # What a key may be depends on where it lies, which costs time to find out: only done where any key is no string.
-    odd = list(_odd_keys(Shape(models=(model,)), merged.values, ())) if key_types - {str} else []
-    if odd:
-        raise Rejected(Fault(keypath.render(path), "a key must be a string", merged.origin(path)) for path in odd)
+    values = _copy(merged.given, itself=not issubclass(model, Untyped))
     try:
         return (constructor or Constructor(model)).build(values, merged.layers)
     except (Rejected, KeyboardInterrupt):
@@ -71,28 +68,19 @@ def validate(model: type[BaseModel], merged: Merged, constructor: Constructor | 
         raise Rejected([Fault("", scrub(message, secret_texts(model, merged.values)))]) from None
 
 
-def _odd_keys(shape: Shape, value: Any, path: KeyPath) -> Iterator[tuple[Any, ...]]:
-    """Yield the paths of keys that are no strings where a model has its fields; a dictionary may have any."""
-    shape = unwrapped(shape)
-    if isinstance(value, Mapping) and shape.models and not shape.values and not shape.opaque:
-        yield from ((*path, key) for key in value if not isinstance(key, str))
-    for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-        if isinstance(item, (list, Mapping)):
-            yield from _odd_keys(shape_below(shape, key if isinstance(key, int) else str(key)), item, (*path, key))
-
-
-def _copy(value: Any, key_types: set[type]) -> Any:
+def _copy(value: Any, *, itself: bool) -> Any:
     """Copy containers, so that a validator which edits its input does not edit the layers, which are used again.
 
-    Adds the types of all keys to `key_types`, since this looks at every section anyway.
+    With `itself` a key that is no string is the key itself, and no longer its text.
     """
     if isinstance(value, (dict, Mapping)):
-        key_types.update(map(type, value))
+        if itself and Key in map(type, value):
+            value = {key.value if isinstance(key, Key) else key: item for key, item in value.items()}
         if type(value) is dict and are_scalars(value.values()):
             return value.copy()
-        return {key: item if type(item) in SCALARS else _copy(item, key_types) for key, item in value.items()}
+        return {key: item if type(item) in SCALARS else _copy(item, itself=itself) for key, item in value.items()}
     if isinstance(value, list):
-        return [item if type(item) in SCALARS else _copy(item, key_types) for item in value]
+        return [item if type(item) in SCALARS else _copy(item, itself=itself) for item in value]
     return value
 
 
@@ -144,7 +132,8 @@ def _problem(model: type[BaseModel], values: Any, details: ErrorDetails, *, amon
     """
     shape, at, branches = Shape(models=(model,)), list[int | str](), list[tuple[int, str]]()
     location, missing = details["loc"], details["type"] == "missing"
-    for index, key in enumerate(location):
+    for index, part in enumerate(location):
+        key = _key_named(values, part)
         inner = lookup(values, (key,))
         if inner is not ABSENT:
             at.append(key)
@@ -162,6 +151,14 @@ def _problem(model: type[BaseModel], values: Any, details: ErrorDetails, *, amon
     return _Problem(tuple(at), message, details["type"], tuple(branches))
 
 
+def _key_named(values: Any, part: int | str) -> Any:
+    """Return the key of a mapping that a part of a location stands for: pydantic writes some keys as their repr."""
+    if isinstance(values, Mapping) and part not in values:
+        odd = ((key, key.value if isinstance(key, Key) else key) for key in values if type(key) is not str)
+        return next((key for key, itself in odd if part in (itself, repr(itself))), part)
+    return part
+
+
 def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath, *, among: int) -> str:
     if details["type"] == "missing":
         name, key = list(_field_steps(model, at))[-1]
@@ -171,6 +168,8 @@ def _message(model: type[BaseModel], details: ErrorDetails, at: KeyPath, *, amon
         if at and at[-1] in known:
             return "another spelling of this field is used as well, and only one counts"
         return f"unknown key{suggest(str(at[-1]), known, most=_MOST_COMPARED // among) if at else ''}"
+    if details["type"] == "invalid_key":
+        return "a key must be a string"
     text = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     own_words = details["type"] in _BY_RULE or text[:2].isupper()  # a rule's, or an abbreviation such as JSON
     return text if own_words else text[:1].lower() + text[1:]

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hotconf.schema.fields import fields_by_key, fields_of, models_within, shape_below, unwrapped
+from hotconf.schema.settings import Untyped
 from hotconf.schema.shape import Shape
+from hotconf.values.keypath import Key, distinct, key_text
 from hotconf.values.merge import ABSENT, SCALARS, lookup
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ def with_canonical_keys(model: type, layer: Layer) -> Layer:
     A field that can only be reached by several AliasPaths has no canonical key: there the first of them that any layer
     has wins, as it does for pydantic.
     """
+    if layer.odd_keys and not issubclass(model, Untyped):
+        layer = _with_keys_as_wanted(model, layer)
     if not accepts_several_keys(model):
         return layer
     moved: dict[KeyPath, KeyPath] = {}
@@ -37,6 +41,42 @@ def with_canonical_keys(model: type, layer: Layer) -> Layer:
     if not moved:
         return layer
     return dataclasses.replace(layer, values=values, origins=_Moved(layer.origins, moved))
+
+
+def _with_keys_as_wanted(model: type, layer: Layer) -> Layer:
+    """Return a layer where each key that is no string is the text of a field, or what its mapping wants."""
+    moved: dict[KeyPath, KeyPath] = {}
+
+    def wanted(shape: Shape, value: Any, path: KeyPath) -> Any:
+        shape = unwrapped(shape)
+        if isinstance(value, list):
+            return [wanted(shape_below(shape, index), item, (*path, index)) for index, item in enumerate(value)]
+        if not isinstance(value, Mapping):
+            return value
+        names = distinct({key.value if isinstance(key, Key) else key: _spelling(shape, key) for key in value})
+        result: dict[str, Any] = {}
+        for name, (key, item) in zip(names.values(), value.items(), strict=True):
+            if name != key:
+                moved[(*path, name)] = (*path, key)
+            result[name] = wanted(shape_below(shape, key), item, (*path, name))
+        return result
+
+    values = wanted(Shape(models=(model,)), layer.values, ())
+    origins = _Moved(layer.origins, moved) if moved else layer.origins
+    return dataclasses.replace(layer, values=values, origins=origins, odd_keys=False)
+
+
+def _spelling(shape: Shape, key: str) -> str:
+    """Return a key as what is known of its mapping wants it."""
+    if not isinstance(key, Key):
+        return key
+    text = str(key)
+    known = [field for model in shape.models for field in fields_of(model).values()]
+    if any(text == path[0] for field in known for path in field.input_paths):
+        return text
+    if shape.values is not None:
+        return shape.keys.spelling(key) if shape.keys is not None else text
+    return Key(key_text(key.value), key.value) if shape.opaque else text
 
 
 @functools.lru_cache(maxsize=1024)

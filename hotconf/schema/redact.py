@@ -75,7 +75,7 @@ def document(value: Any, shape: Shape = PLAIN) -> Any:  # noqa: PLR0911 - a tabl
     if known or isinstance(value, BaseModel):  # a model may have nothing but extra keys
         own = shape_of(kind)
         return {
-            str(name): document(item, known[name].shape if name in known else shape_below(own, name))
+            name: document(item, known[name].shape if name in known else shape_below(own, name))
             for name, item in children(value).items()
         }
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import PurePath  # noqa: TC003 - pydantic reads it
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -98,6 +98,13 @@ class Untyped(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     __secret_words__: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Return settings with the very keys of a document: pydantic would make plain strings of them."""
+        made = super().model_validate(obj, **options)
+        made.__pydantic_extra__ = dict(obj)
+        return made
 
 
 def untyped(secret_keys: Iterable[str] = ()) -> type[Untyped]:

@@ -21,11 +21,12 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic import BaseModel, ImportString, Json, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel, ImportString, Json, Secret, SecretBytes, SecretStr, TypeAdapter
 from typing_extensions import is_typeddict  # unlike typing's, it knows the classes that pydantic asks for
 
 from hotconf.schema.secrets import HARMLESS, Secrecy, secrecy_of
 from hotconf.schema.settings import Public, RestartRequired, Sensitive
+from hotconf.values.keypath import Key, key_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,13 +34,48 @@ if TYPE_CHECKING:
 SECRET_TYPES = (SecretStr, SecretBytes, Secret)
 
 
+@dataclass(frozen=True, eq=False)
+class KeyType:
+    """What a mapping says of its keys."""
+
+    annotation: Any
+
+    def spelling(self, key: Key) -> str:
+        """Return a key as this type wants it: as the key itself where that is of this type, else as its text.
+
+        A key of this type that a file writes in its own way, such as 0x10, gets the text that settings have for it.
+        """
+        itself = Key(key_text(key.value), key.value)
+        made = self._made(key.value)
+        if type(made) is type(key.value) and made == key.value:
+            return itself
+        return itself if self._made(str(key)) is _REFUSED else str(key)
+
+    def _made(self, key: Any) -> Any:
+        try:
+            return self._adapter.validate_python(key) if self._adapter is not None else key
+        except Exception:  # noqa: BLE001 - a validator of the class may do anything
+            return _REFUSED
+
+    @functools.cached_property
+    def _adapter(self) -> TypeAdapter[Any] | None:
+        try:
+            return TypeAdapter(self.annotation)
+        except Exception:  # noqa: BLE001 - such as a name that is not defined here
+            return None
+
+
+_REFUSED = object()
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What a value may be: one of some models, a list, a tuple, a mapping; none of them for a scalar.
 
-    `models` are classes with fields: pydantic's, dataclasses, typed dictionaries, named tuples. `positions` are the
-    items of a tuple of fixed length. Anything at all may lie below an `opaque` shape. A scalar may be `text`, or it may
-    be `harmless`: a number, a date, a member of an enum, which a name alone does not make a secret.
+    `models` are classes with fields: pydantic's, dataclasses, typed dictionaries, named tuples. `keys` is the type of a
+    mapping's keys, None for strings. `positions` are the items of a tuple of fixed length. Anything at all may lie
+    below an `opaque` shape. A scalar may be `text`, or it may be `harmless`: a number, a date, a member of an enum,
+    which a name alone does not make a secret.
 
     `secrecy` says how much of the value is hidden, with all that lies below it, and `public` that nothing is because of
     a name or a URL. Below an opaque shape with `secret_words` a key that has one of them hides its value.
@@ -49,6 +85,7 @@ class Shape:
     models: tuple[type, ...] = ()
     items: Shape | None = None
     values: Shape | None = None
+    keys: KeyType | None = None
     positions: tuple[Shape, ...] = ()
     opaque: bool = False
     text: bool = False
@@ -107,7 +144,7 @@ def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:  #
     inner = [shape_of(argument, within) for argument in arguments if argument is not ...]
     if kind in (Union, types.UnionType) or not isinstance(kind, type):
         return union(inner)
-    return _shape_of_generic(kind, inner, is_open=... in arguments)
+    return _shape_of_generic(kind, arguments, inner)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -126,7 +163,7 @@ def _shape_of_class(kind: type) -> Shape:
     return Shape(harmless=is_harmless, text=not is_harmless and kind is not type(None))
 
 
-def _shape_of_generic(kind: type, inner: list[Shape], *, is_open: bool) -> Shape:
+def _shape_of_generic(kind: type, arguments: tuple[Any, ...], inner: list[Shape]) -> Shape:
     secrecy = max(shape.secrecy for shape in inner)
     if issubclass(kind, SECRET_TYPES):
         found = Shape(secrecy=Secrecy.ALL)
@@ -134,10 +171,11 @@ def _shape_of_generic(kind: type, inner: list[Shape], *, is_open: bool) -> Shape
         # What a type variable stands for is not known field by field.
         found = Shape(models=(kind,), secrecy=secrecy)
     elif issubclass(kind, Counter):
-        found = Shape(values=Shape(harmless=True), secrecy=secrecy)
+        found = Shape(values=Shape(harmless=True), keys=_key_type(arguments), secrecy=secrecy)
     elif issubclass(kind, Mapping):
-        found = Shape(values=inner[-1], secrecy=max((key.secrecy for key in inner[:-1]), default=Secrecy.NONE))
-    elif issubclass(kind, tuple) and not is_open:
+        secrecy = max((key.secrecy for key in inner[:-1]), default=Secrecy.NONE)
+        found = Shape(values=inner[-1], keys=_key_type(arguments), secrecy=secrecy)
+    elif issubclass(kind, tuple) and ... not in arguments:
         found = Shape(positions=tuple(inner))
     elif issubclass(kind, Iterable):
         found = Shape(items=union(inner))
@@ -145,6 +183,10 @@ def _shape_of_generic(kind: type, inner: list[Shape], *, is_open: bool) -> Shape
         found = Shape(opaque=True, secrecy=secrecy)
     # What keeps each of its items keeps the whole: none can be added, taken away or changed.
     return dataclasses.replace(found, restart_required=any(shape.restart_required for shape in inner))
+
+
+def _key_type(arguments: tuple[Any, ...]) -> KeyType | None:
+    return None if arguments[0] is str else KeyType(arguments[0])
 
 
 def _has_fields(kind: type) -> bool:
@@ -164,6 +206,7 @@ def union(shapes: Iterable[Shape]) -> Shape:
         models=tuple(dict.fromkeys(model for shape in members for model in shape.models)),
         items=union(items) if items else None,
         values=union(values) if values else None,
+        keys=next((shape.keys for shape in members if shape.keys), None),
         positions=tuple(union(s.positions[i] for s in members if i < len(s.positions)) for i in range(longest)),
         opaque=any(shape.opaque for shape in members),
         text=any(shape.text for shape in members),

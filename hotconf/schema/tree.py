@@ -33,7 +33,11 @@ def children(value: Any) -> Mapping[Any, Any]:
         names = fields_of(type(value))
         return {name: getattr(value, name) for name in names if hasattr(value, name)}
     if isinstance(value, Mapping):
-        return {keypath.key_text(key): item for key, item in value.items()}
+        items = {keypath.key_text(key): item for key, item in value.items()}
+        if len(items) == len(value):
+            return items
+        texts = keypath.distinct({key: keypath.key_text(key) for key in value})
+        return {text: value[key] for key, text in texts.items()}
     return dict(enumerate(value)) if is_list(value) else {}
 
 

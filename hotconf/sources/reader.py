@@ -190,7 +190,13 @@ class FileReader:
             values = formats.parse(kind, data)
         except FormatError as error:
             self._refuse(error.reason, error.line, error.column)
-        layer = Layer(self.name, values, Located(self.name, kind, data, kind=self._kind), revision=str(hash(data)))
+        layer = Layer(
+            self.name,
+            values,
+            Located(self.name, kind, data, kind=self._kind),
+            revision=str(hash(data)),
+            odd_keys=kind == "yaml" and formats.has_odd_keys(values),
+        )
         self._accepted = (data, layer)
         return layer
 

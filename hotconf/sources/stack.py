@@ -261,7 +261,9 @@ class Stack:
         if faults:
             raise SourceError(faults)
         # In a thread where keys may be renamed: that walks every value of large layers.
-        return await asyncio.to_thread(self._readings) if accepts_several_keys(self.model) else self._readings()
+        odd = any(layer.odd_keys for state in self.states for layer in state.layers or ())
+        respells = accepts_several_keys(self.model) or odd
+        return await asyncio.to_thread(self._readings) if respells else self._readings()
 
     async def _read_into(self, results: dict[SourceState, Any], states: Sequence[SourceState]) -> None:
         """Read sources at once, and then the one that constructs settings from the layers of all the others."""

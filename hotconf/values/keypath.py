@@ -11,7 +11,10 @@ import re
 import sys
 from datetime import date, time
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
@@ -60,8 +63,44 @@ def parse(text: str) -> KeyPath:
     return tuple(path)
 
 
+class Key(str):
+    """The text of a mapping's key that is no string; `value` is the key itself.
+
+    It equals the same text as a plain string: layers merge by it, and paths and documents have it. YAML writes the key
+    itself.
+    """
+
+    __slots__ = ("value",)
+
+    value: Any
+
+    def __new__(cls, text: str, value: Any = None) -> Self:
+        """Return a text that knows its key."""
+        key = super().__new__(cls, text)
+        key.value = value
+        return key
+
+
 def key_text(key: Any) -> str:
     """Return a mapping's key as paths and documents write it: a key of any type has exactly one text."""
+    if isinstance(key, str) and not isinstance(key, Enum):
+        return key
     if isinstance(key, Enum):
         return key_text(key.value)
-    return key.isoformat() if isinstance(key, (date, time)) else str(key)
+    if key is None or isinstance(key, bool):
+        return Key({None: "null", True: "true", False: "false"}[key], key)
+    return Key(key.isoformat() if isinstance(key, (date, time)) else str(key), key)
+
+
+def distinct(texts: Mapping[Any, str]) -> dict[Any, str]:
+    """Return the text of each key of a mapping, where no two have the same: `1 (int)` stands beside the string `1`."""
+    if len(set(texts.values())) == len(texts):
+        return dict(texts)
+    taken = {key for key in texts if isinstance(key, str)}
+    result: dict[Any, str] = {}
+    for key, text in texts.items():
+        while not isinstance(key, str) and text in taken:
+            text = Key(f"{text} ({type(key).__name__})", key)  # noqa: PLW2901
+        taken.add(text)
+        result[key] = text
+    return result

@@ -67,6 +67,7 @@ class Layer:
     only when it is asked; a path that it does not hold gets the source's name as its place. `revision` is the source's
     own version of its content: equal revisions mean equal values. It is empty where a source has none. `guarded` is
     true for a layer that held values and may not lose them all at once, whatever other layers of the source hold.
+    `odd_keys` is true where a mapping has a key that is no string, as a Key; a class decides what becomes of it.
     `nested` is set for a source of a settings class within the settings.
     """
 
@@ -75,6 +76,7 @@ class Layer:
     origins: Mapping[KeyPath, Origin] = field(default_factory=dict)
     revision: str = ""
     guarded: bool = False
+    odd_keys: bool = False
     nested: Nested | None = None
 
 

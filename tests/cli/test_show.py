@@ -53,6 +53,55 @@ def test_a_null_in_a_list_is_refused_as_toml_with_its_path(verb, folder, text, p
         assert read(verb("show", "any.json", "--format", style).out) == json.loads(text)
 
 
+WORKFLOW = """
+name: build
+on:
+  push: {branches: [main, null]}
+  schedule:
+    - cron: '0 0 * * *'
+ports:
+  8080: web
+  0x1F: other
+  '8080': text
+2020-01-01: {~: nothing, yes: 1.10}
+until: 2020-01-01
+password: hunter2
+"""
+
+
+def test_keys_that_are_no_strings_are_shown_by_each_format_as_it_can(verb, folder):
+    (folder / "any.yaml").write_text(WORKFLOW)
+    wanted = {**yaml.safe_load(WORKFLOW), "password": "**********"}
+    shown = verb("show", "any.yaml", "--format", "yaml").out
+    assert yaml.safe_load(shown) == wanted
+    assert "\non:\n" in shown
+    texts = json.loads(verb("show", "any.yaml", "--format", "json").out)
+    assert texts["on"]["push"] == {"branches": ["main", None]}
+    assert texts["ports"] == {"8080 (int)": "web", "0x1F": "other", "8080": "text"}
+    assert texts["2020-01-01"] == {"~": "nothing", "yes": 1.1}
+    refused = verb("show", "any.yaml")
+    assert (refused.code, refused.err) == (
+        1,
+        "Error: on.push.branches.1 is null, and a list in TOML cannot hold a null; try --format json\n",
+    )
+    (folder / "any.yaml").write_text(WORKFLOW.replace(", null", ""))
+    assert formats.parse("toml", verb("show", "any.yaml").out.encode())["on"]["push"] == {"branches": ["main"]}
+    origins = json.loads(verb("show", "any.yaml", "--origins", "--format", "json").out)
+    assert origins["on.push.branches.0"] == {"value": "main", "origin": "any.yaml:4:21"}
+    assert origins['ports."8080 (int)"']["origin"] == "any.yaml:8:3"
+    assert origins["2020-01-01.~"]["origin"] == "any.yaml:11:14"
+    assert verb("explain", "any.yaml", "on.schedule").lines[0].endswith("from any.yaml:5:3")
+
+
+def test_a_key_of_a_mapping_that_declares_numbers_is_written_as_one(verb, folder):
+    (folder / "ports.py").write_text(
+        "from pydantic import BaseModel\nclass App(BaseModel):\n    ports: dict[int, str]\n    on: bool = True\n"
+    )
+    (folder / "ports.yaml").write_text("ports: {0x50: web}\non: off\n")
+    assert verb("show", "ports:App", "ports.yaml", "--format", "yaml").lines == ["ports:", "  80: web", "'on': false"]
+    assert verb("show", "ports:App", "ports.yaml").lines == ["on = false", "", "[ports]", '80 = "web"']
+
+
 FLOATS = """
 from pydantic import RootModel
 from hotconf import Section, Sensitive, Settings

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import random
 import re
 import subprocess
 import sys
+from bisect import bisect_right
 
 import pytest
 import yaml
 from hypothesis import given, settings, strategies as st
 
 from hotconf.errors import FormatError
-from hotconf.formats import locate, parse, yaml as yaml_format
+from hotconf.formats import dump, locate, parse, yaml as yaml_format
+from hotconf.values.keypath import Key
 
 
 @pytest.fixture(params=["libyaml", "pure Python"], autouse=True, scope="module")
@@ -36,13 +39,14 @@ def parser(request):
         ("a: 1\nb:\n  c: 1\n  c: 2", (4, 3), "duplicate key"),
         ("a: 1\n'a': 2", (2, 1), "duplicate key"),
         ("a: &a {}\nb:\n  <<: *a\n  <<: *a", (4, 3), "duplicate key"),
-        ("1: x", (1, 1), "a key must be a string: quote it"),
-        ("a: {on: x}", (1, 5), "a key must be a string"),
-        ("a:\n  ~: x", (2, 3), "a key must be a string"),
-        ("2020-01-01: x", (1, 1), "a key must be a string"),
-        ("? [a]\n: b", (1, 3), "a key must be a string"),
-        ("{{a: b}: c}", (1, 2), "a key must be a string"),
-        ("=: x", (1, 1), "a key must be a string"),
+        ("on: 1\n'a': 2\nyes: 3", (3, 1), "duplicate key"),
+        ("a: {1: x, 1.0: y}", (1, 11), "duplicate key"),
+        ("16: a\n0x10: b", (2, 1), "duplicate key"),
+        ("? [a]\n: b", (1, 3), "a key must be a single value, not a list or a mapping"),
+        ("{{a: b}: c}", (1, 2), "a key must be a single value"),
+        ("a: &a [1]\nb:\n  *a : x", (3, 3), "a key must be a single value"),
+        ("!!int x: 1", (1, 1), "not a valid int"),
+        ("2020-13-45: x", (1, 1), "not a valid timestamp"),
         ("a: &x [1, *x]", (1, 11), "an alias stands inside of what it names"),
         ("a: &x\n  <<: *x", (2, 7), "an alias stands inside of what it names"),
         ("é: *b", (1, 4), "undefined alias"),
@@ -216,6 +220,144 @@ def test_a_merged_key_stands_where_it_is_written_and_a_replaced_one_leaves_no_tr
 
 def test_a_quoted_merge_key_is_a_key():
     assert parse("yaml", b"'<<': 1") == {"<<": 1}
+
+
+def itself(values):
+    """Return values with each key that is no string in the place of its text."""
+    if isinstance(values, dict):
+        return {key.value if isinstance(key, Key) else key: itself(item) for key, item in values.items()}
+    return [itself(item) for item in values] if isinstance(values, list) else values
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("on", True),
+        ("No", False),
+        ("~", None),
+        ("null", None),
+        ("8080", 8080),
+        ("0x1F", 31),
+        ("1:30", 90),
+        ("1.10", 1.1),
+        (".inf", math.inf),
+        ("2020-01-01", dt.date(2020, 1, 1)),
+        ("2020-01-01T10:20:30Z", dt.datetime(2020, 1, 1, 10, 20, 30, tzinfo=dt.UTC)),
+        ("!!binary aGk=", b"hi"),
+        ("!!int '1'", 1),
+        ("=", "="),
+        ("'on'", "on"),
+    ],
+)
+def test_a_key_is_what_pyyaml_says_and_keeps_its_text(text, key):
+    document = f"{text}: 1\nother: {{{text}: 2}}\n"
+    values = parse("yaml", document.encode())
+    assert repr(itself(values)) == repr(yaml.safe_load(document))
+    written = next(iter(values))
+    assert written == text.rpartition(" ")[2].strip("'")
+    assert located(document)[written,] == (1, 1)
+    if isinstance(key, str):
+        assert type(written) is str
+    else:
+        assert (written.value, type(written.value)) == (key, type(key))
+
+
+def test_a_key_without_text_is_null():
+    document = "a:\n  ? \n  : 1"
+    assert itself(parse("yaml", document.encode())) == yaml.safe_load(document) == {"a": {None: 1}}
+    assert located(document).keys() == {("a",), ("a", "")}
+
+
+def test_a_string_and_a_number_of_one_text_are_two_keys():
+    document = "8080: a\n'8080': b\n'8080 (int)': c\n"
+    assert itself(parse("yaml", document.encode())) == yaml.safe_load(document)
+    assert located(document) == {("8080 (int) (int)",): (1, 1), ("8080",): (2, 1), ("8080 (int)",): (3, 1)}
+
+
+def test_a_key_that_is_an_alias_stands_where_the_alias_is():
+    assert located("a: &a on\n*a : {*a : 2}") == {("a",): (1, 1), ("on",): (2, 1), ("on", "on"): (2, 7)}
+    assert itself(parse("yaml", b"a: &a 1\n*a : 2")) == {"a": 1, 1: 2}
+
+
+def test_a_merged_key_gives_way_to_the_same_key_in_other_words():
+    document = "a: &a {on: 1, 16: 2}\nb:\n  yes: 3\n  <<: *a\n"
+    assert itself(parse("yaml", document.encode())) == yaml.safe_load(document)
+    assert {path[1:]: place for path, place in located(document).items() if path[0] == "b"} == {
+        (): (2, 1),
+        ("yes",): (3, 3),
+        ("16",): (1, 15),
+    }
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["on: {push: 1}\n8080: a\n~: c\n2020-01-01: d\n1.10: e\n0x10: f\n", "8080: a\n'8080': b\n!!binary aGk=: x\n"],
+)
+def test_yaml_writes_a_key_as_it_was_written(document):
+    written = dump("yaml", parse("yaml", document.encode()))
+    assert repr(yaml.safe_load(written)) == repr(yaml.safe_load(document))
+    assert [line.split(":")[0] for line in written.splitlines() if line[0] not in "? :"][:1] == [document.split(":")[0]]
+
+
+def test_json_and_toml_write_the_text_of_a_key():
+    values = parse("yaml", b"on: {8080: [1, {~: 2}]}")
+    for format_name in ("json", "toml"):
+        assert parse(format_name, dump(format_name, values).encode()) == {"on": {"8080": [1, {"~": 2}]}}
+
+
+PLAIN_KEYS = ["on", "off", "~", "8080", "-1", "0x1F", "1.5", "2020-01-01", "name", "é😀", "'q: #'", '"\\t"', "1:30"]
+
+
+def random_document(chance, depth=0):
+    """Return a mapping or list in flow style with the place of every key, as an offset, by its path."""
+    text, places = [], {}
+
+    def put(piece):
+        text.append(piece)
+
+    def offset():
+        return sum(map(len, text))
+
+    def value(path, depth):
+        kind = chance.choice(["scalar", "scalar", "mapping", "list"]) if depth < 4 else "scalar"
+        if kind == "scalar":
+            put(chance.choice(["1", "x", "'on'", "yes", "~", "2020-01-01"]))
+            return
+        put("{" if kind == "mapping" else "[")
+        for index, key in enumerate(chance.sample(PLAIN_KEYS, chance.randint(0, 4))):
+            put(chance.choice(["", " ", "\n  "]) if index == 0 else chance.choice([", ", ",\n  "]))
+            name = yaml.load(key, Loader=yaml.BaseLoader) if kind == "mapping" else index
+            places[(*path, name)] = offset()
+            if kind == "mapping":
+                put(key)
+                put(": ")
+            value((*path, name), depth + 1)
+        put(chance.choice(["", " "]))
+        put("}" if kind == "mapping" else "]")
+
+    for key in chance.sample(PLAIN_KEYS, chance.randint(1, 5)):
+        name = yaml.load(key, Loader=yaml.BaseLoader)
+        places[name,] = offset()
+        put(f"{key}: ")
+        value((name,), 1)
+        put(chance.choice(["\n", "  # comment\n", "\n\n"]))
+    return "".join(text), places
+
+
+def test_a_corpus_with_keys_of_every_kind_equals_pyyaml_and_has_no_wrong_place():
+    chance = random.Random(13)
+    keys = 0
+    for _ in range(300):
+        document, places = random_document(chance)
+        assert repr(itself(parse("yaml", document.encode()))) == repr(yaml.safe_load(document)), document
+        starts = [0, *(match.end() for match in re.finditer("\n", document))]
+        expected = {
+            path: ((line := bisect_right(starts, offset)), offset - starts[line - 1] + 1)
+            for path, offset in places.items()
+        }
+        assert located(document) == expected, document
+        keys += len(places)
+    assert keys > 3000
 
 
 def test_without_libyaml_the_pure_parser_and_writer_take_over():

@@ -164,7 +164,7 @@ DIFFERENT = [
     ({NAN, float("nan")}, {float("nan"), 1.0}, "value"),
     ({NAN, 1.0}, {float("nan")}, "value"),
     ({Decimal("1.0")}, {Decimal("1.00")}, "value"),
-    ({1: "x"}, {True: "x"}, "value.True"),
+    ({1: "x"}, {True: "x"}, "value.true"),
     ({"a.b": 1}, {"a.b": 2}, 'value."a.b"'),
     ({"__init__": 1}, {"__init__": 2}, "value.__init__"),
     ("1", 1, "value"),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import datetime as dt
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 import pytest
+import yaml
 from hypothesis import given, strategies as st
 from pydantic import AliasChoices, AliasGenerator, AliasPath, BaseModel, ConfigDict, Field, RootModel
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
+from hotconf.conf import HotConf
+from hotconf.errors import ConfigError
 from hotconf.schema.keys import accepts_several_keys, with_canonical_keys
-from hotconf.schema.settings import Section
+from hotconf.schema.settings import Options, Section
 from hotconf.values.layer import Layer, Origin
 from tests.trees import build, env, faults, file, origins
 
@@ -45,6 +50,131 @@ class App(Section):
     rooted: Names = Names({})
     pet: Annotated[Cat | Dog, Field(discriminator="kind")] = Dog(kind="dog")
     maybe: Server | None = None
+
+
+class Ports(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    numbers: dict[int, str] = {}
+
+
+class Workflow(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    on: dict[str, Any] = {}
+    off: bool = Field(False, validation_alias=AliasPath("no", "way"))
+    numbers: dict[int, str] = {}
+    texts: dict[str, int] = {}
+    switches: dict[bool, int] = {}
+    days: dict[dt.date, int] = {}
+    anything: dict[Any, int] = {}
+    words: dict[Literal["on", "off"], int] = {}
+    prices: dict[Decimal, int] = {}
+    either: dict[int | str, int] = {}
+    bare: dict = {}
+    data: Any = None
+    strict: Ports = Ports()
+    listed: list[dict[int, dict[str, int]]] = []
+
+
+IN_YAML = """
+on: {push: {8080: a, on: b}}
+no: {way: true}
+numbers: {8080: a, 0x10: b}
+texts: {on: 1, 1.10: 2, ~: 3, 2020-01-01: 4, 0x10: 5}
+switches: {on: 1, no: 2}
+days: {2020-01-01: 1}
+anything: {8080: 1, x: 2, on: 3, ~: 4}
+words: {on: 1, off: 2}
+prices: {1.10: 1}
+either: {8080: 1, a: 2}
+bare: {on: {1: 2}}
+data: {8080: {on: [1, {~: 2}]}, '8080': 3}
+strict: {numbers: {8080: a}}
+listed: [{1: {on: 2}}]
+5: five
+"""
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    """Load the class with a YAML file, and a TOML file above it."""
+
+    def load(text=IN_YAML, above=""):
+        (tmp_path / "app.yaml").write_text(text)
+        (tmp_path / "above.toml").write_text(above)
+        conf = HotConf(Workflow, [tmp_path / "app.yaml", tmp_path / "above.toml"], options=Options(watch=False))
+        conf.load()
+        return conf
+
+    return load
+
+
+def test_a_key_of_yaml_that_is_no_string_is_what_the_schema_wants(workflow):
+    settings = workflow().current
+    whole = yaml.safe_load(IN_YAML)
+    assert (settings.on, settings.off) == ({"push": {8080: "a", True: "b"}}, True)
+    assert settings.numbers == {8080: "a", 16: "b"}
+    assert settings.texts == {"on": 1, "1.10": 2, "~": 3, "2020-01-01": 4, "0x10": 5}
+    assert (settings.switches, settings.days) == ({True: 1, False: 2}, {dt.date(2020, 1, 1): 1})
+    assert repr(settings.anything) == repr(whole["anything"])
+    assert settings.words == {"on": 1, "off": 2}
+    assert list(map(str, settings.prices)) == ["1.10"]
+    assert settings.either == {8080: 1, "a": 2}
+    assert repr((settings.bare, settings.data)) == repr((whole["bare"], whole["data"]))
+    assert settings.strict.numbers == {8080: "a"}
+    assert settings.listed == [{1: {"on": 2}}]
+    assert settings.__pydantic_extra__ == {"5": "five"}
+
+
+def test_each_of_them_has_its_place(workflow):
+    conf = workflow()
+    places = {path: str(origin).rpartition("app.yaml:")[2] for path, origin in conf.origins.items()}
+    assert places["on.push.8080"] == "2:13"
+    assert places["on.push.true"] == "2:22"
+    assert places["numbers.16"] == "4:20"
+    assert places['texts."1.10"'] == "5:16"
+    assert places["switches.false"] == "6:19"
+    assert places['data."8080 (int)".true.1.null'] == "13:24"
+    assert places["data.8080"] == "13:33"
+    assert places["5"] == "16:1"
+    assert str(conf.explain("off").origin).endswith("app.yaml:3:6")
+
+
+def test_a_fault_at_such_a_key_has_its_place(workflow):
+    wrong = (
+        "on: {1: 2}\nnumbers:\n  8080: [a]\n  on: b\n  x: c\ndays: {2020-01-01: x, soon: 1}\nanything: {~: x, 1.5: x}\n"
+    )
+    with pytest.raises(ConfigError) as refused:
+        workflow(wrong)
+    found = sorted(
+        str(fault).rpartition("app.yaml:")[2].partition(": input")[0] for fault in refused.value.report.faults
+    )
+    assert found == [
+        "3:3: numbers.8080",
+        "5:3: numbers.x: the key",
+        "6:23: days.soon: the key",
+        "6:8: days.2020-01-01",
+        "7:12: anything.null",
+        '7:18: anything."1.5"',
+    ]
+
+
+def test_files_of_all_formats_merge_by_the_text_of_a_key(workflow):
+    settings = workflow(
+        above='[numbers]\n8080 = "above"\n[on.push]\ntrue = "above"\n[data]\n"8080 (int)" = 1\n'
+    ).current
+    assert settings.numbers == {8080: "above", 16: "b"}
+    assert settings.on == {"push": {8080: "a", True: "above"}}
+    assert settings.data == {8080: 1, "8080": 3}
+
+
+def test_an_untouched_file_is_unchanged_and_a_key_of_another_type_is_a_change(workflow, tmp_path):
+    conf = workflow()
+    (tmp_path / "app.yaml").write_text(IN_YAML + "# a comment\n")
+    assert conf.load().outcome == "unchanged"
+    (tmp_path / "app.yaml").write_text(IN_YAML.replace("bare: {on:", "bare: {'on':"))
+    assert set(conf.load().changed) == {"bare.true", "bare.on"}
 
 
 SPELT = [{"host": "x"}, {"hostname": "x"}, {"address": {"host": "x"}}]

@@ -59,8 +59,8 @@ class Level(IntEnum):
     [
         ("a", "a"),
         (1, "1"),
-        (True, "True"),
-        (None, "None"),
+        (True, "true"),
+        (None, "null"),
         (Colour.RED, "red"),
         (Level.HIGH, "3"),
         (dt.date(2024, 5, 1), "2024-05-01"),
