@@ -91,7 +91,9 @@ class Document:
     def text(self, contents: Mapping[Path, bytes]) -> bytes | None:
         """Return what it holds as UTF-8, None where it cannot be read."""
         try:
-            data = contents[self.path] if self.path in contents else self.path.read_bytes()
+            data = contents.get(self.path)
+            if data is None:  # a FIFO has been read, and would wait for another writer
+                data = self.path.read_bytes() if self.path.is_file() else b""
             return data if self.encoding is None else data.decode(self.encoding).encode()
         except (OSError, UnicodeError, LookupError):
             return None
@@ -113,7 +115,8 @@ def documents(source: Any, folder: Path) -> Iterator[Document]:
     """Yield the files that a source reads as a whole, the weakest first. Secrets are no such files."""
     if isinstance(source, DotEnvSettingsSource):
         for file in listed(source.env_file):
-            found = next((path for path in _upward(file, _depth(source), folder) if path.exists()), None)
+            places = _upward(file, _depth(source), folder)
+            found = next((path for path in places if path.is_file() or path.is_fifo()), None)
             name = str(Path(file).expanduser()) if found == path_of(file, folder) else str(found)
             if found is not None:
                 yield Document(name, found, "dotenv", source.env_file_encoding)

@@ -66,6 +66,7 @@ class SettingsSources:
         self._folder = _working_folder()
         self._declared = list(_declared(constructor, self._folder))
         self._asked: list[Any] = []  # the sources that were asked last
+        self._found: list[Path] = []  # what they read
         self._readers: dict[Path, FileReader] = {}
         self._stamps: dict[Path, tuple[int, ...]] = {}
         self.files: frozenset[str] = frozenset()
@@ -77,8 +78,7 @@ class SettingsSources:
 
     def paths(self) -> Iterable[Path]:
         """Return the files and folders that the class names and, once they were asked, those that its sources read."""
-        found = (path for source in self._asked for path in provenance.watched(source, self._folder))
-        return dict.fromkeys((*self._declared, *found))
+        return dict.fromkeys((*self._declared, *self._found))
 
     async def read(self, below: Sequence[Layer] = (), above: Sequence[Layer] = ()) -> Sequence[Layer]:
         """Return a layer for each source, the weakest first.
@@ -144,10 +144,14 @@ class SettingsSources:
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and not error.code:
                 raise  # --help was asked for, and given
-            self._asked = self._asked or list(_sources_in(error.__traceback__))
+            self._remember(self._asked or list(_sources_in(error.__traceback__)))
             return None, error
-        self._asked = [asked.source for record in _records(read) for asked in record.sources]
+        self._remember([asked.source for record in _records(read) for asked in record.sources])
         return read, None
+
+    def _remember(self, sources: list[Any]) -> None:
+        self._asked = sources
+        self._found = [path for source in sources for path in provenance.watched(source, self._folder)]
 
     def _layers(
         self, read: Read, contents: Mapping[Path, bytes], below: Sequence[Layer], above: Sequence[Layer]
