@@ -111,7 +111,9 @@ async def start(reloader: Reloader[Any], stack: Stack, last_good: LastGood | Non
         return await reloader.reload(dataclasses.replace(request, operation=Resume()))
     if copy is None:
         return dataclasses.replace(broken, faults=(*broken.faults, Fault("", str(unusable))))
-    live = [layer for state in stack.states if state.state != "failed" for layer in state.layers or ()]
+    # The constructors of nested settings classes ask their sources again.
+    read = (layer for state in stack.states if state.state != "failed" for layer in state.layers or ())
+    live = [layer for layer in read if layer.nested is None]
     layers = layers_to_start_from(last_good.model, copy, live)
     note = f"started from the {NAME}, generation {copy.generation} of {copy.written_at:%F %T} UTC"
     readings = Readings((SourceReading(layers, guarded=False),), from_last_good=True)
