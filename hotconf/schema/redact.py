@@ -259,7 +259,11 @@ def _texts(shape: Shape, value: Any) -> Iterator[str]:
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Return a text with every secret in it masked. The longest come first, so that no part of one remains."""
+    """Return a text with every secret in it masked, and the credentials of every URL.
+
+    The longest come first, so that no part of one remains.
+    """
+    text = mask_credentials(text)
     longest_first = sorted(secrets, key=len, reverse=True)
     if not longest_first:
         return text

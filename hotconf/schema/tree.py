@@ -42,11 +42,15 @@ def children(value: Any) -> Mapping[Any, Any]:
 
 
 def child(value: Any, key: str | int, default: Any = None) -> Any:
-    """Return what `children` has at a key, else `default`, without looking at the rest of a mapping or list."""
+    """Return what `children` has at a key, else `default`, without a look at the rest where that is possible."""
     if isinstance(value, Mapping) and isinstance(key, str) and key in value:
         return value[key]
     if isinstance(value, list):
         return value[key] if isinstance(key, int) and 0 <= key < len(value) else default
+    if isinstance(value, RootModel):
+        return child(value.root, key, default)
+    if isinstance(value, BaseModel) and key in fields_of(type(value)) and key in vars(value):
+        return vars(value)[str(key)]
     return children(value).get(key, default)
 
 

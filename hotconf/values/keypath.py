@@ -6,6 +6,7 @@ quote or a space, and the empty key, are quoted as in TOML: `labels."app.kuberne
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -24,9 +25,14 @@ _SEGMENT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^.\"']+")
 
 def render(path: KeyPath) -> str:
     """Return the dotted text of a path; the empty path is the empty string."""
-    keys = (key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False) for key in map(str, path))
     # One object for each path: the reports that are kept name the same paths again and again.
-    return sys.intern(".".join(keys))
+    return sys.intern(".".join(map(_render_key, path)))
+
+
+@functools.lru_cache(maxsize=8192, typed=True)
+def _render_key(key: str | int) -> str:
+    text = str(key)
+    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
 def touches(changed: KeyPath, path: KeyPath) -> bool:

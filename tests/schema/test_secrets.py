@@ -167,6 +167,10 @@ def test_masking_a_text_never_fails_and_is_done_at_once(text):
     assert not [found for found in credential_texts(masked) if found != MASK and MASK not in found]
 
 
+def test_I11_messages_show_no_credentials_of_urls_that_no_source_holds():
+    assert scrub("cannot reach postgres://app:hunter2@db", set()) == f"cannot reach postgres://app:{MASK}@db"
+
+
 # Fields
 
 
