@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hotconf.process.service import Service as Service
     from hotconf.reload.snapshot import Snapshot as Snapshot
     from hotconf.schema.settings import (
+        Content as Content,
         Options as Options,
         Public as Public,
         RestartRequired as RestartRequired,
@@ -36,6 +37,7 @@ else:
     _HOMES = {
         "Change": "values.change",
         "ConfigError": "errors",
+        "Content": "schema.settings",
         "Fault": "values.report",
         "HotConf": "conf",
         "HotconfError": "errors",

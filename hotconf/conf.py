@@ -27,6 +27,7 @@ from hotconf.reload.subscribers import LatestChange, Subscribers, Subscription
 from hotconf.schema.fields import check_schema, resolve_path
 from hotconf.schema.settings import Options
 from hotconf.sources.construct import Constructor
+from hotconf.sources.reader import ReadLimits
 from hotconf.sources.stack import Stack, compose, several
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class HotConf(Holder[S]):
 
     def _put_together(self) -> None:
         schema, options = self.schema, self.options
-        self._stack = Stack.of(self.schema, compose(self._constructor, self._given, options))
+        self._stack = Stack.of(self.schema, compose(self._constructor, self._given, options), _limits(options))
         self._reloader = Reloader(
             CandidateBuilder(
                 self._constructor,
@@ -502,7 +503,9 @@ class HotConf(Holder[S]):
         """Go on in a forked child: with the settings, and without what only the parent's threads and loop can run."""
         super()._leave_parent()
         self._subscribers = self._subscribers.afresh()
-        self._stack = Stack.of(self.schema, compose(self._constructor, self._given, self.options))
+        self._stack = Stack.of(
+            self.schema, compose(self._constructor, self._given, self.options), _limits(self.options)
+        )
         self._started = []
         self._reloader.leave_parent(self._subscribers, self._stack)
         if self._host.leave_parent(self._stack) and self.loaded:
@@ -534,3 +537,7 @@ def _check(model: type[BaseModel]) -> None:
         check_schema(model)
     except NameError as error:
         raise SchemaError(f"{model.__name__} refers to a type that is not defined yet: {error}") from error
+
+
+def _limits(options: Options) -> ReadLimits:
+    return ReadLimits(options.size_limit, options.settle, options.max_wait)

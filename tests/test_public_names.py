@@ -9,7 +9,8 @@ import pytest
 import hotconf
 
 PUBLIC = [
-    *("HotConf", "Options", "Settings", "Section", "RestartRequired", "Sensitive", "Public", "Service", "SignalRouter"),
+    *("HotConf", "Options", "Settings", "Section", "Content", "RestartRequired", "Sensitive", "Public"),
+    *("Service", "SignalRouter"),
     *("Snapshot", "Change", "Report", "Fault", "Origin", "Source", "Layer", "Subscriber", "Prepared", "Refuse"),
     *("HotconfError", "ConfigError", "NotLoaded"),
 ]

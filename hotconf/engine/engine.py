@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hotconf.reload.last_good import LastGood
     from hotconf.reload.reloader import Reloader
     from hotconf.schema.settings import Options
-    from hotconf.sources.stack import SourceState, Stack
+    from hotconf.sources.stack import Stack
     from hotconf.values.report import Report
 
 log = logging.getLogger("hotconf")
@@ -71,7 +71,7 @@ class Engine:
         self._resumes = resumes
         self._tasks: set[asyncio.Task[None]] = set()
         self._entered = contextlib.AsyncExitStack()
-        self._awaited_writers: set[SourceState] = set()
+        self._awaited_writers: list[Settling] = []
         self._serving: asyncio.Task[None] | None = None
         self._is_reloading = False
         self._revert_timer: asyncio.TimerHandle | None = None
@@ -238,16 +238,18 @@ class Engine:
 
     def _await_writers(self) -> None:
         """Ask again as soon as the writers of busy sources are done: closing a file causes no event."""
-        for state in self._stack.states:
-            if state.busy and isinstance(state.source, Settling) and state not in self._awaited_writers:
-                self._awaited_writers.add(state)
-                self._spawn(self._await_writer(state, state.source), f"hotconf-busy-{state.source.name}")
+        busy: list[Any] = [state.source for state in self._stack.states if state.busy]
+        busy += [self._stack.contents] if self._stack.contents.busy else []
+        for source in busy:
+            if isinstance(source, Settling) and source not in self._awaited_writers:
+                self._awaited_writers.append(source)
+                self._spawn(self._await_writer(source), f"hotconf-busy-{getattr(source, 'name', 'source')}")
 
-    async def _await_writer(self, state: SourceState, source: Settling) -> None:
+    async def _await_writer(self, source: Settling) -> None:
         try:
             await source.until_quiet()
         finally:
-            self._awaited_writers.discard(state)
+            self._awaited_writers.remove(source)
         self.request_from_outside("file")
 
     async def _watch(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import hotconf.values.keypath as keypath
@@ -16,21 +17,21 @@ from hotconf.reload.validate import validate
 from hotconf.schema.diff import compare, differences, has_no_equality
 from hotconf.schema.digest import digest
 from hotconf.schema.explain import Origins, input_paths
-from hotconf.schema.fields import fields_of
+from hotconf.schema.fields import fields_of, holds_content
 from hotconf.schema.redact import document, scrub, secret_texts
-from hotconf.schema.tree import value_at
+from hotconf.schema.shape import Shape
+from hotconf.schema.tree import content_files, value_at
 from hotconf.values.layer import Layer
 from hotconf.values.merge import Merged, lookup, merge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 
     from hotconf.sources.construct import Constructor
     from hotconf.values.keypath import KeyPath
-    from hotconf.values.layer import Readings
+    from hotconf.values.layer import Origin, Readings
     from hotconf.values.report import Fault, PendingRestart
 
 S = TypeVar("S")
@@ -43,7 +44,7 @@ class Candidate(Generic[S]):
     `readings` are what the sources said, `merged` the values that were validated, with the place of each. `changed` are
     the paths at which the settings differ from those that ran when the candidate was built, `pending` what only a
     restart can change. `beneath` is the candidate without overrides; None where the sources alone have never been
-    valid.
+    valid. `contents` are digests of the files whose content counts, by the setting that names each.
     """
 
     settings: S = field(repr=False)
@@ -53,6 +54,7 @@ class Candidate(Generic[S]):
     pending: tuple[PendingRestart, ...] = ()
     beneath: Candidate[S] | None = None
     digest_key_file: Path | None = None
+    contents: Mapping[KeyPath, str] = field(default_factory=dict)
 
     @property
     def from_sources(self) -> Candidate[S] | None:
@@ -65,6 +67,23 @@ class Candidate(Generic[S]):
         return Origins(type(self.settings), self.merged, self.settings)
 
     @functools.cached_property
+    def content_files(self) -> Mapping[KeyPath, tuple[Path, Origin]]:
+        """The files whose content counts, by the path of the setting that names each, with its place."""
+        shape = Shape(models=(type(self.settings),))
+        found = dict(content_files(self.settings, shape)) if holds_content(shape) else {}
+        return {path: (Path(file), self.origins.at(path)) for path, file in found.items()}
+
+    def with_contents(self, contents: Mapping[KeyPath, str], running: Candidate[S] | None) -> Candidate[S]:
+        """Return the same with the content of its files.
+
+        A file whose content is another one is a change of its setting.
+        """
+        before = running.contents if running is not None else {}
+        differ = [path for path, content in contents.items() if before.get(path, content) != content]
+        new = (path for path in differ if path not in self.changed)
+        return dataclasses.replace(self, contents=contents, changed=(*self.changed, *new))
+
+    @functools.cached_property
     def document(self) -> Any:
         """The settings as JSON shows them, secrets masked. Shared: never change it."""
         return document(self.settings)
@@ -72,7 +91,7 @@ class Candidate(Generic[S]):
     @functools.cached_property
     def digest(self) -> str:
         """A short name for the values, secrets included: see `hotconf.schema.digest`."""
-        return digest(self.settings, digest_key(self.digest_key_file))
+        return digest(self.settings, digest_key(self.digest_key_file), self.contents)
 
     def with_settings(self, running: S) -> Candidate[S]:
         """Return the same with the equal settings that are running already."""

@@ -13,6 +13,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import hotconf.values.keypath as keypath
 from hotconf.errors import OperationRefused, Rejected, SourceError
 from hotconf.reload.candidate import CandidateBuilder, every_path, rendered
 from hotconf.reload.edit import OverlayEditor
@@ -151,6 +152,7 @@ class Reloader(Generic[S]):
             build = functools.partial(self._builder.build, plan.readings, self.running, force=force, expected=expected)
             # In a thread, so that no reader waits for it.
             candidate: Candidate[S] = build() if request.inline else await asyncio.to_thread(build)
+            candidate = await self._with_contents(request, candidate)
             stage = "prepare"
             concerned = every_path(candidate.settings) if request.phase == "start" else candidate.changed
             change = self._change(candidate, concerned)
@@ -183,6 +185,7 @@ class Reloader(Generic[S]):
         self._overrides = plan.readings.overrides
         self.recovered = plan.note if isinstance(request.operation, StartFromLastGood) else ""
         self._swap(request, candidate, assembly)
+        self._stack.contents.keep(file for file, _ in candidate.content_files.values())
         report = self._report(started, plan, candidate, commit_errors=commit(prepared, change))
         if candidate.changed or prepared:
             self.reports.commit_errors = report.commit_errors
@@ -238,6 +241,33 @@ class Reloader(Generic[S]):
     def _overrides_after(self, operation: BeginOverride | EndOverride) -> tuple[Layer, ...]:
         rest = tuple(layer for layer in self._overrides if layer is not operation.layer)
         return (*rest, operation.layer) if isinstance(operation, BeginOverride) else rest
+
+    async def _with_contents(self, request: ReloadRequest, candidate: Candidate[S]) -> Candidate[S]:
+        """Read the files that the settings name and whose content counts."""
+        files, running = candidate.content_files, self.running
+        before = running.contents if running is not None else {}
+        if not files and not before:
+            return candidate
+        if isinstance(request.operation, Resume):
+            return candidate.with_contents(before, running)
+        if request.inline:
+            if running is None or {path: file for path, (file, _) in files.items()} != {
+                path: file for path, (file, _) in running.content_files.items()
+            }:
+                raise OperationRefused("a file whose content counts has to be awaited: use `async with`")
+            return candidate.with_contents(before, running)
+        try:
+            contents = await self._stack.contents.read(files)
+        except SourceError as error:
+            raise Rejected(error.faults, "read") from None
+        emptied = [path for path, content in contents.items() if not content and before.get(path)]
+        if emptied and not request.force:
+            message = "is empty, and held something; if that is meant, force the reload"
+            places = [(keypath.render(path), *files[path]) for path in emptied]
+            raise Rejected(
+                [Fault(path, f"the file {file} {message}", origin) for path, file, origin in places], "guard"
+            )
+        return candidate.with_contents(contents, running)
 
     async def _prepare(
         self,

@@ -25,12 +25,15 @@ from hotconf.values.merge import SCALARS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hotconf.values.keypath import KeyPath
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-def digest(settings: Any, key: bytes) -> str:
-    """Return the digest of settings under a key: 32 hexadecimal digits."""
-    return hmac.new(key, _written(settings), hashlib.sha256).hexdigest()[:32]
+def digest(settings: Any, key: bytes, contents: Mapping[KeyPath, str] | None = None) -> str:
+    """Return the digest of settings, and of the content of files that they name, under a key: 32 hexadecimal digits."""
+    written = _written(settings) + (_written(contents) if contents else b"")
+    return hmac.new(key, written, hashlib.sha256).hexdigest()[:32]
 
 
 def _written(value: Any) -> bytes:  # noqa: PLR0911 - a table of kinds

@@ -319,6 +319,12 @@ def holds_restart_required(shape: Shape) -> bool:
     return any(found.restart_required for found in _reachable(shape))
 
 
+@functools.lru_cache(maxsize=4096)
+def holds_content(shape: Shape) -> bool:
+    """Whether the path of a file whose content counts lies at or anywhere below a shape."""
+    return any(found.content for found in _reachable(shape))
+
+
 def _reachable(shape: Shape) -> Iterator[Shape]:
     """Yield a shape and all that may lie anywhere below it, each once."""
     pending, seen = [shape], set[Shape]()

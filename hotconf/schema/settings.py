@@ -34,6 +34,14 @@ class Public:
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Marks the path of a file whose content counts, such as a certificate: `Annotated[Path, Content()]`.
+
+    The file is watched and protected like a source. Its change is a change of the setting.
+    """
+
+
 class Section(BaseModel):
     """A part of the settings: frozen, and unknown keys are faults."""
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ImportString, Json, Secret, SecretBytes, SecretS
 from typing_extensions import is_typeddict  # unlike typing's, it knows the classes that pydantic asks for
 
 from hotconf.schema.secrets import HARMLESS, Secrecy, secrecy_of
-from hotconf.schema.settings import Public, RestartRequired, Sensitive
+from hotconf.schema.settings import Content, Public, RestartRequired, Sensitive
 from hotconf.values.keypath import Key, key_text
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Shape:
 
     `secrecy` says how much of the value is hidden, with all that lies below it, and `public` that nothing is because of
     a name or a URL. Below an opaque shape with `secret_words` a key that has one of them hides its value.
-    `restart_required` keeps the value, and all that lies below it, until a restart.
+    `restart_required` keeps the value, and all that lies below it, until a restart. `content` is set for the path of a
+    file whose content counts.
     """
 
     models: tuple[type, ...] = ()
@@ -93,6 +94,7 @@ class Shape:
     secrecy: Secrecy = Secrecy.NONE
     public: bool = False
     restart_required: bool = False
+    content: bool = False
     secret_words: frozenset[str] = frozenset()
 
     @property
@@ -214,6 +216,7 @@ def union(shapes: Iterable[Shape]) -> Shape:
         secrecy=max((shape.secrecy for shape in members), default=Secrecy.NONE),
         public=any(shape.public for shape in members),
         restart_required=any(shape.restart_required for shape in members),
+        content=any(shape.content for shape in members),
         secret_words=frozenset().union(*(shape.secret_words for shape in members)),
     )
 
@@ -225,6 +228,7 @@ def with_marks(shape: Shape, metadata: Sequence[Any]) -> Shape:
         secrecy=Secrecy.ALL if _marked(metadata, Sensitive) else shape.secrecy,
         public=shape.public or _marked(metadata, Public),
         restart_required=shape.restart_required or _marked(metadata, RestartRequired),
+        content=shape.content or _marked(metadata, Content),
     )
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, RootModel
 
 import hotconf.values.keypath as keypath
-from hotconf.schema.fields import fields_of, shape_below
+from hotconf.schema.fields import fields_of, holds_content, shape_below
 from hotconf.schema.secrets import Secrecy
 from hotconf.schema.shape import SECRET_TYPES, Shape, shape_of, union
 from hotconf.values.merge import SCALARS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hotconf.values.keypath import KeyPath
 
 
@@ -57,6 +59,16 @@ def child(value: Any, key: str | int, default: Any = None) -> Any:
 def is_list(value: Any) -> bool:
     """Whether a value is a sequence of items, not of characters or bytes."""
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
+
+
+def content_files(settings: Any, shape: Shape, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the files whose content counts, each with the path of the setting that names it."""
+    shape = refined(shape, settings)
+    if shape.content and (isinstance(settings, str) or hasattr(settings, "__fspath__")):
+        yield path, str(settings)
+    elif holds_content(shape):
+        for key, item in children(settings).items():
+            yield from content_files(item, shape_below(shape, key), (*path, key))
 
 
 def value_at(settings: Any, path: KeyPath) -> Any:

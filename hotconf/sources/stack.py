@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from hotconf.abc import Source, WatchedFiles
 from hotconf.errors import SourceBusy, SourceError
 from hotconf.schema.keys import accepts_several_keys, with_canonical_keys
+from hotconf.sources.content import ContentFiles
 from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.file import File
 from hotconf.sources.memory import program_layer
@@ -222,11 +223,12 @@ class Stack:
 
     model: type[BaseModel]
     states: tuple[SourceState, ...]
+    contents: ContentFiles
 
     @classmethod
-    def of(cls, model: type[BaseModel], sources: Sequence[Source]) -> Stack:
+    def of(cls, model: type[BaseModel], sources: Sequence[Source], limits: ReadLimits | None = None) -> Stack:
         """Build a stack, the weakest source first."""
-        return cls(model, tuple(SourceState(source) for source in sources))
+        return cls(model, tuple(SourceState(source) for source in sources), ContentFiles(limits or ReadLimits()))
 
     @property
     def overlay(self) -> Overlay | None:
@@ -306,6 +308,7 @@ class Stack:
         """Yield every file and folder that should be watched now."""
         for state in self.states:
             yield from state.paths()
+        yield from self.contents.paths()
 
 
 def _differ(before: Mapping[Path, object], after: Mapping[Path, object]) -> bool:

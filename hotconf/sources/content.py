@@ -1,0 +1,72 @@
+"""Files that settings name, and whose content counts: certificates, keys, word lists."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING
+
+from hotconf.errors import SourceBusy, SourceError
+from hotconf.sources.reader import FileReader, ReadLimits, every
+from hotconf.values.keypath import render
+from hotconf.values.report import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from hotconf.values.keypath import KeyPath
+    from hotconf.values.layer import Origin
+
+
+class ContentFiles:
+    """Reads the content of files as a source reads its own: never half of one. One read at a time.
+
+    `busy` is true while one of them is still being written.
+    """
+
+    name = "content"
+
+    def __init__(self, limits: ReadLimits) -> None:
+        self._limits = limits
+        self._readers: dict[Path, FileReader] = {}
+        self.busy = False
+
+    def paths(self) -> Iterator[Path]:
+        """Yield the files that were read: they are watched."""
+        yield from self._readers
+
+    async def read(self, files: Mapping[KeyPath, tuple[Path, Origin]]) -> dict[KeyPath, str]:
+        """Return a digest of the content of each file, by the path of the setting that names it; of an empty one, "".
+
+        Raises:
+            SourceError: A file cannot be read. The fault has the setting, the file and the place that names it.
+        """
+        for file, _ in files.values():
+            self._readers.setdefault(file, FileReader(file, str(file), self._limits))
+        self.busy = False
+        try:
+            digests = await every(self._digest(path, *found) for path, found in files.items())
+        except SourceBusy:
+            self.busy = True
+            raise
+        return dict(zip(files, digests, strict=True))
+
+    def keep(self, files: Iterable[Path]) -> None:
+        """Forget all files but these, which are the ones that the settings in force name."""
+        kept = set(files)
+        self._readers = {file: reader for file, reader in self._readers.items() if file in kept}
+
+    async def _digest(self, path: KeyPath, file: Path, origin: Origin) -> str:
+        try:
+            data = await self._readers[file].contents()
+        except FileNotFoundError:
+            raise SourceError([Fault(render(path), f"the file {file} does not exist", origin)]) from None
+        except SourceError as error:
+            faults = [Fault(render(path), f"the file {file} {fault.message}", origin) for fault in error.faults]
+            raise type(error)(faults) from None
+        return hashlib.sha256(data).hexdigest() if data else ""
+
+    async def until_quiet(self) -> None:
+        """Return when files that were busy may be read again."""
+        await asyncio.gather(*(reader.until_quiet() for reader in self._readers.values()))
