@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from hotconf.errors import SourceBusy, SourceError
-from hotconf.sources.reader import FileReader, ReadLimits, every
+from hotconf.sources.reader import FileReader, ReadLimits, every, stamp_of
 from hotconf.values.keypath import render
 from hotconf.values.report import Fault
 
@@ -30,6 +30,7 @@ class ContentFiles:
     def __init__(self, limits: ReadLimits) -> None:
         self._limits = limits
         self._readers: dict[Path, FileReader] = {}
+        self._stamps: dict[Path, object] = {}
         self.busy = False
 
     def paths(self) -> Iterator[Path]:
@@ -58,6 +59,7 @@ class ContentFiles:
         self._readers = {file: reader for file, reader in self._readers.items() if file in kept}
 
     async def _digest(self, path: KeyPath, file: Path, origin: Origin) -> str:
+        self._stamps[file] = await asyncio.to_thread(stamp_of, file)
         try:
             data = await self._readers[file].contents()
         except FileNotFoundError:
@@ -66,6 +68,10 @@ class ContentFiles:
             faults = [Fault(render(path), f"the file {file} {fault.message}", origin) for fault in error.faults]
             raise type(error)(faults) from None
         return hashlib.sha256(data).hexdigest() if data else ""
+
+    def moved(self) -> bool:
+        """Whether a file has changed since it was read. Blocks."""
+        return any(stamp_of(file) != self._stamps.get(file) for file in tuple(self._readers))
 
     async def until_quiet(self) -> None:
         """Return when files that were busy may be read again."""

@@ -260,3 +260,12 @@ def has_no_writer(descriptor: int) -> bool | None:
         return False if busy else None
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return True
+
+
+def stamp_of(path: Path) -> object:
+    """Return what tells one version of a file from another without reading it. Blocks."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return error.errno
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

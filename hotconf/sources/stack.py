@@ -22,7 +22,7 @@ from hotconf.sources.file import File
 from hotconf.sources.memory import program_layer
 from hotconf.sources.overlay import Overlay
 from hotconf.sources.pydantic import SettingsSources
-from hotconf.sources.reader import ReadLimits
+from hotconf.sources.reader import ReadLimits, stamp_of
 from hotconf.values.layer import Layer, Origin, Readings, SourceReading
 from hotconf.values.report import Fault
 
@@ -291,7 +291,7 @@ class Stack:
             return {}
 
         def stamps() -> Mapping[SourceState, Mapping[Path, object]]:
-            return {state: {path: _stamp(path) for path in found} for state, found in paths.items()}
+            return {state: {path: stamp_of(path) for path in found} for state, found in paths.items()}
 
         return await asyncio.to_thread(stamps)
 
@@ -302,7 +302,8 @@ class Stack:
 
     def moved(self) -> bool:
         """Whether files that a source told of only when it was read have changed since. Blocks."""
-        return any(state.source.moved() for state in self.states if isinstance(state.source, SettingsSources))
+        sources = [state.source for state in self.states if isinstance(state.source, SettingsSources)]
+        return self.contents.moved() or any(source.moved() for source in sources)
 
     def paths(self) -> Iterator[Path]:
         """Yield every file and folder that should be watched now."""
@@ -314,11 +315,3 @@ class Stack:
 def _differ(before: Mapping[Path, object], after: Mapping[Path, object]) -> bool:
     """Whether a file has changed. A file that its source named only after the read is not known to have changed."""
     return any(after.get(path, stamp) != stamp for path, stamp in before.items())
-
-
-def _stamp(path: Path) -> object:
-    try:
-        status = path.stat()
-    except OSError as error:
-        return error.errno
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
