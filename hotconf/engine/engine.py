@@ -196,11 +196,12 @@ class Engine:
         finally:  # whatever becomes of the copy, this reload has taken place
             queued.answer(report)
         self._after_reload(report)
-        await self._watch_found()
 
     def _after_reload(self, report: Report) -> None:
         self._reloader.notify_listeners()
         self._await_writers()
+        # Not awaited: a source's paths() may fail, and a look at a dead mount may take for ever.
+        self._spawn(self._watch_found(), "hotconf-watch-found")
         self._schedule_revert()
         if report.outcome == "applied":
             self._schedule_lease_check()
@@ -259,10 +260,14 @@ class Engine:
         await self._watch_files()
 
     async def _watch_files(self) -> None:
+        """Watch the files that the sources name now."""
         paths = set(self._stack.paths())
         if not self._options.watch or paths <= self._watched:
             return
-        before, self._watched = self.watcher, paths
+        self._watched = paths
+        if self.watcher is not None:
+            await self.watcher.refresh()
+            return
         debounce = self._options.debounce
         if debounce is None:
             # A folder's files are several, although they are not known before the first read.
@@ -272,14 +277,12 @@ class Engine:
         )
         self.watcher = await self._entered.enter_async_context(watcher)
         self._spawn(self._follow_files(watcher), "hotconf-watch")
-        if before is not None:
-            await before.__aexit__(None, None, None)
 
     async def _watch_found(self) -> None:
         """Watch files that only a read told of, and read again where one has changed before it was watched."""
-        before = self.watcher
+        before = self._watched
         await self._watch_files()
-        if self.watcher is not before and await asyncio.to_thread(self._stack.moved):
+        if self._watched is not before and await asyncio.to_thread(self._stack.moved):
             self.request_from_outside("file")
 
     async def _follow_files(self, watcher: Watcher) -> None:

@@ -17,8 +17,8 @@ STEP = 0.01
 SHORTEST = 0.002
 """The least number of seconds between two looks; also how long it must be quiet, however short the debounce."""
 
+_IDLE_STEP = 0.025  # seconds, in place of STEP, while nothing is going on: waking up is the whole cost of being idle
 _GROUP = 10  # milliseconds after which events are told although more are being added
-_CLOCK_SLACK = 0.5  # seconds
 
 
 class EventSource(Protocol):
@@ -26,10 +26,10 @@ class EventSource(Protocol):
 
     open: bool
 
-    def wait(self, until: float, stop: threading.Event, step: float) -> AbstractSet[str]:
-        """Return the paths of events; none when `until` (monotonic) has come or `stop` is set.
+    def wait(self, until: float, wake: threading.Event, alert_until: float) -> AbstractSet[str]:
+        """Return the paths of events; none when `until` (monotonic) has come or `wake` is set.
 
-        Looks for events every `step` seconds.
+        Looks for them more often until `alert_until` (monotonic), and notices `wake` at once only as long.
         """
 
     def drain(self) -> AbstractSet[str]:
@@ -45,9 +45,9 @@ class PollTimer:
 
     open: bool = True
 
-    def wait(self, until: float, stop: threading.Event, step: float) -> AbstractSet[str]:  # noqa: ARG002 - the protocol
-        """Return nothing, when `until` has come or `stop` is set."""
-        stop.wait(max(0.0, until - monotonic()))
+    def wait(self, until: float, wake: threading.Event, alert_until: float) -> AbstractSet[str]:  # noqa: ARG002 - the protocol
+        """Return nothing, when `until` has come or `wake` is set."""
+        wake.wait(max(0.0, until - monotonic()))
         return frozenset()
 
     def drain(self) -> AbstractSet[str]:
@@ -66,8 +66,7 @@ class NativeEvents:
 
     def __init__(self, folders: Iterable[str]) -> None:
         # The backend, which watchfiles documents, and not its watch(): that gives no sign of having set its watches,
-        # and has one pause and one timeout for all waits. A timeout drops the events that arrive in the same instant,
-        # so it must be rare.
+        # has one pause for all waits, and ends each of them in a way that drops events; see _Pauses.
         from watchfiles._rust_notify import RustNotify
 
         self.open = True
@@ -81,18 +80,19 @@ class NativeEvents:
                 ignore_permission_denied=False,
             )
 
-    def wait(self, until: float, stop: threading.Event, step: float) -> AbstractSet[str]:
+    def wait(self, until: float, wake: threading.Event, alert_until: float) -> AbstractSet[str]:
         """Return the first events that come. Raises RuntimeError where watchfiles breaks: those events are lost."""
-        rest = max(SHORTEST, until - monotonic())
-        pauses = _Pauses(stop, min(step, rest), until + _CLOCK_SLACK)
         with _panics_as_errors():
-            told = self._notify.watch(_GROUP, 0, round(rest * 1000), pauses)
+            try:
+                told = self._notify.watch(_GROUP, 0, 0, _Pauses(until, wake, alert_until))
+            except _WaitEnded:
+                return frozenset()
         return frozenset() if isinstance(told, str) else {path for _, path in told}
 
     def drain(self) -> AbstractSet[str]:
         """Return the events that are already there; none where watchfiles breaks."""
         with contextlib.suppress(RuntimeError):
-            return self.wait(monotonic(), threading.Event(), SHORTEST)
+            return self.wait(monotonic(), threading.Event(), 0.0)
         return frozenset()
 
     def close(self) -> None:
@@ -112,24 +112,41 @@ def _panics_as_errors() -> Iterator[None]:
         raise RuntimeError(f"watchfiles broke: {type(error).__name__}: {error}") from error
 
 
+class _WaitEnded(Exception):
+    """Raised through watchfiles to end a wait."""
+
+
 class _Pauses:
     """The stop event that watchfiles is given: it asks `is_set` before each look at its queue, which makes the pauses.
 
     watchfiles returns what it found once a second look finds no more. A pause before only every other look costs half
     the delay of the equal steps that watchfiles would make by itself.
 
-    A stop drops the events since the last look. So a wait ends by the timeout of watchfiles, although that counts by
-    the wall clock; `latest` (monotonic) ends a wait during which that clock was set back.
+    An exception ends the wait, because it leaves the events in the queue. A stop or a timeout of watchfiles drops those
+    that arrive in the same instant, and its timeout counts by the wall clock.
     """
 
-    def __init__(self, stop: threading.Event, step: float, latest: float) -> None:
-        self._stop = stop
-        self._step = step
-        self._latest = latest
-        self._second = True
+    __slots__ = ("_alert_until", "_idle_step", "_is_second", "_looked", "_step", "_until", "_wake")
+
+    def __init__(self, until: float, wake: threading.Event, alert_until: float) -> None:
+        rest = max(SHORTEST, until - monotonic())
+        self._step, self._idle_step = min(STEP, rest), min(_IDLE_STEP, rest)
+        self._until = until
+        self._wake = wake
+        self._alert_until = alert_until
+        self._looked = self._is_second = False
 
     def is_set(self) -> bool:
-        self._second = not self._second
-        if not self._second:
-            sleep(self._step)  # not stop.wait(), which costs twice as much
-        return self._stop.is_set() or monotonic() >= self._latest
+        # As short as it can be: while nothing happens, this is the work of the whole watcher.
+        if self._is_second:
+            self._is_second = False
+            return False
+        now = monotonic()
+        if self._looked and (now >= self._until or self._wake.is_set()):
+            raise _WaitEnded
+        self._looked = self._is_second = True
+        if now < self._alert_until:
+            self._wake.wait(self._step)
+        else:
+            sleep(self._idle_step)  # costs half as much as a wait
+        return False

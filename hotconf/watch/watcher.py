@@ -32,8 +32,7 @@ Kind: TypeAlias = Literal["events", "polling"]
 EXIT_TIMEOUT = 1.0
 """Seconds to wait for the thread to end. A thread stuck in a dead mount is left behind after that."""
 
-_IDLE_STEP = 0.025  # seconds, in place of STEP, while nothing is going on: waking up is the whole cost of being idle
-_ALERT = 5.0  # seconds after an event for which something counts as going on
+_ALERT = 5.0  # seconds after the start, and after an event, for which something counts as going on
 _REARM_ATTEMPTS = 100
 _MAX_FAULTS = 5  # of watchfiles itself, within the time of one poll
 
@@ -77,6 +76,7 @@ class Watcher:
         self._noticed = asyncio.Event()
         self._ended = asyncio.Event()
         self._changed: set[Path] = set()
+        self._refreshing: set[asyncio.Event] = set()
         self._error: Exception | None = None
 
     @property
@@ -95,7 +95,7 @@ class Watcher:
         try:
             await self._armed.wait()
         except asyncio.CancelledError:
-            self._watch.stop.set()
+            self._watch.stop()
             raise
         if self._error is not None:
             raise self._error
@@ -104,7 +104,7 @@ class Watcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch.stop.set()
+        self._watch.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), EXIT_TIMEOUT)
 
@@ -128,21 +128,33 @@ class Watcher:
         if self._error is not None:
             raise self._error
 
+    async def refresh(self) -> None:
+        """Call `paths` again now, and return when no change of what it names is missed any more.
+
+        A path that is new gives no notice by itself: the caller knows when it was read.
+        """
+        if self._ended.is_set():
+            return
+        looked = asyncio.Event()
+        self._refreshing.add(looked)  # and set at the end of the watch, if not before
+        self._watch.refresh(looked.set)
+        await looked.wait()
+        self._refreshing.discard(looked)
+
     def _notice(self, paths: frozenset[Path]) -> None:
         self._changed |= paths
         self._noticed.set()
 
     def _end(self, error: Exception | None) -> None:
         self._error = error
-        for event in (self._ended, self._armed, self._noticed):
+        for event in (self._ended, self._armed, self._noticed, *self._refreshing):
             event.set()
 
 
 class WatchLoop:
-    """What the watcher's thread does until `stop` is set: wait for events, look at the files, tell of changes."""
+    """What the watcher's thread does: wait for events, look at the files, tell of changes."""
 
     def __init__(self, paths: Callable[[], Iterable[Path]], timings: WatchTimings, *, polling: bool) -> None:
-        self.stop = threading.Event()
         self.kind: Kind = "polling" if polling else "events"
         self.reason: str | None = None
         self._paths = paths
@@ -157,7 +169,20 @@ class WatchLoop:
         self._pending = Debounced(timings)
         self._looked = self._alert_until = float("-inf")
         self._faults: deque[float] = deque(maxlen=_MAX_FAULTS)
+        self._refreshes: deque[Callable[[], object]] = deque()
+        self._stopped = False
+        self._wake = threading.Event()
         self._left = threading.Event()
+
+    def stop(self) -> None:
+        """End the watch. Safe from any thread."""
+        self._stopped = True
+        self._wake.set()
+
+    def refresh(self, looked: Callable[[], object]) -> None:
+        """Look at the paths, without a notice for new ones, and then call `looked` in the event loop. Thread-safe."""
+        self._refreshes.append(looked)
+        self._wake.set()
 
     def run(
         self,
@@ -166,7 +191,7 @@ class WatchLoop:
         notice: Callable[[frozenset[Path]], object],
         ended: Callable[[Exception | None], object],
     ) -> None:
-        """Watch until `stop` is set.
+        """Watch until `stop` is called.
 
         The callbacks are called in the event loop: when no change is missed any more, with paths that may have changed,
         and with the error that ended the watch, None where it was stopped.
@@ -176,17 +201,22 @@ class WatchLoop:
         try:
             self._arm()
             self._pending.take()  # the first read comes after arming and sees whatever was noted until here
+            self._alert_until = monotonic() + _ALERT  # a refresh may follow the first read
             loop.call_soon_threadsafe(armed)
-            while not self.stop.is_set():
+            while not self._stopped:
                 due = min(self._pending.due, self._looked + self._timings.poll)
                 events = self._seen.relevant(self._wait(due))
+                self._wake.clear()  # before what it stands for is looked at, so that no request is lost
                 if events:
                     self._alert_until = monotonic() + _ALERT
-                if events or monotonic() >= due:
-                    before = self._look(events)
+                refreshes = [self._refreshes.popleft() for _ in range(len(self._refreshes))]
+                if events or refreshes or monotonic() >= due:
+                    before = self._look(events, notice_new=not refreshes)
                     # A new folder may have the inode number of the one that was deleted: only its event tells.
                     if self._seen.places != before.places or not before.folders.keys().isdisjoint(events):
                         self._arm()
+                for looked in refreshes:
+                    loop.call_soon_threadsafe(looked)
                 if monotonic() >= self._pending.due:
                     loop.call_soon_threadsafe(notice, self._pending.take())
         except BaseException as caught:  # noqa: BLE001 - raised by changes(), as an Exception even where Rust panics
@@ -201,13 +231,13 @@ class WatchLoop:
     def _at_exit(self) -> None:
         """Stop: an interpreter that exits while the thread is inside watchfiles aborts."""
         if os.getpid() == self._pid:  # a forked child has no such thread to wait for
-            self.stop.set()
+            self.stop()
             self._left.wait(EXIT_TIMEOUT)
 
     def _wait(self, due: float) -> AbstractSet[str]:
         """Return the next events; none when it is `due` to look without one, or where watchfiles breaks."""
         try:
-            return self._source.wait(due, self.stop, STEP if monotonic() < self._alert_until else _IDLE_STEP)
+            return self._source.wait(due, self._wake, self._alert_until)
         except (OSError, RuntimeError) as error:
             # One name that is not UTF-8, in any of the folders, is enough to get here, so a few faults are accepted.
             # The events told along with it are lost: every path may have changed.
@@ -218,13 +248,14 @@ class WatchLoop:
             self._arm()
             return frozenset()
 
-    def _look(self, events: AbstractSet[str]) -> FileStates:
+    def _look(self, events: AbstractSet[str], *, notice_new: bool = True) -> FileStates:
         """Look at every path, note those that changed or had an event, and return what was seen before."""
         resolver = PathResolver(digests=self.kind == "polling")
         before = self._seen
         self._seen = FileStates({path: resolver.resolve(os.path.join(self._start, path)) for path in self._paths()})  # noqa: PTH118 - as text
         self._looked = monotonic()
-        self._pending.add(self._seen.changed_since(before, events))
+        changed = self._seen.changed_since(before, events)
+        self._pending.add(changed if notice_new else changed & before.paths.keys())
         return before
 
     def _arm(self) -> None:

@@ -109,6 +109,20 @@ async def test_a_folder_of_files_is_merged_in_the_order_of_names(tmp_path):
         assert [fault.origin.source for fault in report.faults] == [f"{folder}/10-a.toml", f"{folder}/20-b.yaml"]
 
 
+async def test_a_change_right_after_a_reload_that_found_a_new_file_is_not_missed(tmp_path):
+    (tmp_path / "0.toml").write_text("message = 'stays'\n")
+    async with live(Dir(tmp_path), debounce=0) as (conf, next_report):
+        for number in range(1, 20):
+            path = tmp_path / f"{number}.toml"
+            path.with_name("draft").write_text(f"count = {number}\n")
+            path.with_name("draft").replace(path)
+            while conf.current.count != number:
+                await next_report()
+            path.unlink()
+            while conf.current.count:
+                await next_report()
+
+
 async def test_what_is_written_about_each_reload_may_lie_in_the_folder_that_is_read(tmp_path):
     (tmp_path / "10.toml").write_text('message = "one"\n')
     log = tmp_path / "audit.jsonl"

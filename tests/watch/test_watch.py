@@ -13,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 
 import pytest
 from watchfiles._rust_notify import RustNotify
@@ -405,6 +406,59 @@ async def test_paths_are_asked_for_afresh(file):
         await changes.aclose()
 
 
+async def test_a_refresh_watches_what_is_new_without_a_notice_for_it(file):
+    second = file.parent.parent / "elsewhere" / "second.toml"
+    second.parent.mkdir()
+    paths = [file]
+    async with Watcher(lambda: paths, debounce=0.0, max_wait=1.0, poll=60.0) as watcher:
+        notices = Notices(watcher)
+        task = asyncio.create_task(notices.collect())
+        for path in (second, second.with_name("third.toml")):
+            paths.append(path)
+            await asyncio.wait_for(watcher.refresh(), SOON)
+            assert await notices.drain() == 0
+            path.write_text("new")
+            assert await notices.next() == {path}
+            await notices.drain()
+        replace(file)
+        assert await notices.next() == {file}
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("mode", ["auto", "poll"])
+async def test_a_refresh_loses_no_change_of_what_was_watched_before(file, mode):
+    paths = [file]
+    async with Watcher(lambda: paths, debounce=0.0, max_wait=1.0, poll=60.0, mode=mode) as watcher:
+        notices = Notices(watcher)
+        task = asyncio.create_task(notices.collect())
+        for number in range(10):
+            paths.append(file.with_name(f"{number}.toml"))
+            refreshing = asyncio.create_task(watcher.refresh())
+            WRITERS[number % 7](file)
+            await asyncio.wait_for(refreshing, SOON)
+            await asyncio.wait_for(watcher.refresh(), SOON)  # without events the first one may have looked too early
+            await notices.until(file)
+            await notices.drain()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_refresh_returns_when_the_watch_has_ended(file):
+    paths = [file]
+
+    def ask():
+        return paths if paths else 1 / 0
+
+    async with Watcher(ask, debounce=0.0, max_wait=1.0, poll=60.0) as watcher:
+        paths.clear()
+        await asyncio.wait_for(asyncio.gather(watcher.refresh(), watcher.refresh()), SOON)
+        await asyncio.wait_for(watcher.refresh(), SOON)
+        with pytest.raises(ZeroDivisionError):
+            await anext(watcher.changes())
+    await asyncio.wait_for(watcher.refresh(), SOON)
+
+
 async def test_a_change_right_after_arming_is_not_missed(file):
     for _ in range(10):
         async with watching(file) as notices:
@@ -451,8 +505,8 @@ async def test_notices_that_were_not_taken_become_one(file):
 def deaf(monkeypatch):
     """Events are armed, and never told."""
 
-    def sleep(source, until, stop, step):
-        stop.wait(max(0.0, until - monotonic()))
+    def sleep(source, until, wake, alert_until):
+        wake.wait(max(0.0, until - monotonic()))
         return frozenset()
 
     monkeypatch.setattr(events.NativeEvents, "wait", sleep)
@@ -465,31 +519,32 @@ async def test_the_safety_poll_finds_what_events_did_not_tell(file, deaf):
         assert await notices.next() == {file}
 
 
-async def test_no_event_is_lost_at_the_end_of_a_wait(tmp_path):
+@pytest.mark.parametrize("woken", [False, True])
+async def test_no_event_is_lost_at_the_end_of_a_wait(tmp_path, woken):
     """A stamp of the same size within one tick of the clock may be the same: the event itself must arrive."""
     source = events.NativeEvents([str(tmp_path.resolve())])
-    stop, told = threading.Event(), set()
+    wake, stopped, told = threading.Event(), threading.Event(), set()
 
     def collect():
-        while not stop.is_set():
-            told.update(Path(event).name for event in source.wait(monotonic() + 0.03, stop, 0.01))
+        while not stopped.is_set():
+            until = monotonic() + (60 if woken else 0.03)
+            told.update(Path(event).name for event in source.wait(until, wake, until))
+            wake.clear()
 
     thread = threading.Thread(target=collect)
     thread.start()
     names = {str(number) for number in range(40)}
     for name in sorted(names):
         (tmp_path / name).touch()
+        if woken:
+            wake.set()
         await asyncio.sleep(0.025 + int(name) / 4000)
     await asyncio.sleep(QUIET)
-    stop.set()
+    stopped.set()
+    wake.set()
     thread.join()
     source.close()
     assert told == names
-
-
-def test_a_wait_ends_even_when_the_wall_clock_is_set_back():
-    assert events._Pauses(threading.Event(), 0.0, monotonic() - 1).is_set()
-    assert not events._Pauses(threading.Event(), 0.0, monotonic() + 60).is_set()
 
 
 def test_the_private_backend_of_watchfiles_takes_and_returns_what_it_did(tmp_path):
@@ -497,11 +552,9 @@ def test_the_private_backend_of_watchfiles_takes_and_returns_what_it_did(tmp_pat
     options = {"debug": False, "force_polling": False, "poll_delay_ms": 300, "recursive": False}
     notify = RustNotify([str(tmp_path)], **options, ignore_permission_denied=False)
     (tmp_path / "file").touch()
-    assert (1, str(tmp_path / "file")) in notify.watch(10, 0, 1000, None)
-    stopped = threading.Event()
-    stopped.set()
-    assert notify.watch(10, 0, 1000, stopped) == "stop"
-    assert notify.watch(10, 0, 1, None) == "timeout"
+    with pytest.raises(LookupError):  # leaves the event in the queue
+        notify.watch(10, 50, 0, SimpleNamespace(is_set=raising(LookupError)))
+    assert (1, str(tmp_path / "file")) in notify.watch(10, 0, 0, None)
     notify.close()
 
 
