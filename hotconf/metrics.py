@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from prometheus_client.registry import Collector
 
@@ -31,6 +31,8 @@ class Metrics(Collector):
         conf: The configuration.
         registry: Where the metrics are registered; a new registry by default.
         watchers: Returns the number of clients that wait for changes, by kind.
+        unauthorized: Returns the number of requests that were refused because their token was missing or wrong:
+            `lambda: safety.unauthorized`. Without it the metric has no value.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class Metrics(Collector):
         registry: CollectorRegistry | None = None,
         *,
         watchers: Callable[[], Mapping[str, int]] = dict,
+        unauthorized: Callable[[], int] | None = None,
     ) -> None:
         self._conf = conf
         self._watchers = watchers
+        self._unauthorized = unauthorized
         self._registry = registry if registry is not None else CollectorRegistry()
         self._succeeded_at = max((_ended_at(report) for report in conf.reports if _is_good(report)), default=0.0)
         self._reloads = Counter(
@@ -104,6 +108,11 @@ class Metrics(Collector):
             stale,
         )
         yield _labelled("hotconf_watchers", "Clients that wait for changes.", "kind", self._watchers())
+        yield CounterMetricFamily(
+            "hotconf_http_unauthorized",
+            "Requests that were refused because their token was missing or wrong.",
+            None if self._unauthorized is None else self._unauthorized(),
+        )
 
 
 def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:

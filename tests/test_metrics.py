@@ -24,6 +24,7 @@ NAMES = {
     "hotconf_source_stale",
     "hotconf_watchers",
     "hotconf_snapshots_leased",
+    "hotconf_http_unauthorized",
 }
 
 

@@ -50,11 +50,20 @@ class Endpoint:
 
 
 def endpoints(
-    conf: HotConf[Any], *, state: Callable[[], str] | None, heartbeat: float, max_watchers: int
+    conf: HotConf[Any],
+    *,
+    state: Callable[[], str] | None,
+    heartbeat: float,
+    max_watchers: int,
+    unauthorized: Callable[[], int] | None = None,
 ) -> list[Endpoint]:
     """Return every endpoint of one configuration, for one event loop."""
     feed = Feed(conf, heartbeat=heartbeat, max_watchers=max_watchers)
-    config, inspect, dashboard = ConfigHandlers(conf, feed), InspectHandlers(conf, feed, state), Dashboard()
+    config, inspect, dashboard = (
+        ConfigHandlers(conf, feed),
+        InspectHandlers(conf, feed, state, unauthorized),
+        Dashboard(),
+    )
     commands = CommandHandlers(conf, config)
     return [
         Endpoint("GET", "/config", config.read),

@@ -30,14 +30,20 @@ if TYPE_CHECKING:
 class InspectHandlers:
     """Answers questions about one configuration that change nothing.
 
-    `state` says how far the process is; None takes the configuration's own state.
+    `state` says how far the process is; None takes the configuration's own state. `unauthorized` is for the metrics.
     """
 
-    def __init__(self, conf: HotConf[Any], feed: Feed, state: Callable[[], str] | None) -> None:
+    def __init__(
+        self,
+        conf: HotConf[Any],
+        feed: Feed,
+        state: Callable[[], str] | None,
+        unauthorized: Callable[[], int] | None = None,
+    ) -> None:
         self._conf = conf
         self._feed = feed
         self._state = state or (lambda: conf.status.state)
-        self._metrics = Metrics(conf, watchers=lambda: feed.watchers)
+        self._metrics = Metrics(conf, watchers=lambda: feed.watchers, unauthorized=unauthorized)
         # For thousands of keys each of these takes long, and would hold the event loop.
         self._explained: BuildCache[Origins, bytes] = BuildCache(lambda _origins: True, most=100)
 

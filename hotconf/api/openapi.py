@@ -116,7 +116,7 @@ _PROBLEM = _object(type=_TEXT, title=_TEXT, status={"type": "integer"}, detail=_
 _REASONS = {
     400: "Invalid parameter, header or body.",
     401: "The token is missing or wrong.",
-    403: "The Host is not allowed, or a page of another site sent the request.",
+    403: "The Host is not allowed, a page of another site sent the request, or the token may only read.",
     404: "Not found.",
     406: "Accept allows no representation that is served.",
     409: "The present state does not allow it.",

@@ -3,49 +3,104 @@
 from __future__ import annotations
 
 import functools
-import hmac
 import ipaddress
-from dataclasses import dataclass, field
+import logging
+import time
 from http import HTTPStatus
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypeAlias
 
 from yarl import URL
 
 from hotconf.api.exchange import Problem
+from hotconf.api.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 Reach: TypeAlias = Literal["file", "machine", "network"]
 """Where the clients of an address can be: behind a socket file, on this machine, or on other machines too."""
 
 _FREE = ("/healthz", "/readyz")  # under any prefix
 _FREE_WITH_METRICS = (*_FREE, "/metrics")
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_LOG_INTERVAL = 60.0
+"""Seconds between two lines about wrong tokens."""
+
 _FOREIGN_HOST = "this Host is not allowed: use a loopback name, or allow it with --allow-host"
 _OPEN_TO_ALL = "this address can be reached from other machines, and no token protects it: use a loopback address"
 
 
-@dataclass(frozen=True, slots=True)
+class Grant(NamedTuple):
+    """What a request was allowed by: the tokens of which it showed one, in their revision."""
+
+    tokens: Tokens
+    revision: int
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the tokens have changed since: a stream must ask for itself again."""
+        return self.tokens.revision != self.revision
+
+
 class Safety:
     """What a request must show: a Host that is allowed, and a bearer token where there is one.
 
     Without a token nothing is answered that came to an address which other machines can reach, whatever its Host says.
-    `hosts` are names beyond loopback that clients may use. `known_as` is the token's name in the audit log.
-    `/healthz` and `/readyz` are free of both, since a kubelet knows neither; with `open_metrics`, `/metrics` is too.
+    `/healthz` and `/readyz` are free of both, since a kubelet knows neither. `unauthorized` counts the requests that
+    were refused because their token was missing or wrong.
+
+    Args:
+        hosts: Names beyond loopback that clients may use.
+        token: The token of clients that may do everything.
+        known_as: The name of this token in the audit log. A token of a file has the name of the file.
+        open_metrics: Whether `/metrics` is free of token and Host too.
+        token_file: A file with the token, in place of `token`. It is followed: a new token is in force at once, and the
+            old one is refused. A file with two lines has two tokens. The last token stays in force while the file is
+            empty or cannot be read.
+        read_token: A token that cannot change anything: 403 for every method but GET, HEAD and OPTIONS.
+        read_token_file: A file with it, which is followed too.
+
+    Raises:
+        ValueError: A file holds no token, or cannot be read.
     """
 
-    hosts: frozenset[str] = frozenset()
-    token: str | None = field(default=None, repr=False)
-    known_as: str = "bearer"
-    open_metrics: bool = False
+    def __init__(
+        self,
+        hosts: Iterable[str] = (),
+        token: str | None = None,
+        known_as: str = "bearer",
+        open_metrics: bool = False,  # noqa: FBT001, FBT002 - the order of hotconf 0.1
+        *,
+        token_file: str | Path | None = None,
+        read_token: str | None = None,
+        read_token_file: str | Path | None = None,
+    ) -> None:
+        if (token and token_file) or (read_token and read_token_file):
+            raise ValueError("a token is a text or in a file, not both")
+        self.hosts = frozenset(hosts)
+        self.open_metrics = open_metrics
+        self.unauthorized = 0
+        self._tokens = Tokens(token, file=token_file or None, name=known_as)
+        self._read_tokens = Tokens(read_token, file=read_token_file or None, name="read-only")
+        self._wrong = 0
+        self._next_line = 0.0
 
     @classmethod
-    def read(cls, *, token_file: str | Path | None, hosts: Iterable[str] = (), open_metrics: bool = False) -> Self:
-        """Build it with the token that a file holds, which is named as the file is.
+    def read(
+        cls,
+        *,
+        token_file: str | Path | None,
+        read_token_file: str | Path | None = None,
+        hosts: Iterable[str] = (),
+        open_metrics: bool = False,
+    ) -> Self:
+        """Build it with the tokens that files hold, for names as a user writes them.
 
         Raises:
-            ValueError: The file holds no token, or one of `hosts` is not a host name.
+            ValueError: A file holds no token, or one of `hosts` is not a host name.
         """
         allowed = set[str]()
         for name in hosts:
@@ -53,18 +108,12 @@ class Safety:
             if not host:
                 raise ValueError(f"{name!r} is not a host name")
             allowed.add(host)
-        if not token_file:
-            return cls(frozenset(allowed), open_metrics=open_metrics)
-        path = Path(token_file)
-        try:
-            token = path.read_text(encoding="utf-8").strip()
-        except UnicodeDecodeError:
-            raise ValueError(f"{path} is not UTF-8 text: it must hold a token") from None
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}: it must hold a token") from None
-        if not token:
-            raise ValueError(f"{path} is empty: it must hold a token")
-        return cls(frozenset(allowed), token, path.name, open_metrics)
+        return cls(allowed, open_metrics=open_metrics, token_file=token_file, read_token_file=read_token_file)
+
+    @property
+    def token(self) -> str | None:
+        """The token in force; None where none is asked for."""
+        return self._tokens.first
 
     def check_bind(self, host: str) -> None:
         """Check an address before it is bound.
@@ -72,27 +121,36 @@ class Safety:
         Raises:
             ValueError: Other machines can reach it and no token protects it.
         """
-        if not self.token and not is_loopback(host):
+        if not self._asks_token and not is_loopback(host):
             raise ValueError(f"{host} can be reached from other machines: that needs --token-file")
 
     def check(
-        self, header: Callable[[str], str | None], *, reach: Reach, endpoint: str | None, holds_no_data: bool = False
-    ) -> str | None:
-        """Check a request, and return the name of the token that it showed; None where none is asked for.
+        self,
+        header: Callable[[str], str | None],
+        *,
+        method: str,
+        reach: Reach,
+        endpoint: str | None,
+        holds_no_data: bool = False,
+        peer: str = "a client",
+    ) -> Grant | None:
+        """Check a request, and return what allows it; None where no token is asked for.
 
         Args:
             header: Returns a header of the request.
+            method: The method. The token for reading allows no other than GET, HEAD and OPTIONS.
             reach: That of the address to which the request came.
             endpoint: The path of the route, placeholders unfilled: below /config there may be a key named healthz.
             holds_no_data: Whether the response is the same for every client: a page, to which links lead, and its
                 files. A browser cannot send a token when it opens a page, so none is asked for; the Host still is.
+            peer: The client, for the log.
 
         Raises:
             Problem: The request is refused.
         """
         if endpoint is not None and endpoint.endswith(_FREE_WITH_METRICS if self.open_metrics else _FREE):
             return None
-        if reach == "network" and self.token is None:
+        if reach == "network" and not self._asks_token:
             raise Problem(HTTPStatus.FORBIDDEN, _OPEN_TO_ALL)
         host = header("Host") or ""
         name = _host_name(host)
@@ -107,14 +165,35 @@ class Safety:
         own = origin is None or (page and page == _place(f"{origin.partition(':')[0]}://{host}"))
         if site not in (None, "none", "same-origin") or not own:
             raise Problem(HTTPStatus.FORBIDDEN, "a page of another site sent this request")
-        if self.token is None:
-            return None
-        scheme, _, given = (header("Authorization") or "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self.token.encode())
-        if scheme.lower() != "bearer" or not same:
-            headers = {"WWW-Authenticate": "Bearer"}
-            raise Problem(HTTPStatus.UNAUTHORIZED, "send the token as `Authorization: Bearer …`", headers=headers)
-        return self.known_as
+        return self._check_token(header("Authorization"), method, peer) if self._asks_token else None
+
+    @property
+    def _asks_token(self) -> bool:
+        return bool(self._tokens or self._read_tokens)
+
+    def _check_token(self, authorization: str | None, method: str, peer: str) -> Grant:
+        scheme, _, given = (authorization or "").partition(" ")
+        sent = given.strip().encode("utf-8", "surrogateescape")
+        if scheme.lower() == "bearer":
+            if self._tokens.accept(sent):
+                return Grant(self._tokens, self._tokens.revision)
+            if self._read_tokens.accept(sent):
+                if method not in _READING:
+                    raise Problem(HTTPStatus.FORBIDDEN, "this token may only read")
+                return Grant(self._read_tokens, self._read_tokens.revision)
+        self.unauthorized += 1
+        if authorization is not None:
+            self._log_wrong_token(peer)
+        headers = {"WWW-Authenticate": "Bearer"}
+        raise Problem(HTTPStatus.UNAUTHORIZED, "send the token as `Authorization: Bearer …`", headers=headers)
+
+    def _log_wrong_token(self, peer: str) -> None:
+        """Log wrong tokens at a pace: any client could fill the log."""
+        self._wrong += 1
+        now = time.monotonic()
+        if now >= self._next_line:
+            log.warning("requests with a wrong token: %d, the last one from %s", self._wrong, peer)
+            self._wrong, self._next_line = 0, now + _LOG_INTERVAL
 
 
 @functools.lru_cache(maxsize=256)

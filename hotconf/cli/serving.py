@@ -48,6 +48,7 @@ class Serving:
     host: str
     port: int
     token_file: Path | None
+    read_token_file: Path | None
     allow_host: tuple[str, ...]
     grace_period: float
     shutdown_delay: float
@@ -60,7 +61,9 @@ class Serving:
         from hotconf.web.safety import Safety
 
         try:
-            safety = Safety.read(token_file=self.token_file, hosts=self.allow_host)
+            safety = Safety.read(
+                token_file=self.token_file, read_token_file=self.read_token_file, hosts=self.allow_host
+            )
             if self.unix_socket is None:
                 safety.check_bind(self.host)
         except ValueError as error:
@@ -90,7 +93,12 @@ _OPTIONS = {
         help="Port to listen on; 0 lets the kernel choose.",
     ),
     "unix_socket": click.option("--unix-socket", type=PATH, help="Listen on this socket file, and on no port."),
-    "token_file": click.option("--token-file", type=PATH, help="File with the bearer token that clients must send."),
+    "token_file": click.option(
+        "--token-file", type=PATH, help="File with the bearer token that clients must send. It is followed."
+    ),
+    "read_token_file": click.option(
+        "--read-token-file", type=PATH, help="File with a token that can read and cannot change anything."
+    ),
     "allow_host": click.option(
         "--allow-host", multiple=True, help="A further Host name that clients may use. May be repeated."
     ),

@@ -86,7 +86,7 @@ def demo_server(service: Service, conf: HotConf[Demo], *, host: str, port: int, 
     """Add the demo's server and jobs to a service, and return the server."""
     app = web.Application(middlewares=[safety.middleware(), pin_snapshot(conf)])
     app.add_routes([web.get("/", _message), web.get("/slow", _slow), web.get("/ws", _echo)])
-    app.add_routes(config_routes(conf, state=lambda: service.state))
+    app.add_routes(config_routes(conf, app=app, safety=safety, state=lambda: service.state))
     server = Server(app, host=host, port=port, limits=lambda: conf.current.limits.limits)
     service.add(server)
     service.every(1.0, _run_of("every second"), name="every second")

@@ -13,7 +13,7 @@ from aiohttp import web
 from hotconf.api.endpoints import BODY_LIMIT, Endpoint, endpoints
 from hotconf.api.exchange import Response
 from hotconf.web.pin import release_snapshot
-from hotconf.web.safety import Safety, header, to_aiohttp, token_name
+from hotconf.web.safety import Safety, grant_of, header, peer_of, to_aiohttp
 from hotconf.web.server.drain import abort_slow_reader, drain_state
 from hotconf.web.server.server import Server
 from hotconf.web.server.sockets import unsent
@@ -50,8 +50,10 @@ def config_app(
     Raises:
         ValueError: `heartbeat` is not a number of seconds, or too small.
     """
-    app = web.Application(middlewares=[(safety or Safety()).middleware()], client_max_size=BODY_LIMIT)
-    app.add_routes(config_routes(conf, app=app, state=state, heartbeat=heartbeat, max_watchers=max_watchers))
+    safety = safety or Safety()
+    app = web.Application(middlewares=[safety.middleware()], client_max_size=BODY_LIMIT)
+    options: Any = {"state": state, "heartbeat": heartbeat, "max_watchers": max_watchers}
+    app.add_routes(config_routes(conf, app=app, safety=safety, **options))
     return app
 
 
@@ -59,6 +61,7 @@ def config_routes(
     conf: HotConf[Any],
     *,
     app: web.Application | None = None,
+    safety: Safety | None = None,
     state: Callable[[], str] | None = None,
     heartbeat: float = 15.0,
     max_watchers: int = 10_000,
@@ -71,6 +74,7 @@ def config_routes(
         conf: The configuration.
         app: The application that gets the routes: its `on_shutdown` ends streams and parked requests. It is needed
             under a runner of aiohttp, which would wait for them. `Server` ends them by itself.
+        safety: The Safety whose middleware the application has: `/metrics` has the count of what it refused.
         state: Returns the state for `/readyz` and `/status`: `lambda: service.state` where a service starts more than
             the configuration. By default it is the state of the configuration.
         heartbeat: Seconds between two heartbeats of a stream.
@@ -82,7 +86,8 @@ def config_routes(
     Raises:
         ValueError: `heartbeat` is not a number of seconds, or too small.
     """
-    served = endpoints(conf, state=state, heartbeat=heartbeat, max_watchers=max_watchers)
+    unauthorized = None if safety is None else lambda: safety.unauthorized
+    served = endpoints(conf, state=state, heartbeat=heartbeat, max_watchers=max_watchers, unauthorized=unauthorized)
     shutdown = None if app is None else _Shutdown(app)
     return [route(endpoint, shutdown) for endpoint in served]
 
@@ -193,11 +198,12 @@ class _Request:
 
     @property
     def peer(self) -> str:
-        return self._request.remote or "unix socket"
+        return peer_of(self._request)
 
     @property
     def token(self) -> str | None:
-        return token_name(self._request)
+        grant = grant_of(self._request)
+        return None if grant is None else grant.tokens.name
 
     @property
     def draining(self) -> asyncio.Event | None:
@@ -207,9 +213,11 @@ class _Request:
         return None if self._shutdown is None else self._shutdown.event
 
     def is_gone(self) -> bool:
-        transport = self._request.transport
+        transport, grant = self._request.transport, grant_of(self._request)
         # A client that sends no more cannot be told from one that has left.
-        return transport is None or transport.is_closing() or getattr(transport.get_protocol(), "half_closed", False)
+        if transport is None or transport.is_closing() or getattr(transport.get_protocol(), "half_closed", False):
+            return True
+        return grant is not None and grant.is_revoked
 
     def release_snapshot(self) -> None:
         release_snapshot(self._request)

@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
     from hotconf.api.exchange import Response
 
-_TOKEN = web.RequestKey("token", str)
+_GRANT = web.RequestKey("grant", api.Grant)
 
 
 class Safety(api.Safety):  # noqa: D101 - the next line
     __doc__ = api.Safety.__doc__
-    __slots__ = ()
 
     def middleware(self) -> Middleware:
         """Return the middleware that refuses what must not pass. Errors of handlers become problem documents too."""
@@ -32,14 +31,16 @@ class Safety(api.Safety):  # noqa: D101 - the next line
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
             route = request.match_info.route
             try:
-                token = self.check(
+                grant = self.check(
                     lambda name: header(request, name),
+                    method=request.method,
                     reach=reach_of(request.transport),
                     endpoint=route.resource.canonical if route.resource is not None else None,
                     holds_no_data=getattr(route.handler, "holds_no_data", False),
+                    peer=peer_of(request),
                 )
-                if token is not None:
-                    request[_TOKEN] = token
+                if grant is not None:
+                    request[_GRANT] = grant
                 return await handler(request)
             except Exception as error:  # noqa: BLE001 - what is no refusal is raised again
                 return to_aiohttp(_problem(error).response())
@@ -47,9 +48,14 @@ class Safety(api.Safety):  # noqa: D101 - the next line
         return check
 
 
-def token_name(request: web.Request) -> str | None:
-    """Return the name of the token that a request showed, None where none was asked for."""
-    return request.get(_TOKEN)
+def grant_of(request: web.Request) -> api.Grant | None:
+    """Return what allowed a request, None where no token was asked for."""
+    return request.get(_GRANT)
+
+
+def peer_of(request: web.Request) -> str:
+    """Return the address of the client, for logs."""
+    return request.remote or "unix socket"
 
 
 def header(request: web.Request, name: str) -> str | None:

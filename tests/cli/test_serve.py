@@ -163,6 +163,32 @@ def test_its_options_reach_the_configuration_and_the_server(launch, folder, verb
     assert again.terminate() == 0
 
 
+def test_its_tokens_follow_their_files(launch, folder, verb):
+    (folder / "app.toml").write_text(GOOD)
+    (folder / "token").write_text("open sesame\n")
+    (folder / "new").write_text("rotated\n")
+    (folder / "read").write_text("just looking\n")
+    url = f"unix:{folder}/s"
+    process = launch(
+        *("serve", "app:conf", "--unix-socket", "s", "--token-file", "token", "--read-token-file", "read"), cwd=folder
+    )
+    process.stdout.find("hotconf serve: ")
+    assert verb("reload", url, "--token-file", "token").code == 0
+    assert verb("history", url, "--token-file", "read").code == 0
+    refused = verb("reload", url, "--token-file", "read")
+    assert (refused.code, "this token may only read" in refused.err) == (1, True)
+    (folder / "old").write_text("open sesame\n")
+    (folder / "token").write_text("rotated\n")
+    process.send(signal.SIGHUP)
+    assert verb("reload", url, "--token-file", "new").code == 0
+    assert verb("reload", url, "--token-file", "old").code == 1
+    (folder / "token").write_text("")
+    assert verb("reload", url, "--token-file", "new").code == 0
+    assert verb("reload", url).code == 1
+    assert process.terminate() == 0
+    assert "token is empty: it must hold a token; the last token stays in force" in process.stderr.text
+
+
 @contextlib.contextmanager
 def stream(path, token):
     with socket.socket(socket.AF_UNIX) as connection:
@@ -198,6 +224,7 @@ def test_it_refuses_to_start_like_any_service(launch, folder, verb):
         (["app:conf", "--max-watchers", "0"], "--max-watchers"),
         (["app:conf", "--log-format", "xml"], "--log-format"),
         (["app:conf", "--token-file", "missing"], "missing"),
+        (["app:conf", "--read-token-file", "missing"], "missing"),
         (["app:nothing"], "app has no 'nothing'"),
         (["http://localhost"], "is a URL"),
     ],

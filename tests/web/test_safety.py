@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import logging
 
 import aiohttp
 import pytest
@@ -200,7 +202,116 @@ def test_the_token_is_what_the_file_holds_without_its_line_end(tmp_path):
 
 
 def test_I11_the_token_is_in_no_text_of_its_holder():
-    assert TOKEN not in repr(Safety(token=TOKEN))
+    assert TOKEN not in repr(Safety(token=TOKEN, read_token=TOKEN))
+
+
+@pytest.mark.parametrize("options", [{"token": ""}, {"read_token": ""}, {"token": TOKEN, "token_file": "token"}])
+def test_a_token_that_is_empty_or_given_twice_is_refused(options):
+    with pytest.raises(ValueError, match="token"):
+        Safety(**options)
+
+
+async def test_wrong_tokens_are_counted_and_logged_at_a_pace(caplog):
+    safety = Safety(token=TOKEN)
+    async with TestClient(TestServer(app_with(safety))) as client:
+        for guess in range(50):
+            async with client.get("/", headers={"Authorization": f"Bearer {guess}"}) as reply:
+                assert reply.status == 401
+        async with client.get("/") as reply:
+            assert reply.status == 401
+    assert safety.unauthorized == 51
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "requests with a wrong token: 1, the last one from 127.0.0.1"
+    ]
+
+
+# Token files, and the token for reading
+
+READ = "just looking"
+
+
+async def test_a_token_file_is_followed_and_emptied_it_opens_nothing(tmp_path):
+    path = tmp_path / "token"
+    path.write_text(TOKEN)
+    async with TestClient(TestServer(app_with(Safety(token_file=path)))) as client:
+
+        async def accepted(*tokens):
+            found = []
+            for token in tokens:
+                headers = {"Authorization": f"Bearer {token}"} if token else {}
+                async with client.get("/", headers=headers) as reply:
+                    found += [token] if reply.status == 200 else []
+            return found
+
+        assert await accepted(TOKEN, "new", "") == [TOKEN]
+        path.write_text("new\n")
+        assert await accepted(TOKEN, "new", "") == ["new"]
+        path.write_text("")
+        assert await accepted(TOKEN, "new", "") == ["new"]
+        path.write_text(f"{TOKEN}\nnew\n")
+        assert await accepted(TOKEN, "new", "") == [TOKEN, "new"]
+
+
+@pytest.mark.parametrize("in_files", [False, True])
+async def test_the_token_for_reading_reads(tmp_path, in_files):
+    options = {"token": TOKEN, "read_token": READ}
+    if in_files:
+        for name, token in options.items():
+            (tmp_path / name).write_text(token)
+        options = {f"{name}_file": tmp_path / name for name in options}
+    async with service(**options) as client:
+        for method in ("GET", "HEAD"):
+            async with client.request(method, "/config", headers={"Authorization": f"Bearer {READ}"}) as reply:
+                assert reply.status == 200
+
+
+async def test_the_token_for_reading_is_403_at_every_writing_endpoint_before_anything_else():
+    """Neither the body, nor a parameter or header is looked at: it must not tell what would be said otherwise."""
+    bearer = {"Authorization": f"Bearer {READ}"}
+    writing = [(method, path) for method, path in [*GUARDED, ("PUT", "/config")] if method not in ("GET", "HEAD")]
+    assert len(writing) == 5
+    async with service(token=TOKEN, read_token=READ) as client:
+        for method, path in writing:
+            for options in (
+                {},
+                {"params": {"nonsense": "1"}},
+                {"data": b"no JSON", "headers": {"Content-Type": "text/plain"}},
+                {"data": io.BytesIO(b"x" * 2_000_000)},
+                {"headers": {"If-Match": "nonsense"}},
+            ):
+                headers = {**bearer, **options.pop("headers", {})}
+                async with client.request(method, path, headers=headers, **options) as reply:
+                    assert (reply.status, reply.content_type) == (403, "application/problem+json"), (method, path)
+                    assert (await reply.json(content_type=None))["detail"] == "this token may only read"
+
+
+async def test_with_a_token_for_reading_alone_no_request_writes():
+    safety = Safety(read_token=READ)
+    safety.check_bind("0.0.0.0")
+    assert await status(safety) == 401
+    assert await status(safety, Authorization=f"Bearer {READ}") == 200
+
+
+async def test_streams_and_polls_of_a_token_that_was_replaced_end(tmp_path):
+    path = tmp_path / "token"
+    path.write_text(TOKEN)
+    headers = {"Authorization": f"Bearer {TOKEN}", "If-None-Match": "*"}
+    async with service(token_file=path) as client:
+        poll = asyncio.create_task(client.get("/config?wait=300", headers=headers))
+        async with client.get("/events", headers=headers) as stream:
+            assert (await stream.content.readline()).startswith(b"retry:")
+            path.write_text("new")
+            assert (await stream.content.read()).endswith(b"event: shutdown\ndata: {}\n\n")
+        assert (await poll).status == 304
+        async with client.get("/events", headers=headers) as reply:
+            assert reply.status == 401
+
+
+async def test_refused_requests_are_a_metric():
+    async with service(token=TOKEN) as client:
+        await client.get("/config")
+        async with client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}) as reply:
+            assert "hotconf_http_unauthorized_total 1.0" in await reply.text()
 
 
 # Binding
