@@ -130,10 +130,12 @@ def _typed(settings: Any, dotted: str) -> KeyPath:
 
 def _is_default(owner: Any, key: str | int) -> bool:
     """Whether a model has the default of a field as its value, also where a source set it to the same."""
-    if isinstance(owner, RootModel) or not isinstance(owner, BaseModel) or key not in type(owner).model_fields:
+    kind: type = type(owner)
+    field = fields_of(kind).get(str(key)) if isinstance(key, str) and not isinstance(owner, RootModel) else None
+    if field is None:
         return False
-    info = type(owner).model_fields[str(key)]
-    return key not in owner.model_fields_set or not differences(info.default, vars(owner)[str(key)])
+    unset = isinstance(owner, BaseModel) and key not in owner.model_fields_set
+    return unset or not differences(field.info.default, child(owner, str(key), ABSENT))
 
 
 def _leaf_paths(value: Any, shape: Shape, path: KeyPath) -> Iterator[KeyPath]:

@@ -187,17 +187,21 @@ class Construction:
             known = self._defaults.get((model, name))
             if is_set or known is False or not isinstance(default, BaseSettings):
                 continue
+            recorded, failed = len(self.records), len(self.errors)
             try:
                 made = self.without_marks(type(default)())
             except Exception:
                 if known is not None:
                     raise
                 self._defaults[model, name] = False
+                del self.records[recorded:], self.errors[failed:]
                 continue
             equal = not differences(default, made) and default.model_fields_set == made.model_fields_set
-            if self._defaults.setdefault((model, name), equal):
-                result[field.keys[0] if field.keys else name] = made
-                self._made.append((name, made))
+            if not self._defaults.setdefault((model, name), equal):
+                del self.records[recorded:]
+                continue
+            result[field.keys[0] if field.keys else name] = made
+            self._made.append((name, made))
         return result
 
     def without_marks(self, settings: Any) -> Any:
