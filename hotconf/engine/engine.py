@@ -18,6 +18,7 @@ from hotconf.engine.queue import ReloadQueue
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning, OperationRefused
 from hotconf.reload.request import ReloadRequest, Resume, Revert
 from hotconf.reload.subscribers import being_cancelled
+from hotconf.schema.fields import masked_by_name
 from hotconf.schema.redact import traceback_without_message
 from hotconf.watch import Watcher
 
@@ -100,6 +101,8 @@ class Engine:
         except BaseException:
             await self._stop()
             raise
+        if masked := masked_by_name(self._stack.model):
+            log.info("masked because of their names: %s; Annotated[…, Public()] shows a value", ", ".join(masked))
         self._serving = self._spawn(self._serve(), "hotconf-reloads")
         self._schedule_revert()
         self._reloader.notify_listeners()

@@ -5,10 +5,12 @@ import gc
 import logging
 import os
 import threading
+from typing import Annotated
 
 import pytest
+from pydantic import BaseModel
 
-from hotconf import ConfigError, HotConf, Layer, NotLoaded, Options
+from hotconf import ConfigError, HotConf, Layer, NotLoaded, Options, Public
 from hotconf.errors import Draining, NotRunning
 from hotconf.sources import Memory
 from hotconf.values.report import jsonable
@@ -579,3 +581,19 @@ async def test_what_a_source_returns_is_read_afresh_by_each_run():
     conf = HotConf(App, sources=[Loopbound()], options=QUIET)
     async with conf.running(signals=()):
         assert conf.current.port == id(asyncio.get_running_loop()) % 1000
+
+
+async def test_fields_that_are_masked_by_their_names_are_named_once_at_each_start_and_their_values_never(caplog):
+    class Plain(BaseModel):
+        api_key: str = "hunter2"
+        shown_token: Annotated[str, Public()] = "shown"
+        message: str = "hello"
+
+    caplog.set_level(logging.INFO, "hotconf")
+    conf = HotConf(Plain, options=QUIET)
+    for _ in range(2):
+        async with conf.running(signals=()):
+            pass
+    lines = [record.getMessage() for record in caplog.records if "masked because of their names" in record.getMessage()]
+    assert lines == ["masked because of their names: api_key; Annotated[…, Public()] shows a value"] * 2
+    assert "hunter2" not in caplog.text
