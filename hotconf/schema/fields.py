@@ -270,7 +270,7 @@ def descend(shape: Shape, key: str | int) -> tuple[Shape, str | int] | None:
 def shape_below(shape: Shape, key: str | int) -> Shape:
     """Return the shape below a key; where the schema knows none, one that is a secret if it lies below a secret."""
     found = descend(shape, key)
-    return found[0] if found is not None else Shape(secrecy=shape.secrecy)
+    return found[0] if found is not None else Shape(secrecy=Secrecy.ALL if shape.secret else shape.secrecy)
 
 
 def shape_at(model: type, path: KeyPath) -> Shape:

@@ -105,7 +105,7 @@ def mask_input(model: type, path: KeyPath, value: Any, *, within: Any = None) ->
 
     def mask(value: Any, at: tuple[Any, ...]) -> Any:
         if at in found:
-            return mask_credentials(str(value)) if found[at].is_part else MASK
+            return mask_credentials(_text(value)) if found[at].is_part else MASK
         if isinstance(value, Mapping):
             return {key_text(key): mask(item, (*at, key)) for key, item in value.items()}
         if is_list(value):
@@ -193,12 +193,13 @@ def _text(value: Any) -> str:
 def _is_misfit(shape: Shape, value: Any) -> bool:
     """Whether a value of a shape that holds secrets is built in another way, so that their place in it is unknown."""
     own: type = type(value)
-    if shape.opaque or fields_of(own):
+    if fields_of(own):
         return False
     below = dataclasses.replace(shape, secrecy=Secrecy.NONE)
     if not holds_secret(below):
         # A text in the place of a mapping, in which a key may say secret.
-        return isinstance(value, (str, bytes)) and not shape.text and may_hold_secret(below)
+        is_fit = shape.text or shape.opaque or not may_hold_secret(below)
+        return isinstance(value, (str, bytes)) and not is_fit
     if isinstance(value, Mapping):
         return not (shape.models or shape.values)
     is_sequence = is_list(value) or isinstance(value, AbstractSet)

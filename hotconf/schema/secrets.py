@@ -123,7 +123,8 @@ def hides(secrecy: Secrecy, value: Any) -> bool:
 # Credentials within a text
 
 _CREDENTIALS = re.compile(r"@|(?:password|passwd|pwd|secret|key|token)\s*=", re.IGNORECASE)
-_URL = re.compile(r"([a-z][a-z0-9+.\-]*)://(\S*)", re.IGNORECASE)
+_WEB = re.compile(r"\b(?:https?|wss?)$", re.IGNORECASE)
+_END = re.compile(r"\s|://")
 _PARAMETER = re.compile(r"[?&;]([^\s?&;=#]+)=([^\s&;#]+)")
 
 
@@ -132,18 +133,19 @@ def credentials_in(text: str) -> list[tuple[int, int]]:
     if "://" not in text or not ("@" in text or "=" in text):
         return []
     found: list[tuple[int, int]] = []
-    position = 0
-    while (url := _URL.search(text, position)) is not None:
-        scheme, rest = url.groups()
-        start = position = url.start(2)
+    start = 0
+    while (colon := text.find("://", start)) >= 0:
+        start = colon + len("://")
+        end = _END.search(text, start)
+        rest = text[start : end.start() if end is not None else None]
         authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
         userinfo, at, _ = authority.rpartition("@")
         if not at and ":" in authority and not authority.rpartition(":")[2].isdecimal() and authority[0] != "[":
             userinfo = rest.rpartition("@")[0]  # a password with a slash in it, which should have been quoted
-        user, colon, password = userinfo.partition(":")
+        user, separator, password = userinfo.partition(":")
         if password:
             found.append((start + len(user) + 1, start + len(userinfo)))
-        elif user and not colon and scheme.lower() in ("http", "https", "ws", "wss"):
+        elif user and not separator and _WEB.search(text, max(0, colon - 8), colon):
             found.append((start, start + len(user)))  # a token, as in the addresses of repositories and of Sentry
         parameters = (found for found in _PARAMETER.finditer(rest) if secrecy_of(found[1]) > Secrecy.CONNECTION)
         found += [(start + parameter.start(2), start + parameter.end(2)) for parameter in parameters]

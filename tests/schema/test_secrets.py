@@ -167,6 +167,12 @@ def test_masking_a_text_never_fails_and_is_done_at_once(text):
     assert not [found for found in credential_texts(masked) if found != MASK and MASK not in found]
 
 
+def test_texts_of_any_size_are_masked_in_one_pass():
+    for text in ("a" * 200_000 + "://x=@", "://" * 50_000 + "@=", "http://" + "&a" * 50_000 + "=@", "A" * 200_000):
+        assert mask_credentials(text)
+        assert secrecy_of(text) is Secrecy.NONE
+
+
 def test_I11_messages_show_no_credentials_of_urls_that_no_source_holds():
     assert scrub("cannot reach postgres://app:hunter2@db", set()) == f"cannot reach postgres://app:{MASK}@db"
 
@@ -489,6 +495,12 @@ def test_a_changed_secret_mapping_is_told_as_a_whole():
 class Strict(Section):
     password: str = ""
     host: str = ""
+
+
+def test_a_text_in_the_place_of_a_section_that_holds_secrets_is_hidden_even_where_any_text_may_be():
+    for annotation in (Strict, Strict | str, Strict | Any, list[Strict], dict[str, str]):
+        model = create_model("App", part=(annotation, ...))
+        assert mask_input(model, ("part",), '{"password": "hunter2"}') == MASK
 
 
 def test_a_key_that_may_be_a_misspelt_secret_is_hidden():
