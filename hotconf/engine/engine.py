@@ -17,7 +17,7 @@ from hotconf.abc import Hinting, Settling
 from hotconf.engine.queue import ReloadQueue
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning, OperationRefused
 from hotconf.reload.request import ReloadRequest, Resume, Revert
-from hotconf.reload.subscribers import being_cancelled
+from hotconf.reload.subscribers import being_cancelled, ends_more_than_a_call
 from hotconf.schema.fields import masked_by_name
 from hotconf.schema.redact import traceback_without_message
 from hotconf.watch import Watcher
@@ -301,10 +301,8 @@ class Engine:
             try:
                 async for _ in source.changes():
                     self.request_from_outside(source.name)
-            except (KeyboardInterrupt, GeneratorExit):
-                raise
             except BaseException as error:
-                if being_cancelled():
+                if being_cancelled() or ends_more_than_a_call(error):
                     raise
                 message = "source %s stopped reporting changes; trying again in %s s\n%s"
                 log.error(message, source.name, self._pause, traceback_without_message(error))  # noqa: TRY400 - not its text

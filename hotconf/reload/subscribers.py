@@ -52,9 +52,18 @@ class Subscription:
         return not self.paths or any(touches(path, wanted) for path in changed for wanted in self.paths)
 
 
-_NOT_THEIRS = (KeyboardInterrupt, GeneratorExit)
-"""No failures of a subscriber: the program ends, or the coroutine that waits for it. No other exception may end the
-engine, not even a panic in a Rust extension."""
+def ends_more_than_a_call(error: BaseException) -> bool:
+    """Whether an exception is no failure of the code that was called: the program ends, or the coroutine that waits.
+
+    No other exception may end the engine, not even a panic in a Rust extension or a GeneratorExit that a subscriber
+    raises itself. A coroutine that is closed gets one too, but no task runs then.
+    """
+    if not isinstance(error, GeneratorExit):
+        return isinstance(error, KeyboardInterrupt)
+    try:
+        return asyncio.current_task() is None
+    except RuntimeError:  # nor does a loop
+        return True
 
 
 def being_cancelled() -> bool:
@@ -73,9 +82,9 @@ async def prepare(subscription: Subscription, change: Change[Any], *, timeout: f
                 result = await result
     except Refuse as refusal:
         raise Rejected([Fault("", f"{subscription.name} refuses: {refusal.reason}")], "prepare") from None
-    except _NOT_THEIRS:
-        raise
     except BaseException as error:
+        if ends_more_than_a_call(error):
+            raise
         if being_cancelled():
             raise asyncio.CancelledError from error
         reason = f"was not ready within {timeout:g} s" if limit.expired() else f"raised {type(error).__name__}: {error}"
@@ -97,9 +106,9 @@ async def rollback(
                 result = _timed(f"rollback of {subscription.name}", state.rollback)
                 if inspect.isawaitable(result):
                     await result
-        except _NOT_THEIRS:
-            raise
-        except BaseException as error:  # noqa: BLE001 - logged with its traceback
+        except BaseException as error:
+            if ends_more_than_a_call(error):
+                raise
             if isinstance(error, asyncio.CancelledError) and being_cancelled():
                 interrupted = error
             _log_raised(f"rollback of {subscription.name} raised", error, change)
@@ -114,11 +123,11 @@ def commit(prepared: Iterable[tuple[Subscription, Prepared]], change: Change[Any
         name = f"commit of {subscription.name}"
         try:
             result: object = _timed(name, state.commit)
-        except _NOT_THEIRS:
-            raise
-        except BaseException as error:  # noqa: BLE001 - logged with its traceback
+        except BaseException as error:
+            if ends_more_than_a_call(error):
+                raise
             _log_raised(f"{name} raised", error, change)
-            errors.append(f"{name} raised {type(error).__name__}")
+            errors.append(scrub(f"{name} raised {type(error).__name__}: {error}", _secrets_of(change)))
             continue
         if inspect.iscoroutine(result):
             result.close()
@@ -128,10 +137,13 @@ def commit(prepared: Iterable[tuple[Subscription, Prepared]], change: Change[Any
 
 
 def _log_raised(what: str, error: BaseException, change: Change[Any]) -> None:
-    """Log an error of a subscriber with its traceback. What it was shown, it may quote: secrets are masked."""
+    """Log an error of a subscriber with its traceback. It may quote what it was shown, so secrets are masked."""
+    log.error("%s\n%s", what, scrub("".join(traceback.format_exception(error)), _secrets_of(change)).rstrip())
+
+
+def _secrets_of(change: Change[Any]) -> set[str]:
     shown = [settings for settings in (change.old, change.new) if settings is not None]
-    secrets = {secret for settings in shown for secret in secret_texts(type(settings), settings)}
-    log.error("%s\n%s", what, scrub("".join(traceback.format_exception(error)), secrets).rstrip())
+    return {secret for settings in shown for secret in secret_texts(type(settings), settings)}
 
 
 @contextlib.contextmanager

@@ -346,7 +346,7 @@ async def test_fifty_runs_in_one_loop_leave_nothing_behind(tmp_path):
         async with conf.running(signals=("HUP",)):
             assert (await conf.reload()).outcome == "unchanged"
     assert threads() <= before
-    assert descriptors() == open_before
+    await until(lambda: descriptors() <= open_before)  # the thread of a signal router closes its own pipe
     assert asyncio.all_tasks() == tasks
 
 
