@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 import sqlite3
+import ssl
+import subprocess
 import sys
 
 import pytest
 
 from hotconf.testing.conformance import SourceConformance
-from tests.support import ROOT, Process, environment, replace, request, wait_until
+from tests.support import ROOT, Process, environment, replace, request, require_tool, wait_until
 
 EXAMPLES = ROOT / "examples"
 PROGRAMS = sorted(EXAMPLES.glob("*.py"))
@@ -98,6 +100,28 @@ def test_fastapi_service(run):
     assert request(example.port, "/ready").json == {"state": "ready", "generation": 2, "degraded": []}
     example.terminate()  # uvicorn's own exit code: it raises the signal again
     example.stderr.text.index("Application shutdown complete")
+
+
+def test_tls_service(run, tmp_path):
+    openssl = require_tool("openssl")
+
+    def renew(name):
+        command = f"{openssl} req -x509 -newkey rsa:2048 -nodes -subj /CN={name} -keyout key.pem -out cert.pem"
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+
+    def presented():
+        return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", example.port)))
+
+    renew("first.example")
+    example = run("tls_service", APP_PORT="0")
+    example.serving(r"serving on https://127.0.0.1:(\d+)")
+    assert b"first.example" in presented()
+    renew("second.example")
+    wait_until(lambda: b"second.example" in presented(), what="the renewed certificate")
+    (tmp_path / "cert.pem").write_text("no certificate")
+    example.stderr.find("rejected")
+    assert b"second.example" in presented()
+    assert example.terminate() == 0
 
 
 def test_threaded_worker(run):

@@ -118,10 +118,16 @@ class Service:
     def add(self, server: Server) -> None:
         """Add a server. Servers start in the order in which they were added, and stop in reverse.
 
+        One with a method `attach` is given the configuration, if the service has one: `hotconf.web.Server` may need its
+        snapshots.
+
         Raises:
             RuntimeError: The service runs already, or has run. The other methods of assembly raise it too.
         """
         self._require_new()
+        attach = getattr(server, "attach", None)
+        if attach is not None and self.conf is not None:
+            attach(self.conf)
         self._servers.append(server)
 
     def every(

@@ -153,7 +153,7 @@ class Acceptor:
     Args:
         limiter: Counts the connections.
         connect: Makes the protocol of a connection. What it raises ends that connection.
-        ssl_context: For TLS.
+        ssl_context: Returns the context for the TLS of the next connection; None: without TLS.
         close_timeout: Seconds that a TLS client has to answer the close of the connection.
     """
 
@@ -162,7 +162,7 @@ class Acceptor:
         limiter: ConnectionLimiter,
         connect: Callable[[ConnectionSlot], asyncio.Protocol],
         *,
-        ssl_context: ssl.SSLContext | None,
+        ssl_context: Callable[[], ssl.SSLContext] | None,
         close_timeout: float,
     ) -> None:
         self._limiter = limiter
@@ -216,7 +216,7 @@ class Acceptor:
             await loop.connect_accepted_socket(
                 factory,
                 sock,
-                ssl=self._ssl_context,
+                ssl=self._ssl_context(),
                 ssl_handshake_timeout=timeout,
                 # The default is 30 s, for which a client that does not answer the close would hold a drain.
                 ssl_shutdown_timeout=self._close_timeout,

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import inspect
 import logging
+import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 from aiohttp.log import access_logger
@@ -27,7 +30,6 @@ from hotconf.web.server.sockets import bind_tcp, bind_unix, place_of
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from hotconf.web.server.limits import ConnectionSlot
@@ -55,7 +57,10 @@ class Server:
         port: The port, or a function that returns it, which is called at each start: the settings that say it are not
             loaded earlier. With 0 the kernel chooses one.
         unix_socket: The path of a socket file, with mode 0600, in place of `host` and `port`.
-        ssl_context: For TLS.
+        ssl_context: For TLS: a context, or a function that returns the one for each new connection, so that a renewed
+            certificate is used. If it raises at the start, the start fails. Later the last context stays in use, and
+            the log says why. A function with a parameter gets the snapshot of the service's configuration; it is called
+            before that snapshot is in force, and if it raises, the reload is rejected.
         reuse_port: Whether several processes may bind the same port.
         backlog: The length of the kernel's queue of connections.
         idle_linger: Seconds in a drain for which an idle connection is still answered.
@@ -76,7 +81,7 @@ class Server:
         host: str = "127.0.0.1",
         port: int | Callable[[], int] = 8080,
         unix_socket: str | Path | None = None,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: ssl.SSLContext | Callable[..., ssl.SSLContext] | None = None,
         reuse_port: bool = False,
         backlog: int = 128,
         idle_linger: float = 0.3,
@@ -101,7 +106,8 @@ class Server:
         self._ending: asyncio.Task[None] | None = None
         self._listeners: list[Listener] = []
         self._drain = DrainState(check_seconds("close_timeout", close_timeout))
-        self._acceptor = Acceptor(self._limiter, self._connect, ssl_context=ssl_context, close_timeout=close_timeout)
+        self._tls = None if ssl_context is None else _Tls(ssl_context)
+        self._acceptor = Acceptor(self._limiter, self._connect, ssl_context=self._tls, close_timeout=close_timeout)
         place = place_of((self.host, self.port) if self.unix_socket is None else str(self.unix_socket))
         self.name = f"{self._scheme} {place}"
 
@@ -127,6 +133,14 @@ class Server:
         """Set when long-lived handlers must end, each in its own task."""
         return self._drain.draining
 
+    def attach(self, conf: Any) -> None:
+        """Take the snapshots of a configuration for an `ssl_context` that is a function of them.
+
+        `Service.add` calls it. Call it before the configuration is live.
+        """
+        if self._tls is not None:
+            self._tls.attach(conf)
+
     async def start(self) -> None:
         """Bind, run the start-up of the application, then accept.
 
@@ -137,6 +151,8 @@ class Server:
         """
         self._drain.reset()
         try:
+            if self._tls is not None:
+                self._tls.begin()
             self._listeners = [Listener(sock, accepted=self._acceptor.accept) for sock in await self._bind()]
             self._runner = _Runner(
                 self._app,
@@ -312,6 +328,68 @@ class Server:
         await self._wait_idle(until=flushed_by)
         _abort(transports)
         return names
+
+
+class _Tls:
+    """The TLS context for the next connection: always the same one, or what a function returns.
+
+    A function of the snapshot becomes a resource of the configuration: a context that cannot be built rejects the
+    reload, and settings and certificate change together.
+    """
+
+    def __init__(self, given: ssl.SSLContext | Callable[..., ssl.SSLContext]) -> None:
+        self._make: Callable[..., ssl.SSLContext] = given if callable(given) else lambda: given
+        self._of_snapshot = callable(given) and _needs_argument(given)
+        self._last: ssl.SSLContext | None = None
+        self._fault = ""
+
+    def attach(self, conf: Any) -> None:
+        if not self._of_snapshot:
+            return
+        make = self._make
+
+        @contextlib.contextmanager
+        @functools.wraps(make)
+        def context(candidate: Any) -> Iterator[ssl.SSLContext]:
+            yield _checked(make(candidate))
+
+        resource = conf.resource()(context)
+        self._make, self._of_snapshot = lambda: conf.snapshot[resource], False
+
+    def begin(self) -> None:
+        """Make the first context. Raises what the function raises."""
+        if self._of_snapshot:
+            raise ValueError(
+                "ssl_context is a function of the snapshot: add the server to a Service with a configuration"
+            )
+        self._last = _checked(self._make())
+
+    def __call__(self) -> ssl.SSLContext:
+        try:
+            self._last = _checked(self._make())
+            self._fault = ""
+        except Exception as error:
+            if str(error) != self._fault:
+                log.exception("ssl_context raised; the last context stays in use")
+            self._fault = str(error)
+        assert self._last is not None, "a server has started"  # noqa: S101 - for the type checker
+        return self._last
+
+
+def _needs_argument(function: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    except ValueError:  # a builtin tells nothing
+        return False
+    return False
+
+
+def _checked(context: ssl.SSLContext) -> ssl.SSLContext:
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"ssl_context returned {type(context).__name__} and no SSLContext")
+    return context
 
 
 class _Runner(web.AppRunner):
