@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from hotconf.schema.explain import Explanation, Origins
     from hotconf.values.change import Change
     from hotconf.values.keypath import KeyPath
-    from hotconf.values.report import Report
+    from hotconf.values.report import Fault, Report
 
     AnySource: TypeAlias = Source | str | os.PathLike[str]
 
@@ -124,6 +124,7 @@ class HotConf(Holder[S]):
                 options.guard,
                 options.on_restart_required,
                 Path(options.digest_key_file) if options.digest_key_file is not None else None,
+                options.unknown,
             ),
             self._stack,
             holder=self,
@@ -298,6 +299,11 @@ class HotConf(Holder[S]):
         if self._reloader.running is None:
             raise NotLoaded
         return self._reloader.running.origins
+
+    @property
+    def unknown_keys(self) -> tuple[Fault, ...]:
+        """The keys of files that no field reads, in what is in force; none where `Options.unknown` is "ignore"."""
+        return self._reloader.running.unknown if self._reloader.running is not None else ()
 
     def explain(self, path: str) -> Explanation:
         """Return which source supplied a value, and which values it shadows. Secrets are masked.

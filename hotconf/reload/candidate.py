@@ -21,6 +21,7 @@ from hotconf.schema.fields import fields_of, holds_content
 from hotconf.schema.redact import document, scrub, secret_texts
 from hotconf.schema.shape import Shape
 from hotconf.schema.tree import content_files, value_at
+from hotconf.schema.unknown import unknown_keys
 from hotconf.values.layer import Layer
 from hotconf.values.merge import Merged, lookup, merge
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from hotconf.sources.construct import Constructor
     from hotconf.values.keypath import KeyPath
     from hotconf.values.layer import Origin, Readings
-    from hotconf.values.report import Fault, PendingRestart
+    from hotconf.values.report import Fault, PendingRestart, UnknownKey
 
 S = TypeVar("S")
 
@@ -44,7 +45,8 @@ class Candidate(Generic[S]):
     `readings` are what the sources said, `merged` the values that were validated, with the place of each. `changed` are
     the paths at which the settings differ from those that ran when the candidate was built, `pending` what only a
     restart can change. `beneath` is the candidate without overrides; None where the sources alone have never been
-    valid. `contents` are digests of the files whose content counts, by the setting that names each.
+    valid. `unknown` are the keys of files that no field reads. `contents` are digests of the files whose content
+    counts, by the setting that names each.
     """
 
     settings: S = field(repr=False)
@@ -54,6 +56,7 @@ class Candidate(Generic[S]):
     pending: tuple[PendingRestart, ...] = ()
     beneath: Candidate[S] | None = None
     digest_key_file: Path | None = None
+    unknown: tuple[UnknownKey, ...] = ()
     contents: Mapping[KeyPath, str] = field(default_factory=dict)
 
     @property
@@ -100,12 +103,13 @@ class Candidate(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class CandidateBuilder:
-    """Builds candidates for one settings class. `guard` is the share of values that may vanish; None: all of them."""
+    """Builds candidates for one settings class. The options are those of `Options`, by the same names."""
 
     constructor: Constructor
     guard: float | None = None
     on_restart_required: Literal["defer", "reject"] = "defer"
     digest_key_file: Path | None = None
+    unknown: Literal["warn", "error", "ignore"] = "warn"
 
     @property
     def model(self) -> type[BaseModel]:
@@ -158,9 +162,10 @@ class CandidateBuilder:
         merged = self.constructor.merge(readings.layers())
         if running is not None and not force:
             self._refuse_losses(readings, running, merged)
-        settings = validate(self.model, merged, self.constructor)
+        settings, unknown = self._validated(merged, readings)
         if running is None:
-            return Candidate(settings, merged, readings, every_path(settings), digest_key_file=self.digest_key_file)
+            paths = every_path(settings)
+            return Candidate(settings, merged, readings, paths, (), None, self.digest_key_file, unknown)
         changed = compare(running.settings, settings)
         if made_again := self._made_again(running, merged, settings, changed):
             changed = compare(running.settings, settings, made_again=made_again)
@@ -170,14 +175,22 @@ class CandidateBuilder:
             if self.on_restart_required == "reject":
                 raise Rejected(refusals(deferral.pending), "defer")
             changed = compare(running.settings, deferral.settings)
-        return Candidate(
-            deferral.settings,
-            deferral.merged,
-            readings,
-            changed,
-            deferral.pending,
-            digest_key_file=self.digest_key_file,
-        )
+        settings, merged, pending = deferral.settings, deferral.merged, deferral.pending
+        return Candidate(settings, merged, readings, changed, pending, None, self.digest_key_file, unknown)
+
+    def _validated(self, merged: Merged, readings: Readings) -> tuple[Any, tuple[UnknownKey, ...]]:
+        """Return settings, and the unknown keys in what they were made from. Raises Rejected with every fault."""
+        unknown = tuple(unknown_keys(self.model, readings.layers())) if self.unknown != "ignore" else ()
+        refused = unknown if self.unknown == "error" else ()
+        try:
+            settings = validate(self.model, merged, self.constructor)
+        except Rejected as rejected:
+            said = {(fault.path, fault.origin) for fault in rejected.faults}
+            more = (fault for fault in refused if (fault.path, fault.origin) not in said)
+            raise Rejected((*rejected.faults, *more), rejected.stage) from None
+        if refused:
+            raise Rejected(refused)
+        return settings, unknown
 
     def _build_overridden(self, readings: Readings, beneath: Candidate[Any] | None) -> Candidate[Any]:
         """Lay overrides over a candidate. What waits for a restart goes on waiting, unless an override supplies it."""
@@ -190,7 +203,9 @@ class CandidateBuilder:
         origins = Origins(self.model, merged, settings)
         pending = beneath.pending if beneath is not None else ()
         waiting = tuple(entry for entry in pending if origins.at(keypath.parse(entry.path)).kind != "override")
-        return Candidate(settings, merged, readings, every_path(settings), waiting, beneath, self.digest_key_file)
+        unknown = beneath.unknown if beneath is not None else ()
+        paths = every_path(settings)
+        return Candidate(settings, merged, readings, paths, waiting, beneath, self.digest_key_file, unknown)
 
     def _made_again(
         self, running: Candidate[Any], merged: Merged, settings: Any, changed: Sequence[KeyPath]

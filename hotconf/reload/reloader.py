@@ -58,6 +58,8 @@ S = TypeVar("S")
 
 log = logging.getLogger("hotconf")
 
+_MOST_UNKNOWN_KEYS = 20
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
@@ -98,6 +100,7 @@ class Reloader(Generic[S]):
         self._retire_after = options.retire_after
         self._rolled_back_from: Readings | None = None
         self._overrides: tuple[Layer, ...] = ()
+        self._known_unknowns: set[tuple[str, str | None]] = set()
         self._untold: tuple[Change[S], tuple[KeyPath, ...]] | None = None
         self.running: Candidate[S] | None = None
         self.recovered = ""
@@ -319,6 +322,7 @@ class Reloader(Generic[S]):
             # The values are the running ones, so readers keep their objects; origins may have moved.
             candidate = candidate.with_settings(before.settings)
         self.running = candidate
+        self._log_unknown_keys(candidate)
         if before is not None and not candidate.changed and not assembly.changed:
             return
         if before is not None and not candidate.changed:
@@ -331,6 +335,16 @@ class Reloader(Generic[S]):
             _advise_to_freeze(self._builder.model)
         elif candidate.changed and request.phase != "load":
             self._untold = self._change(candidate, candidate.changed, before), candidate.changed
+
+    def _log_unknown_keys(self, candidate: Candidate[S]) -> None:
+        """Log each unknown key once, for as long as a file holds it."""
+        found = {(fault.path, fault.source): fault for fault in candidate.unknown}
+        new = [fault for key, fault in found.items() if key not in self._known_unknowns]
+        self._known_unknowns = set(found)
+        for fault in new[:_MOST_UNKNOWN_KEYS]:
+            log.warning("%s", fault)
+        if len(new) > _MOST_UNKNOWN_KEYS:
+            log.warning("and %d more unknown keys", len(new) - _MOST_UNKNOWN_KEYS)
 
     def _change(
         self, candidate: Candidate[S], paths: tuple[KeyPath, ...], before: Snapshot[S] | None = None

@@ -21,7 +21,7 @@ from hotconf.schema.shape import Shape
 from hotconf.sources.construct import Constructor
 from hotconf.values.keypath import Key
 from hotconf.values.merge import ABSENT, SCALARS, are_scalars, lookup, origin_in
-from hotconf.values.report import Fault
+from hotconf.values.report import Fault, MissingField
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -110,7 +110,8 @@ def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> I
         if problem.kind in _UNKNOWN_KEY:  # it may be the alias of a field that has its value from elsewhere
             names = (*names[:-1], *problem.at[-1:])
         path = keypath.render(visible_path(model, names, secrets))
-        found[Fault(path, scrub(problem.message, secrets), _origin(model, merged, problem))] = None
+        kind = MissingField if problem.kind == "missing" else Fault
+        found[kind(path, scrub(problem.message, secrets), _origin(model, merged, problem))] = None
     yield from islice(found, _MOST_FAULTS)
     if len(found) > _MOST_FAULTS:
         yield Fault("", f"and {len(found) - _MOST_FAULTS} more faults")
@@ -199,7 +200,8 @@ def _settled(problems: Sequence[_Problem]) -> list[_Problem]:
             result += best[0]
         else:
             texts = ["; ".join(_relative(problem, at) for problem in member) for member in best]
-            result.append(_Problem(at, "; or ".join(dict.fromkeys(texts)), "union"))
+            missing = all(problem.kind == "missing" for member in best for problem in member)
+            result.append(_Problem(at, "; or ".join(dict.fromkeys(texts)), "missing" if missing else "union"))
     return result
 
 

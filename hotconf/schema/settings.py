@@ -75,6 +75,8 @@ class Options(Section):
     - `audit_log`: the file that gets a line of JSON for each reload; None: there is none.
     - `digest_key_file`: the file with the key of digests, made where it does not exist; None: `digest.key` in the state
       folder of this user. Digests of processes with one key can be compared.
+    - `unknown`: what becomes of keys that a file holds and no field reads, where the class does not refuse them:
+      "warn" logs each once, "error" rejects the reload, "ignore" says nothing.
     - `overlay`: the TOML file that patches are written to, above every other source; None: there are no patches.
     - `history`: how many generations are kept for a rollback.
     """
@@ -95,6 +97,7 @@ class Options(Section):
     ready_when_degraded: bool = True
     lease_warning: PositiveFloat | None = 60.0
     audit_log: PurePath | None = None
+    unknown: Literal["warn", "error", "ignore"] = "warn"
     overlay: PurePath | None = None
     digest_key_file: PurePath | None = None
     history: PositiveInt = 20

@@ -50,6 +50,18 @@ class Fault:
         return str(self)
 
 
+class MissingField(Fault):
+    """A required field that no source sets."""
+
+    __slots__ = ()
+
+
+class UnknownKey(Fault):
+    """A key that no field reads, and that the class does not refuse by itself."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class PendingRestart:
     """A changed setting that only a restart can apply. Both values are masked where the setting is a secret."""
@@ -124,7 +136,8 @@ def jsonable(value: Any) -> Any:
 @functools.cache
 def members(cls: type) -> tuple[str, ...]:
     """Return the names of the fields and properties of a dataclass, which its JSON has."""
-    properties = (name for name, member in vars(cls).items() if isinstance(member, property))
+    owned = [vars(owner).items() for owner in reversed(cls.__mro__)]
+    properties = (name for items in owned for name, member in items if isinstance(member, property))
     return (*(field.name for field in fields(cls)), *properties)
 
 

@@ -76,3 +76,74 @@ def test_no_fault_quotes_a_value_of_a_secret(verb, folder):
 
 def test_an_unknown_format_is_2(verb):
     assert verb("check", "good.toml", "--format", "xml").code == 2
+
+
+LOOSE = """
+from pydantic import BaseModel
+from pydantic_settings import BaseSettings
+from hotconf import HotConf, Options
+
+class Database(BaseModel):
+    url: str
+    pool_size: int = 3
+
+class App(BaseSettings):
+    model_config = {"extra": "ignore"}
+    message: str
+    database: Database = Database(url="x")
+
+conf = HotConf(App, ["loose.toml"], options=Options(unknown="error"))
+started = HotConf(App, ["loose.toml"])
+started.load()
+"""
+
+
+@pytest.fixture
+def loose(folder):
+    """A class that ignores unknown keys, and a file with two of them."""
+    (folder / "loose.py").write_text(LOOSE)
+    (folder / "loose.toml").write_text('message = "x"\nmesage = 1\n[database]\nurl = "x"\npol_size = 4\n')
+    return [
+        "loose.toml:2:1: mesage: unknown key; did you mean 'message'?",
+        "loose.toml:5:1: database.pol_size: unknown key; did you mean 'pool_size'?",
+    ]
+
+
+@pytest.mark.parametrize("target", ["loose:App", "loose:started"])
+def test_unknown_keys_are_warnings_where_the_class_ignores_them(verb, loose, target):
+    result = verb("check", target, "loose.toml") if target == "loose:App" else verb("check", target)
+    assert (result.code, result.lines) == (0, [f"{line} (warning)" for line in loose])
+
+
+def test_unknown_keys_can_be_faults_or_nothing(verb, loose):
+    assert (result := verb("check", "loose:App", "loose.toml", "--unknown", "error")).code == 1
+    assert result.lines == loose
+    assert verb("check", "loose:conf").lines == loose
+    assert verb("check", "loose:conf", "--unknown", "warn").code == 0
+    quiet = verb("check", "loose:App", "loose.toml", "--unknown", "ignore")
+    assert (quiet.code, quiet.out) == (0, "")
+
+
+def test_a_refused_file_has_its_unknown_keys_named_too(verb, loose, folder):
+    (folder / "loose.toml").write_text("mesage = 1\n")
+    (folder / "loose.py").write_text(LOOSE.replace("started.load()", ""))
+    result = verb("check", "loose:App", "loose.toml", "--format", "github")
+    assert result.code == 1
+    assert result.lines == [
+        "::error file=loose.toml::message: field required: no source sets it",
+        "::warning file=loose.toml,line=1,col=1::mesage: unknown key; did you mean 'message'?",
+    ]
+    shown = json.loads(verb("check", "loose:App", "loose.toml", "--format", "json").out)
+    assert [(entry, len(found)) for entry, found in shown.items()] == [("faults", 1), ("warnings", 1)]
+
+
+def test_a_file_that_is_one_of_several_may_lack_what_is_required(verb, loose, folder):
+    (folder / "loose.py").write_text(LOOSE.replace("started.load()", ""))
+    (folder / "part.toml").write_text("[database]\npool_size = 4\n")
+    assert verb("check", "loose:App", "part.toml").code == 1
+    assert (result := verb("check", "loose:App", "part.toml", "--partial")).code == 0
+    assert result.out == ""
+    (folder / "part.toml").write_text("[database]\npool_size = []\n")
+    assert verb("check", "loose:App", "part.toml", "--partial").lines == [
+        "part.toml:2:1: database.pool_size: input should be a valid integer"
+    ]

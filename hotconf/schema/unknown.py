@@ -1,0 +1,83 @@
+"""Unknown keys: what a file holds and no field reads, where the class ignores or allows it instead of refusing it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import hotconf.values.keypath as keypath
+from hotconf.schema.fields import descend, fields_of, models_in, suggest, unwrapped
+from hotconf.schema.redact import secret_texts, visible_path
+from hotconf.schema.settings import Untyped
+from hotconf.schema.shape import Shape
+from hotconf.values.merge import SCALARS, origin_in
+from hotconf.values.report import UnknownKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hotconf.values.keypath import KeyPath
+    from hotconf.values.layer import Layer, Origin
+
+_KINDS = {"file", "dotenv", "overlay"}
+"""Where an unknown key is a mistake: the environment and the program hold keys for other readers too."""
+
+_MOST = 1000
+_MOST_COMPARED = 20_000
+
+
+def unknown_keys(model: type, layers: Sequence[Layer]) -> list[UnknownKey]:
+    """Return the keys of files that no field reads, each with its place and the near name.
+
+    Keys that the class refuses are not among them: validation reports those.
+    """
+    if issubclass(model, Untyped):
+        return []
+    found: list[tuple[Origin, KeyPath, frozenset[str]]] = []
+    for layer in layers:
+        for path, names, known in _unknown(Shape(models=(model,)), layer.values, (), ()):
+            origin = origin_in(layer, path)
+            if origin.kind in _KINDS and len(found) < _MOST:
+                found.append((origin, names, known))
+    secrets = {text for layer in layers for text in secret_texts(model, layer.values)} if found else ()
+    return [
+        UnknownKey(
+            keypath.render(visible_path(model, names, secrets)),
+            f"unknown key{suggest(str(names[-1]), known, most=_MOST_COMPARED // len(found))}",
+            origin,
+        )
+        for origin, names, known in found
+    ]
+
+
+def _unknown(
+    shape: Shape, value: Any, path: KeyPath, names: KeyPath
+) -> Iterator[tuple[KeyPath, KeyPath, frozenset[str]]]:
+    """Yield the path of each unknown key in raw values, the same by names of fields, and the keys that are known."""
+    shape = unwrapped(shape)
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            below, _ = descend(shape, index) or (Shape(), index)
+            if any(models_in(below)):
+                yield from _unknown(below, item, (*path, index), (*names, index))
+    if not isinstance(value, Mapping):
+        return
+    known = _known(shape.models) if shape.values is None and not shape.opaque else frozenset()
+    for key, item in value.items():
+        if known and key not in known:
+            yield (*path, key), (*names, key), known
+        elif type(item) not in SCALARS:
+            below, name = descend(shape, key) or (Shape(), key)
+            if any(models_in(below)):
+                yield from _unknown(below, item, (*path, key), (*names, name))
+
+
+@functools.lru_cache(maxsize=1024)
+def _known(models: tuple[type, ...]) -> frozenset[str]:
+    """Return the keys that models read; nothing where they refuse all others, or have no fields."""
+    configs = (getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) for model in models)
+    if all((config or {}).get("extra") == "forbid" for config in configs):
+        return frozenset()
+    fields = [field for model in models for field in fields_of(model).values()]
+    return frozenset(str(path[0]) for field in fields for path in field.input_paths)
