@@ -24,7 +24,7 @@ from pydantic_settings.sources import DefaultSettingsSource
 from hotconf.errors import Rejected
 from hotconf.schema.diff import differences
 from hotconf.schema.fields import fields_of, models_within, suggest
-from hotconf.sources.provenance import NotAMappingError
+from hotconf.sources.provenance import Asked
 from hotconf.values.layer import DEFAULT, Layer
 from hotconf.values.merge import ABSENT, Merged, lookup, merge, with_nested
 from hotconf.values.report import Fault
@@ -38,37 +38,6 @@ if TYPE_CHECKING:
 _MAKE, _BUILD = "_settings_init_sources", "_settings_build_values"
 _make_sources: Any = vars(BaseSettings)[_MAKE].__func__
 _build_values: Any = vars(BaseSettings)[_BUILD].__func__
-
-
-class Asked:
-    """A source of pydantic-settings, and what it said. To pydantic-settings it looks like the source itself.
-
-    Where the source fails, the others are asked all the same, so that every fault is told at once.
-    """
-
-    def __init__(self, source: Any) -> None:
-        self.source = source
-        self.said: dict[str, Any] = {}
-        self.error: Exception | None = None
-        self.__name__: str = getattr(source, "__name__", type(source).__name__)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        return type(self.source)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.source, name)
-
-    def __call__(self) -> dict[str, Any]:
-        """Ask the source."""
-        try:
-            said = self.source()
-            if not isinstance(said, Mapping):
-                raise NotAMappingError(said)  # noqa: TRY301 - a failure like any other
-            self.said = dict(said)
-        except Exception as error:  # noqa: BLE001 - the code of a source is foreign
-            self.error = error
-        return self.said
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +58,7 @@ class Record:
     def of(cls, model: type[BaseSettings], options: Mapping[str, Any], given: Mapping[str, Any]) -> Record:
         """Make the sources of a class and ask them. Raises what making them raises."""
         sources, given = _make_sources(model, **options, _init_kwargs=dict(given))
-        asked = tuple(map(Asked, sources))
+        asked = tuple(Asked(source, options) for source in sources)
         return cls(model, options, given, asked, _build_values(model, asked, given))
 
     def values_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,12 +240,12 @@ class Constructor:
         Raises:
             BaseException: What making the class's own sources raises.
         """
-        own: list[Record] = []
+        own: Record | None = None
 
         def outermost(options: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-            self._own = Record.of(cast("type[BaseSettings]", self.model), options, given)
-            own.append(self._own)
-            return combine(self._own)
+            nonlocal own
+            own = self._own = Record.of(cast("type[BaseSettings]", self.model), options, given)
+            return combine(own) if self.calls_constructors else {}
 
         construction = Construction(self.model, outermost if self._own_init else None, self._default_objects)
         values: Mapping[str, Any] = {}
@@ -290,10 +259,10 @@ class Constructor:
                 raise
             except BaseException:  # noqa: BLE001 - validation does the same again, and says what it was
                 settings = None
-        failed = [error for model, error in construction.errors if model is self.model and not own]
+        failed = [error for model, error in construction.errors if model is self.model and own is None]
         if failed:
             raise failed[0]
-        return Read(own[0] if own else None, construction.records, settings, self._default_objects, construction.errors)
+        return Read(own, construction.records, settings, self._default_objects, construction.errors)
 
     def merge(self, layers: Sequence[Layer]) -> Merged:
         """Merge layers, the weakest first, with the default objects that the class lets be changed in part below them.
@@ -311,7 +280,7 @@ class Constructor:
             # A validator that looks at its input finds the keys that were given, unless their values lie elsewhere.
             lifted = {path[0] for field in fields_of(self.model).values() for path in field.alias_paths}
             restored = {key: value for key, value in self._own.given.items() if key not in lifted}
-            if restored:
+            if not restored.keys() <= said.keys():
                 given = _build_values(self.model, (lambda: said, defaults), restored)
         return with_nested(values, given, own, nested) if nested else Merged(values, tuple(own), given)
 

@@ -106,6 +106,6 @@ class Dotenv:
             said = source()
         except Exception as error:
             origins = Variables(source, {}, source.env_vars, lines)
-            fault = failure(error, origins, self.name, secret_texts(self._model, variables))
+            fault = failure(error, origins, place, secret_texts(self._model, variables))
             raise SourceError([fault]) from error
         return Layer(self.name, said, Variables(source, said, source.env_vars, lines), str(hash(data)))

@@ -6,6 +6,7 @@ read. A place is told only where what stands there explains the value; elsewhere
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import copy
 import json
@@ -43,6 +44,8 @@ from hotconf.values.report import Fault
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from hotconf.schema.fields import Field
+
     Place = Callable[[str], Origin | None]
 
 CONFIG_FILES = {"toml_file": "toml", "json_file": "json", "yaml_file": "yaml"}
@@ -57,7 +60,6 @@ _NAMES: Mapping[type, str] = {
 }
 _LONGEST_TEXT = 500
 _MOST_ENTRIES = 10_000  # below a folder of nested secrets, as pydantic-settings has it
-_CREDENTIALS = re.compile(r"//[^/\s]*@")
 _NAME = re.compile(r"['\"]?[A-Za-z_.]+['\"]?")
 
 
@@ -66,6 +68,39 @@ class NotAMappingError(TypeError):
 
     def __init__(self, said: object) -> None:
         super().__init__(f"returned {type(said).__name__} where a mapping is needed")
+
+
+class Asked:
+    """A source of pydantic-settings, and what it said. To pydantic-settings it looks like the source itself.
+
+    Where the source fails, the others are asked all the same, so that every fault is told at once. `options` are those
+    of the constructor that asks.
+    """
+
+    def __init__(self, source: Any, options: Mapping[str, Any]) -> None:
+        self.source = source
+        self.options = options
+        self.said: dict[str, Any] = {}
+        self.error: Exception | None = None
+        self.__name__: str = getattr(source, "__name__", type(source).__name__)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return type(self.source)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+    def __call__(self) -> dict[str, Any]:
+        """Ask the source."""
+        try:
+            said = self.source()
+            if not isinstance(said, Mapping):
+                raise NotAMappingError(said)  # noqa: TRY301 - a failure like any other
+            self.said = dict(said)
+        except Exception as error:  # noqa: BLE001 - the code of a source is foreign
+            self.error = error
+        return self.said
 
 
 def name_of(source: Any) -> str:
@@ -156,8 +191,13 @@ def watched(source: Any, folder: Path) -> Iterator[Path]:
     for secrets in secret_folders(source, folder):
         nested = isinstance(source, NestedSecretsSettingsSource)
         yield from islice(folders_of(secrets), _MOST_ENTRIES) if nested else (secrets,)
-    if callable(told := getattr(source, "paths", None)):
-        yield from (folder / path for path in told())
+    yield from (folder / path for path in _own_paths(source))
+
+
+def _own_paths(source: Any) -> list[Path]:
+    """Return what a source of the user's own says that it reads."""
+    paths: Any = getattr(source, "paths", None)
+    return [Path(path) for path in paths()] if callable(paths) else []
 
 
 def secret_folders(source: Any, folder: Path) -> list[Path]:
@@ -238,6 +278,12 @@ def folded(source: Any, name: str) -> str:
     return name if source.case_sensitive else name.lower()
 
 
+def _owners(source: Any, key: str) -> list[Field]:
+    """Return the fields that a key of what a source said may belong to."""
+    known = fields_of(source.settings_cls).values()
+    return [field for field in known if key == field.name or any(key == place[0] for place in field.input_paths)]
+
+
 class Variables(Mapping[KeyPath, Origin]):
     """The origins of values that come from named texts: variables, lines of a dotenv file, secrets, arguments.
 
@@ -257,8 +303,11 @@ class Variables(Mapping[KeyPath, Origin]):
         above, below = self._supplying(path)
         value = lookup(self._said, path)
         explaining = (name for keys, name in above if _explains(self._texts[name], path[1 + len(keys) :], value))
-        # Of a section that several variables make up, the first stands for all; so does one that a source converted.
-        lone = [name for _, name in above] if len(above) == 1 or isinstance(value, Mapping) else []
+        # Of a section that several variables make up, the first stands for all; so does one that pydantic-settings, and
+        # no code of another source, has looked up and converted.
+        loader = next(cls for cls in type(self._source).__mro__ if "get_field_value" in vars(cls))
+        sure = len(above) == 1 and loader.__module__.startswith("pydantic_settings.")
+        lone = [name for _, name in above] if sure or isinstance(value, Mapping) else []
         found = next((place for name in (*explaining, *lone, *below[:1]) if (place := self._place(name))), None)
         if found is None:
             raise KeyError(path)
@@ -303,12 +352,7 @@ class Variables(Mapping[KeyPath, Origin]):
     def _names(self, key: str) -> Iterator[list[str]]:
         """Yield the names of each field that a key may belong to; a key of no field is a name, or lacks the prefix."""
         source = self._source
-        known = fields_of(source.settings_cls)
-        owners = [
-            field
-            for field in known.values()
-            if key == field.name or any(key == place[0] for place in field.input_paths)
-        ]
+        owners = _owners(source, key)
         for field in owners:
             yield names_of(source, field.name, field.info)
         if not owners:
@@ -351,14 +395,13 @@ def _is_json(text: str | None) -> bool:
 # Origins
 
 
-def origins_of(
-    source: Any, said: Mapping[str, Any], folder: Path, contents: Mapping[Path, bytes]
-) -> Mapping[KeyPath, Origin]:
+def origins_of(asked: Asked, folder: Path, contents: Mapping[Path, bytes]) -> Mapping[KeyPath, Origin]:
     """Return the origins of what a source said. `contents` are the files that it read, as they were then."""
+    source, said = asked.source, asked.said
     if type(source) is InitSettingsSource:
         return {(): Origin("init", name_of(source))}
     if isinstance(source, CliSettingsSource):
-        return Variables(source, said, source.env_vars, _Arguments(source))
+        return Variables(source, said, source.env_vars, _Arguments(source, asked.options))
     if isinstance(source, DotEnvSettingsSource):
         return Variables(source, said, source.env_vars, Lines(source, documents(source, folder), contents))
     if isinstance(source, (SecretsSettingsSource, NestedSecretsSettingsSource)):
@@ -373,9 +416,8 @@ def origins_of(
 
 def may_fall_silent(source: Any) -> bool:
     """Whether all values of a source may go at once: those that the process was started with."""
-    if isinstance(source, (CliSettingsSource, DotEnvSettingsSource)) or type(source) is InitSettingsSource:
-        return not isinstance(source, DotEnvSettingsSource)
-    return isinstance(source, EnvSettingsSource) and _reads_environment(source)
+    given = isinstance(source, CliSettingsSource) or type(source) is InitSettingsSource
+    return given or (isinstance(source, EnvSettingsSource) and _reads_environment(source))
 
 
 def _reads_environment(source: EnvSettingsSource) -> bool:
@@ -389,15 +431,17 @@ class _Environment:
 
     def __init__(self, source: EnvSettingsSource) -> None:
         self._source = source
-        self._names = tuple(os.environ)
+        self._variables = dict(os.environ)
 
     @cached_property
     def _spelt(self) -> dict[str, str]:
-        return {folded(self._source, name): name for name in self._names}
+        return {folded(self._source, name): name for name in self._variables}
 
     def __call__(self, name: str) -> Origin | None:
         spelt = self._spelt.get(name)
-        return Origin("env", spelt) if spelt is not None else None
+        # A source that derives from the one that reads the environment may have other variables besides.
+        known = spelt is not None and self._variables[spelt] == self._source.env_vars.get(name)
+        return Origin("env", spelt) if spelt is not None and known else None
 
 
 class Lines:
@@ -444,8 +488,10 @@ def _secret_places(source: Any, folder: Path, contents: Mapping[Path, bytes]) ->
 class _Arguments:
     """The places of arguments: the flag as it was typed, or the name of a positional argument."""
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, options: Mapping[str, Any]) -> None:
         self._source = source
+        arguments = options.get("_cli_parse_args") or source.config.get("cli_parse_args")
+        self._arguments = arguments if isinstance(arguments, (list, tuple)) else sys.argv[1:]
 
     def __call__(self, name: str) -> Origin | None:
         for action in self._actions(getattr(self._source, "root_parser", None)):
@@ -466,9 +512,7 @@ class _Arguments:
     def _typed(self, action: Any) -> str:
         if not action.option_strings:
             return str(action.metavar or action.dest).upper()
-        arguments = self._source.config.get("cli_parse_args")
-        arguments = arguments if isinstance(arguments, (list, tuple)) else sys.argv[1:]
-        for argument in reversed([str(argument) for argument in arguments]):
+        for argument in reversed([str(argument) for argument in self._arguments]):
             for flag in action.option_strings:
                 short = len(flag) == 2 and argument[:2] == flag
                 if short or folded(self._source, argument.partition("=")[0]) == flag:
@@ -511,8 +555,7 @@ class _Keys(Mapping[KeyPath, Origin]):
 
     def _spellings(self, key: str) -> list[str]:
         """Return the keys that a source may have found for a key that it tells: it folds case and chooses an alias."""
-        known = fields_of(self._source.settings_cls).values()
-        owners = [field for field in known if key == field.name or any(key == place[0] for place in field.input_paths)]
+        owners = _owners(self._source, key)
         names = {str(name) for field in owners for name in (field.name, *(place[0] for place in field.input_paths))}
         lower = {name.lower() for name in names}
         keys = dict.fromkeys(key for _, _, values, _ in self._parsed for key in values if isinstance(key, str))
@@ -564,25 +607,53 @@ def _equal(one: Any, other: Any) -> bool:
 # Failures
 
 
-def failure(error: BaseException, origins: Mapping[KeyPath, Origin], source: str, secrets: Iterable[str]) -> Fault:
-    """Return the fault of a source that raised, with what is wrong with which field, as far as it says."""
-    if isinstance(error, NotAMappingError):
-        return Fault("", str(error), Origin("source", source))
+def failure(error: BaseException, origins: Mapping[KeyPath, Origin], place: Origin, secrets: Iterable[str]) -> Fault:
+    """Return the fault of a source that raised, with what is wrong with which field, as far as it says.
+
+    Args:
+        error: What it raised.
+        origins: The origins of what it would have said.
+        place: What to blame where no field is named.
+        secrets: What must not be told.
+    """
     named = re.search(r'field "([^"]+)"', str(error)) if isinstance(error, SettingsError) else None
-    if named is None:
-        return Fault("", scrub(f"cannot be read: {told(error)}", secrets), Origin("source", source))
-    field, cause = named[1], error.__cause__
-    place = origins.get((field,)) or Origin("source", source)
-    if isinstance(cause, UnicodeError):
-        return Fault(field, "is not UTF-8 text", place)
-    if isinstance(cause, ValueError) and type(cause).__name__ == "JSONDecodeError":
-        unparsed = origins.unparsed(field) if isinstance(origins, Variables) else None
-        return Fault(field, "is not the JSON that a value of this type needs", unparsed or place)
-    return Fault(field, scrub(f"cannot be read: {told(cause or error)}", secrets), place)
+    field = named[1] if named is not None else ""
+    cause = error.__cause__ or error
+    if named is not None:
+        place = origins.get((field,)) or place
+    if isinstance(error, NotAMappingError):
+        message = str(error)
+    elif named is not None and isinstance(cause, UnicodeError):
+        message = "is not UTF-8 text"
+    elif named is not None and isinstance(cause, json.JSONDecodeError):
+        place = (origins.unparsed(field) if isinstance(origins, Variables) else None) or place
+        message = "is not the JSON that a value of this type needs"
+    else:
+        message = f"cannot be read: {told(cause if named is not None else error)}"
+    return Fault(field, scrub(message, secrets), place)
 
 
-def told(error: BaseException | None) -> str:
-    """Return the class of an exception and what it says, on one line and without the credentials in a URL.
+def place_of_failure(source: Any, error: BaseException, folder: Path) -> Origin:
+    """Return the line that an error names, in the only file that the source reads; else the source."""
+    files = [document.name for document in documents(source, folder)] or [str(path) for path in _own_paths(source)]
+    line, column = _position_in(error)
+    if line is None or len(files) != 1:
+        return Origin("source", name_of(source))
+    return Origin("file", files[0], line, column)
+
+
+def _position_in(error: BaseException) -> tuple[int | None, int | None]:
+    """Return the line and column that an error names: PyYAML's, json's, and tomllib's, which only says it."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return mark.line + 1, mark.column + 1
+    line, column = getattr(error, "lineno", None), getattr(error, "colno", None)
+    said = re.search(r"\(at line (\d+), column (\d+)\)", str(error)) if line is None else None
+    return (int(said[1]), int(said[2])) if said is not None else (line, column)
+
+
+def told(error: BaseException) -> str:
+    """Return the class of an exception and what it says, on one line.
 
     A text of a single word may be the very value that something was wrong with. It is told only where it is a name.
     """
@@ -590,7 +661,9 @@ def told(error: BaseException | None) -> str:
         text = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     except Exception:  # noqa: BLE001 - the code of an exception is as foreign as what raised it
         text = ""
-    words = _CREDENTIALS.sub("//***@", text).split()
+    if hasattr(error, "problem_mark") or isinstance(error, configparser.Error):  # these quote the lines around
+        text = str(getattr(error, "problem", None) or text.partition("\n")[0])
+    words = text.split()
     if len(words) == 1 and not _NAME.fullmatch(words[0]):
         words = []
     return f"{type(error).__name__}{': ' if words else ''}{' '.join(words)[:_LONGEST_TEXT]}"

@@ -29,7 +29,7 @@ from hotconf.schema.fields import fields_of, models_within, shape_below, unwrapp
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import secret_texts
 from hotconf.sources.construct import Constructor, Record, copied, same
-from hotconf.sources.provenance import failure, name_of, origins_of, told
+from hotconf.sources.provenance import failure, may_fall_silent, name_of, origins_of, place_of_failure
 from hotconf.sources.reader import FileReader, ReadLimits, every, weakest
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import DEFAULT, Layer, Nested, Origin
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
     from hotconf.schema.fields import Field
     from hotconf.schema.shape import Shape
-    from hotconf.sources.construct import Asked, Read
+    from hotconf.sources.construct import Read
+    from hotconf.sources.provenance import Asked
 
 _SETTINGS = ("env_file", *provenance.CONFIG_FILES, "secrets_dir")
 _UNKNOWN = object()
@@ -95,15 +96,15 @@ class SettingsSources:
         stamps = await asyncio.to_thread(self._stamps_in_folders) if not self._asked else {}
         while True:
             began = _now()
-            read, error = await asyncio.to_thread(self._ask, below, above)
+            read = await asyncio.to_thread(self._ask, below, above)
             # The sources open their files without asking who writes them: what they read is what was there all along.
             after = await self._contents()
             news = (path for path, data in after.items() if before.get(path) != data)
             if all(path not in before and _is_unmoved(path, stamps.get(path), began) for path in news):
                 break
             before, stamps = after, {}
-        if error is not None or read is None:
-            raise SourceError(self._unmade(error, after)) from error
+        if isinstance(read, BaseException):
+            raise SourceError(self._unmade(read, after)) from read
         held = {str(path) for path, data in after.items() if data.strip()}
         self.files = frozenset(held | {path for path in self.files - held if await asyncio.to_thread(_holds, path)})
         return await asyncio.to_thread(self._layers, read, after, below, above)
@@ -131,8 +132,8 @@ class SettingsSources:
         folders = (path for path in self._declared if path.is_dir())
         return {file: _stamp(file) for folder in folders for file in provenance.files_below(folder)}
 
-    def _ask(self, below: Sequence[Layer], above: Sequence[Layer]) -> tuple[Read | None, BaseException | None]:
-        """Ask every source, and learn which files they read. Returns what making a source raised."""
+    def _ask(self, below: Sequence[Layer], above: Sequence[Layer]) -> Read | BaseException:
+        """Ask every source, and learn which files they read. Return what making a source raised."""
 
         def combine(own: Record | None) -> Mapping[str, Any]:
             said = self._own_layers(own, {}) if own is not None else []
@@ -145,9 +146,9 @@ class SettingsSources:
             if isinstance(error, SystemExit) and not error.code:
                 raise  # --help was asked for, and given
             self._remember(self._asked or list(_sources_in(error.__traceback__)))
-            return None, error
+            return error
         self._remember([asked.source for record in _records(read) for asked in record.sources])
-        return read, None
+        return read
 
     def _remember(self, sources: list[Any]) -> None:
         self._asked = sources
@@ -185,9 +186,8 @@ class SettingsSources:
         ]
 
     def _layer(self, asked: Asked, contents: Mapping[Path, bytes]) -> Layer:
-        source = asked.source
-        origins = origins_of(source, asked.said, self._folder, contents)
-        return Layer(name_of(source), asked.said, origins, guarded=not provenance.may_fall_silent(source))
+        origins = origins_of(asked, self._folder, contents)
+        return Layer(name_of(asked.source), asked.said, origins, guarded=not may_fall_silent(asked.source))
 
     def _nested(self, path: KeyPath, record: Record, contents: Mapping[Path, bytes], *, made: bool) -> Iterator[Layer]:
         """Yield the layers of a nested class. `made` tells that code gave its constructor the values that it got."""
@@ -210,18 +210,21 @@ class SettingsSources:
             # pydantic-settings would pass over the lines that it cannot read.
             yield from _text_faults(source, self._folder, contents)
         if asked.error is not None:
-            origins = origins_of(source, asked.said, self._folder, contents)
-            yield failure(asked.error, origins, name_of(source), secrets)
+            place = place_of_failure(source, asked.error, self._folder)
+            yield failure(asked.error, origins_of(asked, self._folder, contents), place, secrets)
 
-    def _unmade(self, error: BaseException | None, contents: Mapping[Path, bytes]) -> list[Fault]:
+    def _unmade(self, error: BaseException, contents: Mapping[Path, bytes]) -> list[Fault]:
         """Return why a source could not be made. Some read their files then; ours tell where a text is wrong."""
         if isinstance(error, SystemExit):
             message = "is not what the settings accept, see the usage above"
             return [Fault("", message, Origin("cli", "command line"))]
-        sources = list(_sources_in(error.__traceback__)) if error is not None else []
-        faults = [fault for source in sources[-1:] for fault in _text_faults(source, self._folder, contents)]
-        place = Origin("source", name_of(sources[-1]) if sources else self.name)
-        return faults or [Fault("", f"cannot be read: {told(error)}", place)]
+        place = Origin("source", self.name)
+        for source in list(_sources_in(error.__traceback__))[-1:]:
+            faults = list(_text_faults(source, self._folder, contents))
+            if faults:
+                return faults
+            place = place_of_failure(source, error, self._folder)
+        return [failure(error, {}, place, ())]
 
 
 def _now() -> int:

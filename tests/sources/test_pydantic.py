@@ -367,7 +367,7 @@ class Customised(Settings):
         (ValueError("is\nsealed"), "cannot be read: ValueError: is sealed"),
         (
             ValueError("GET https://me:hunter2@vault/v1 failed"),
-            "cannot be read: ValueError: GET https://***@vault/v1 failed",
+            "cannot be read: ValueError: GET https://me:**********@vault/v1 failed",
         ),
         (PermissionError(13, "hunter2", "/etc/app.ini"), "cannot be read: PermissionError: Permission denied"),
         (None, "returned NoneType where a mapping is needed"),
@@ -482,3 +482,13 @@ def test_an_item_of_an_argument_is_blamed_on_the_argument():
 def test_a_secret_that_is_no_text_is_named(tmp_path):
     (tmp_path / "own_port").write_bytes(b"\xff\xfe")
     assert fault_of(own_with(secrets_dir=tmp_path)) == f"{tmp_path}/own_port: port: is not UTF-8 text"
+
+
+async def test_a_dotenv_may_be_a_fifo_which_is_read_once(tmp_path):
+    path = tmp_path / "fifo.env"
+    os.mkfifo(path)
+    writer = asyncio.create_task(asyncio.to_thread(path.write_text, "OWN_PORT=3\n"))
+    conf = conf_of(own_with(env_file=path))
+    await conf.reload()
+    await writer
+    assert (conf.current.port, str(conf.explain("port").origin)) == (3, str(path))

@@ -12,7 +12,8 @@ import zipfile
 from typing import Literal
 
 import pytest
-from pydantic import AliasChoices, BaseModel, Field, SecretStr
+import yaml
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
@@ -209,6 +210,14 @@ def test_2_a_class_that_takes_no_init_values_gets_none():
     assert loaded(reading(Told), init={"port": 3}).current.port == 0
 
 
+def test_17_init_values_may_lie_where_an_alias_path_looks():
+    class Deep(BaseSettings, populate_by_name=True):
+        value: int = Field(validation_alias=AliasPath("payload", "value"))
+
+    given = {"payload": {"value": 7}}
+    assert loaded(Deep, init=given).current == Deep(**given)
+
+
 def test_17_the_keys_of_init_are_those_that_the_class_takes():
     class Named(BaseSettings, extra="ignore"):
         port: int = 1
@@ -274,6 +283,16 @@ def test_4_a_source_that_asks_a_cloud_is_not_the_environment(monkeypatch):
     explained = conf.explain("message")
     assert (explained.value, str(explained.origin)) == ("from the environment", "env MESSAGE")
     assert [(entry.value, str(entry.origin)) for entry in explained.shadowed] == [("two", "Cloud")]
+
+
+def test_4_a_value_that_a_source_has_from_elsewhere_is_not_said_to_be_a_variable(monkeypatch):
+    class Vault(EnvSettingsSource):
+        def get_field_value(self, field, field_name):
+            super().get_field_value(field, field_name)
+            return ("from the vault", field_name, False) if field_name == "message" else (None, field_name, False)
+
+    monkeypatch.setenv("MESSAGE", "from the environment")
+    assert str(loaded(reading(Vault)).explain("message").origin) == "Vault"
 
 
 # 5, 13: nothing half, emptied or vanished is put into force
@@ -446,6 +465,22 @@ def test_9_a_text_that_does_not_parse_is_told_with_its_place(tmp_path):
     path = tmp_path / "app.yaml"
     path.write_text("port: 1\nmessage: [\n")
     assert fault_of(reading(lambda c: YamlConfigSettingsSource(c, path))).startswith(f"{path}:3:1: ")
+
+
+def test_9_a_text_that_a_source_of_the_users_own_cannot_parse_has_its_place(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("message: 'hunter2\nport: [\n")
+
+    class Own(Told):
+        def __call__(self):
+            return yaml.safe_load(path.read_text())
+
+        def paths(self):
+            return [path]
+
+    fault = fault_of(reading(Own))
+    assert fault.startswith(f"{path}:3:1: cannot be read: ScannerError: found unexpected end of stream")
+    assert "hunter2" not in fault
 
 
 def test_9_a_secret_in_the_text_of_an_error_is_not_told(monkeypatch):
@@ -662,6 +697,13 @@ def test_25_an_argument_is_named_as_it_was_typed():
     conf = loaded(App)
     names = ["file", "use_cache", "verbose", "db.port"]
     assert [str(conf.explain(name).origin) for name in names] == ["FILE", "--no-use-cache", "-v", "--db.port"]
+
+
+def test_25_arguments_may_be_an_option_of_the_constructor():
+    model = reading(cli_implicit_flags=True)
+    options = {"_cli_parse_args": ["--port", "3", "-m=x"], "_cli_shortcuts": {"message": "m"}}
+    conf = loaded(model, settings_options=options)
+    assert [str(conf.explain(name).origin) for name in ("port", "message")] == ["--port", "-m"]
 
 
 # 27: small
