@@ -9,7 +9,9 @@ from hotconf.api.cache import BuildCache, is_large
 from hotconf.api.exchange import GENERATION, Problem, Response
 from hotconf.api.parameters import ANY, LONGEST_WAIT, duration, readable_tags, token_of
 from hotconf.api.parts import keys_of, part_at
-from hotconf.api.representations import best, written
+from hotconf.api.representations import JSON, best, written
+from hotconf.schema.redact import with_types
+from hotconf.schema.tree import value_at
 
 if TYPE_CHECKING:
     from hotconf.api.exchange import Request
@@ -77,6 +79,8 @@ class ConfigHandlers:
                 "Cache-Control": "no-cache",
                 "Vary": "Accept",
             }
+            if notation is not JSON:
+                value = with_types(value, value_at(snapshot.settings, path))
             found = Response(written(notation, value), headers={**headers, "Content-Type": notation.media_type})
             return View(path, changed_in, token, tag, found, Response(b"", HTTPStatus.NOT_MODIFIED, headers))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +55,7 @@ def _read(inputs: Inputs, *, origins: bool, typed: bool) -> Mapping[str, Any]:
     With `typed` infinity, NaN and dates are what TOML and YAML have for them; JSON has a text for each.
     """
     import hotconf.values.keypath as keypath
+    from hotconf.schema.redact import with_types
     from hotconf.values.merge import leaves
 
     conf = inputs.configuration()
@@ -63,27 +63,12 @@ def _read(inputs: Inputs, *, origins: bool, typed: bool) -> Mapping[str, Any]:
         snapshot = loaded(conf)
     document: Mapping[str, Any] = snapshot.document
     if typed:
-        document = _typed(document, snapshot.settings)
+        document = with_types(document, snapshot.settings)
     if not origins:
         return document
     numbers = {keypath.render(path): value for path, value in leaves(document) if isinstance(value, float)}
     explained = ((path, conf.explain(path)) for path in snapshot.origins)
     return {path: {"value": numbers.get(path, entry.value), "origin": str(entry.origin)} for path, entry in explained}
-
-
-def _typed(shown: Any, value: Any) -> Any:
-    """Return a part of a document with the infinities, NaNs, dates and times of the settings as such."""
-    from hotconf.schema.secrets import MASK
-    from hotconf.schema.tree import children
-
-    if isinstance(shown, str):
-        value = getattr(value, "root", value)
-        own = isinstance(value, float) or type(value) in {dt.date, dt.datetime}
-        return value if own and shown != MASK else shown
-    inner = children(value)
-    if isinstance(shown, dict):
-        return {key: _typed(item, inner.get(key)) for key, item in shown.items()}
-    return [_typed(item, inner.get(index)) for index, item in enumerate(shown)] if isinstance(shown, list) else shown
 
 
 def _asked(remote: Remote, *, origins: bool) -> Mapping[str, Any]:

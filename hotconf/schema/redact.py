@@ -8,6 +8,7 @@ the sources hold, and may be anything.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 import json
 import math
@@ -83,6 +84,25 @@ def document(value: Any, shape: Shape = PLAIN) -> Any:  # noqa: PLR0911 - a tabl
     except Exception:  # noqa: BLE001 - bytes that are no text, and whatever else has no JSON form
         return f"<{kind.__name__}>"
     return document(plain, shape)
+
+
+def with_types(shown: Any, value: Any) -> Any:
+    """Return a part of a document with infinity, NaN and dates as such, for notations that have them.
+
+    Args:
+        shown: What `document` returned for the value: JSON has a text for each.
+        value: The value itself.
+    """
+    if isinstance(shown, str):
+        value = getattr(value, "root", value)
+        own = isinstance(value, float) or type(value) in {dt.date, dt.datetime}
+        return value if own and shown != MASK else shown
+    inner = children(value)
+    if isinstance(shown, dict):
+        return {key: with_types(item, inner.get(key)) for key, item in shown.items()}
+    if isinstance(shown, list):
+        return [with_types(item, inner.get(index)) for index, item in enumerate(shown)]
+    return shown
 
 
 def document_at(model: type, settings: Any, path: KeyPath) -> Any:

@@ -151,6 +151,21 @@ async def test_a_cached_response_is_not_used_for_another_accept_header(site):
         assert (await site.ask("/config", accept=accept)).content_type == f"application/{kind}"
 
 
+class Floats(Section):
+    least: float = float("-inf")
+    inner: dict[str, list[float]] = {"a": [1.5, float("inf")]}
+    text: str = "Infinity"
+
+
+async def test_infinity_is_a_number_in_notations_that_have_it():
+    async with site_of(Floats, {}) as site:
+        for path, part in (("/config", lambda whole: whole), ("/config/inner", lambda whole: whole["inner"])):
+            shown = part({"least": float("-inf"), "inner": {"a": [1.5, float("inf")]}, "text": "Infinity"})
+            assert tomllib.loads((await site.ask(path, accept="application/toml")).text) == shown
+            assert yaml.safe_load((await site.ask(path, accept="application/yaml")).text) == shown
+        assert json.loads((await site.ask("/config")).text)["least"] == "-Infinity"
+
+
 @pytest.mark.parametrize(("path", "accept"), [("/config", "text/html"), ("/config/message", "application/toml")])
 async def test_a_part_that_the_notation_cannot_hold_is_406(site, path, accept):
     answer = await site.ask(path, accept=accept)
