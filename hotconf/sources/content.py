@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from hotconf.errors import SourceBusy, SourceError
-from hotconf.sources.reader import FileReader, ReadLimits, every, stamp_of
+from hotconf.sources.reader import FileReader, ReadLimits, read_all, stamp_of
 from hotconf.values.keypath import render
 from hotconf.values.report import Fault
 
@@ -47,7 +47,7 @@ class ContentFiles:
             self._readers.setdefault(file, FileReader(file, str(file), self._limits))
         self.busy = False
         try:
-            digests = await every(self._digest(path, *found) for path, found in files.items())
+            digests = await read_all(self._digest(path, *found) for path, found in files.items())
         except SourceBusy:
             self.busy = True
             raise

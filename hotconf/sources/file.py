@@ -18,7 +18,7 @@ from hotconf.sources.reader import (
     SIZE_LIMIT,
     FileReader,
     ReadLimits,
-    every,
+    read_all,
     weakest,
 )
 from hotconf.values.layer import Layer, Origin
@@ -171,7 +171,7 @@ class Dir:
             names = await asyncio.to_thread(self._names)
             self._readers = {name: self._readers.get(name) or self._reader(name) for name in names}
             with contextlib.suppress(FileNotFoundError):  # a file was removed after the folder was listed
-                return await every(reader.layer() for reader in self._readers.values())
+                return await read_all(reader.layer() for reader in self._readers.values())
         raise SourceBusy([Fault("", "its files are removed as soon as they are listed", Origin("file", self.name))])
 
     async def until_quiet(self) -> None:

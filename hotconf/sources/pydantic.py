@@ -30,7 +30,7 @@ from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import secret_texts
 from hotconf.sources.construct import Constructor, Record, copied, same
 from hotconf.sources.provenance import failure, may_fall_silent, name_of, origins_of, place_of_failure
-from hotconf.sources.reader import FileReader, ReadLimits, every, weakest
+from hotconf.sources.reader import FileReader, ReadLimits, read_all, weakest
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import DEFAULT, Layer, Nested, Origin
 from hotconf.values.merge import ABSENT, lookup
@@ -121,7 +121,7 @@ class SettingsSources:
         """Return what the files hold while no process writes them. One that is absent is the business of its source."""
         paths = await asyncio.to_thread(self._files) if self._asked or self._declared else []
         self._readers = {path: self._readers.get(path) or FileReader(path, str(path), self._limits) for path in paths}
-        return dict(zip(paths, await every(reader.contents() for reader in self._readers.values()), strict=True))
+        return dict(zip(paths, await read_all(reader.contents() for reader in self._readers.values()), strict=True))
 
     def _files(self) -> list[Path]:
         secrets = (path for source in self._asked for path in provenance.secret_files(source, self._folder))

@@ -217,7 +217,7 @@ class FileReader:
         raise kind([Fault("", message, Origin(self._kind, self.name, line, column))]) from None
 
 
-async def every(reads: Iterable[Awaitable[T]]) -> list[T]:
+async def read_all(reads: Iterable[Awaitable[T]]) -> list[T]:
     """Return the results of several reads at once.
 
     Raises:
