@@ -24,7 +24,7 @@ from pydantic_settings.sources import DefaultSettingsSource
 from hotconf.errors import Rejected
 from hotconf.schema.diff import differences
 from hotconf.schema.fields import fields_of, models_within, suggest
-from hotconf.sources.provenance import Asked
+from hotconf.sources.provenance import Asked, same
 from hotconf.values.layer import DEFAULT, Layer
 from hotconf.values.merge import ABSENT, Merged, lookup, merge, with_nested
 from hotconf.values.report import Fault
@@ -91,14 +91,6 @@ def _repeat(asked: Asked, given: Mapping[str, Any]) -> Any:
         partial = source.nested_model_default_partial_update
         return InitSettingsSource(source.settings_cls, dict(given), nested_model_default_partial_update=partial)
     return lambda: asked.said
-
-
-def same(one: object, other: object) -> bool:
-    """Whether two values are equal. Those that cannot be compared are not."""
-    try:
-        return bool(one == other)
-    except Exception:  # noqa: BLE001 - values may be of any class
-        return False
 
 
 class _Values(dict[str, Any]):

@@ -103,6 +103,14 @@ class Asked:
         return self.said
 
 
+def same(one: object, other: object) -> bool:
+    """Whether two values are equal. Those that cannot be compared are not."""
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001 - values may be of any class
+        return False
+
+
 def name_of(source: Any) -> str:
     """Return what a source is called where it has no better place for a value."""
     if isinstance(source, CliSettingsSource):
@@ -379,9 +387,9 @@ def _explains(text: str | None, path: KeyPath, value: Any) -> bool:
         return True
     try:
         found = lookup(json.loads(text or ""), path)
-        return found is not ABSENT and bool(found == value)
-    except Exception:  # noqa: BLE001 - no JSON, or a value that does not compare
+    except ValueError:
         return False
+    return found is not ABSENT and same(found, value)
 
 
 def _is_json(text: str | None) -> bool:
@@ -546,7 +554,7 @@ class _Keys(Mapping[KeyPath, Origin]):
                     continue
                 position = positions.get((*within, key, *path[1:]))
                 place = Origin("file", document.name, *(position or ()))
-                if isinstance(value, Mapping) or _equal(found, value):
+                if isinstance(value, Mapping) or same(found, value):
                     return place
                 vague = vague or Origin("file", document.name)
         if vague is None:
@@ -595,13 +603,6 @@ def _section(values: Any, dotted: str) -> Iterator[KeyPath]:
         head = ".".join(parts[:length])
         if head in values:
             yield from ((head, *rest) for rest in _section(values[head], ".".join(parts[length:])))
-
-
-def _equal(one: Any, other: Any) -> bool:
-    try:
-        return bool(one == other)
-    except Exception:  # noqa: BLE001 - values may be of any class
-        return False
 
 
 # Failures

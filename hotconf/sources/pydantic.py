@@ -28,8 +28,8 @@ from hotconf.errors import FormatError, SourceError
 from hotconf.schema.fields import fields_of, models_within, shape_below, unwrapped
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import secret_texts
-from hotconf.sources.construct import Constructor, Record, copied, same
-from hotconf.sources.provenance import failure, may_fall_silent, name_of, origins_of, place_of_failure
+from hotconf.sources.construct import Constructor, Record, copied
+from hotconf.sources.provenance import failure, may_fall_silent, name_of, origins_of, place_of_failure, same
 from hotconf.sources.reader import FileReader, ReadLimits, read_all, weakest
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import DEFAULT, Layer, Nested, Origin
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
-    from hotconf.schema.fields import Field
     from hotconf.schema.shape import Shape
     from hotconf.sources.construct import Read
     from hotconf.sources.provenance import Asked
@@ -332,16 +331,12 @@ def _placed(model: type, given: Mapping[str, Any], settings: Any, read: Read) ->
         places = field.input_paths or ((field.name,),)
         place = next((place for place in places if lookup(given, place) is not ABSENT), places[0])
         value = lookup(given, place)
-        if value is ABSENT and settings is _UNKNOWN and not _is_made(model, field, read):
+        is_made = field.info.default_factory is not None or read.defaults.get((model, field.name), False)
+        if value is ABSENT and settings is _UNKNOWN and not is_made:
             continue
         inner = getattr(settings, field.name, None) if settings is not _UNKNOWN else _UNKNOWN
         for path, record, made in _placed_below(field.shape, value, inner, read):
             yield (*place, *path), record, made
-
-
-def _is_made(model: type, field: Field, read: Read) -> bool:
-    """Whether a class constructs what it has in a field that it is not given."""
-    return field.info.default_factory is not None or read.defaults.get((model, field.name), False)
 
 
 def _placed_below(shape: Shape, value: Any, settings: Any, read: Read) -> Iterator[tuple[KeyPath, Record, bool]]:
