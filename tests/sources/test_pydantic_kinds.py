@@ -19,6 +19,7 @@ from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
     CliSettingsSource,
+    CliUnknownArgs,
     EnvSettingsSource,
     JsonConfigSettingsSource,
     NestedSecretsSettingsSource,
@@ -701,6 +702,17 @@ def test_25_an_argument_is_named_as_it_was_typed():
     conf = loaded(App)
     names = ["file", "use_cache", "verbose", "db.port"]
     assert [str(conf.explain(name).origin) for name in names] == ["FILE", "--no-use-cache", "-v", "--db.port"]
+
+
+def test_25_arguments_may_be_several():
+    class App(BaseSettings):
+        model_config = {"cli_parse_args": ["--known=1", "--what", "--ever"], "cli_ignore_unknown_args": True}
+        known: int = 0
+        rest: CliUnknownArgs
+
+    conf = loaded(App)
+    assert conf.current.rest == ["--what", "--ever"]
+    assert [str(conf.explain(name).origin) for name in ("known", "rest")] == ["--known", "command line"]
 
 
 def test_25_arguments_may_be_an_option_of_the_constructor():
