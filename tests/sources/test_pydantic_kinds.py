@@ -565,6 +565,13 @@ def test_12_options_of_the_constructor_have_a_place(tmp_path, monkeypatch):
     assert str(conf.explain("port").origin) == f"{tmp_path}/prod.env:1:1"
 
 
+def test_12_options_may_stand_among_the_values_as_for_the_class(tmp_path):
+    (tmp_path / "prod.env").write_text("PORT=7\n")
+    given = {"_env_file": tmp_path / "prod.env", "message": "given"}
+    model = reading()
+    assert loaded(model, init=given).current == model(**given)
+
+
 @pytest.mark.parametrize(
     ("model", "options", "reason"),
     [
