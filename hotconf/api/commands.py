@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from hotconf.values.report import Report
 
 _LONGEST_CONFIRM = 24 * 3600.0
+_LARGE_REPORT = 300  # changed paths and faults
 
 
 class CommandHandlers:
@@ -77,7 +80,7 @@ class CommandHandlers:
     async def _carry_out(self, request: Request, command: Awaitable[Report]) -> Response:
         """Return the report of a command, with the tag of the state in force afterwards: for the next patch.
 
-        Raises Problem (422) with every fault where it was rejected.
+        Where it was rejected: a problem document (422) with every fault.
         """
         request.release_snapshot()  # a snapshot that is replaced must not wait for the request that asked for it
         number: int | None = None
@@ -88,13 +91,19 @@ class CommandHandlers:
             if self._conf.audit is not None:  # without a number: the command could not be done
                 action, peer = f"{request.method} {unquote(request.path)}", request.peer
                 self._conf.audit.asked(action, when=utcnow(), peer=peer, token=request.token, report=number)
-        document, snapshot = jsonable(report), self._conf.snapshot
+        write = functools.partial(self._written, report, self._conf.snapshot)
+        # Tens of thousands of paths or faults would hold the event loop.
+        is_large = len(report.faults) + len(report.changed) > _LARGE_REPORT
+        return await asyncio.to_thread(write) if is_large else write()
+
+    def _written(self, report: Report, snapshot: Snapshot[Any]) -> Response:
+        document = jsonable(report)
         if report.outcome == "rejected":
-            raise Problem(
+            return Problem(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
                 "rejected; the running configuration stays in force: fix the faults and retry",
                 faults=document.pop("faults"),
                 report=document,
-            )
+            ).response()
         headers = {"ETag": f'"{self._config.token(snapshot)}"', GENERATION: str(snapshot.generation)}
         return json_response(document, headers=headers)

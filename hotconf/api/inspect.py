@@ -46,6 +46,7 @@ class InspectHandlers:
         self._metrics = Metrics(conf, watchers=lambda: feed.watchers, unauthorized=unauthorized)
         # For thousands of keys each of these takes long, and would hold the event loop.
         self._explained: BuildCache[Origins, bytes] = BuildCache(lambda _origins: True, most=100)
+        self._generations: BuildCache[Generation[Any], bytes] = BuildCache(lambda _generation: True)
 
     async def history(self, _request: Request) -> Response:
         """Answer with the generations that are kept, the running one last."""
@@ -55,10 +56,14 @@ class InspectHandlers:
     async def generation(self, request: Request) -> Response:
         """Answer with one generation and its whole configuration, masked."""
         number = _number(request)
-        for generation in self._conf.history:
-            if generation.generation == number:
-                return json_response({**_entry(generation), "config": generation.document})
-        raise UnknownGeneration(number)
+        found = next((generation for generation in self._conf.history if generation.generation == number), None)
+        if found is None:
+            raise UnknownGeneration(number)
+
+        def build() -> bytes:
+            return encoded({**_entry(found), "config": found.document})
+
+        return json_response(await self._generations.get(found, None, build))
 
     async def reloads(self, _request: Request) -> Response:
         """Answer with the reports of the last reloads, the newest last."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,12 @@ if TYPE_CHECKING:
     from hotconf.api.exchange import Request
 
 LONGEST_WAIT = 300.0
+MOST_VALUES = 10_000
+"""Values of one patch, tables and lists included: each is looked at several times before it is known to be refused."""
+
 MERGE_PATCH = "application/merge-patch+json"
+
+_LARGE_BODY = 64 * 1024  # bytes that take about a millisecond to parse
 
 _FLAGS = {"0": False, "false": False, "1": True, "true": True}
 
@@ -88,8 +95,19 @@ async def json_body(request: Request, *members: str) -> Mapping[str, Any]:
 
 
 async def merge_patch(request: Request) -> Mapping[str, Any]:
-    """Return the merge patch that a body holds. It must be there."""
-    return await _object(request, MERGE_PATCH, JSON)
+    """Return the merge patch that a body holds. It must be there, with a bounded number of values."""
+    patch = await _object(request, MERGE_PATCH, JSON)
+    left: list[Any] = [patch]
+    count = 0
+    while left and count <= MOST_VALUES:
+        value = left.pop()
+        count += 1
+        if isinstance(value, dict | list):
+            left.extend(value.values() if isinstance(value, dict) else value)
+    if count > MOST_VALUES:
+        advice = f"a patch may have at most {MOST_VALUES} values: send several, or edit a file"
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, advice)
+    return patch
 
 
 async def _object(request: Request, *content_types: str) -> Mapping[str, Any]:
@@ -100,8 +118,10 @@ async def _object(request: Request, *content_types: str) -> Mapping[str, Any]:
     if (request.header("Content-Encoding") or "").lower() not in _DECODED:
         advice = f"send the body without Content-Encoding, or with one of: {_SUPPORTED}"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={"Accept-Encoding": _SUPPORTED})
+    body = await request.read()
+    parse = functools.partial(formats.parse, "json", body)
     try:
-        return formats.parse("json", await request.read())
+        return parse() if len(body) < _LARGE_BODY else await asyncio.to_thread(parse)
     except FormatError as error:
         raise Problem(HTTPStatus.BAD_REQUEST, f"the body must be a JSON object: {error}") from None
 

@@ -51,6 +51,8 @@ class LimitsSettings(Section):
     per_address: _Count = 5_000
     header_timeout: _Seconds = 30.0
     body_timeout: _Seconds = 60.0
+    body_rate: Annotated[float, Field(gt=0, le=1_000_000)] = 240.0
+    send_timeout: _Seconds = 60.0
     idle_timeout: _Seconds = 3630.0
     header_size: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 32 * 1024
     body_size: Annotated[int, Field(ge=0, le=1024 * 1024 * 1024)] = 1024 * 1024

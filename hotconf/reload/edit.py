@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hotconf.reload.request import OverlayOperation
     from hotconf.reload.snapshot import Snapshot
     from hotconf.sources.overlay import Overlay, StagedOverlay
+    from hotconf.values.keypath import KeyPath
     from hotconf.values.layer import Layer, Readings
 
 T = TypeVar("T")
@@ -66,12 +67,15 @@ class OverlayEdit:
 
         A value that the edit left alone has its place of before, every other one is the patch's.
         """
-        return tuple(dataclasses.replace(fault, origin=self._place(fault.origin)) for fault in faults)
+        paths: dict[Origin, KeyPath] = {}
+        for path, place in self.after.origins.items():
+            paths.setdefault(place, path)
+        places: dict[Origin | None, Origin | None] = {
+            origin: self._place(paths[origin]) for origin in {fault.origin for fault in faults} if origin in paths
+        }
+        return tuple(dataclasses.replace(fault, origin=places.get(fault.origin, fault.origin)) for fault in faults)
 
-    def _place(self, origin: Origin | None) -> Origin | None:
-        path = next((path for path, place in self.after.origins.items() if place == origin), None)
-        if path is None:
-            return origin
+    def _place(self, path: KeyPath) -> Origin | None:
         old, new = (lookup(layer.values, path) for layer in (self.before, self.after))
         return origin_in(self.before, path) if old is not ABSENT and not differences(old, new) else _PATCH
 

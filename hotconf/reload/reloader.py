@@ -171,7 +171,8 @@ class Reloader(Generic[S]):
                     await rollback(prepared, change, timeout=self._prepare_timeout)
                     raise
         except Rejected as rejection:
-            faults = rejection.faults if edit is None else edit.blamed(rejection.faults)
+            # In a thread: it locates every key of the patched overlay.
+            faults = rejection.faults if edit is None else await asyncio.to_thread(edit.blamed, rejection.faults)
             return started.end("rejected", generation=self.generation, stage=rejection.stage, faults=faults)
         except OperationRefused:
             raise

@@ -8,7 +8,7 @@ import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from hotconf.api.endpoints import BODY_LIMIT, Endpoint, endpoints
 from hotconf.api.exchange import Response
@@ -134,9 +134,13 @@ def route(endpoint: Endpoint, shutdown: _Shutdown | None = None) -> web.RouteDef
     """Return an endpoint as a route."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        answer = await endpoint.answer(_Request(request, shutdown))
+        wrapped = _Request(request, shutdown)
+        answer = await endpoint.answer(wrapped)
         if isinstance(answer, Response):
-            return to_aiohttp(answer)
+            complete = to_aiohttp(answer)
+            if wrapped.expects_continue:
+                complete.force_close()  # a client that was not told to go on may leave its body out
+            return complete
         try:
             response = web.StreamResponse(headers=answer.headers)
             chunked = request.version >= (1, 1)  # HTTP/1.0 has no chunks
@@ -158,17 +162,28 @@ def route(endpoint: Endpoint, shutdown: _Shutdown | None = None) -> web.RouteDef
     serve.holds_no_data = endpoint.holds_no_data  # type: ignore[attr-defined]  # `Safety.middleware` reads it
     path = endpoint.path.replace("}", ":(?s:.*)}")
     options = {"allow_head": endpoint.allow_head} if endpoint.method == "GET" else {}
-    return web.route(endpoint.method, path, serve, **options)
+    return web.route(endpoint.method, path, serve, expect_handler=_expect, **options)
+
+
+async def _expect(request: web.Request) -> None:
+    """Tell the client nothing yet: it is to send its body when that is wanted, which the middlewares decide."""
+    if request.version >= (1, 1) and not _expects_continue(request):
+        raise web.HTTPExpectationFailed
+
+
+def _expects_continue(request: web.Request) -> bool:
+    return request.version >= (1, 1) and request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
 
 
 class _Request:
     """A request of aiohttp, as handlers see it."""
 
-    __slots__ = ("_request", "_shutdown")
+    __slots__ = ("_request", "_shutdown", "expects_continue")
 
     def __init__(self, request: web.Request, shutdown: _Shutdown | None) -> None:
         self._request = request
         self._shutdown = shutdown
+        self.expects_continue = _expects_continue(request)
 
     @property
     def method(self) -> str:
@@ -194,6 +209,11 @@ class _Request:
         return header(self._request, name)
 
     async def read(self) -> bytes:
+        if self.expects_continue:
+            self.expects_continue = False
+            writer = self._request.writer
+            await writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            writer.output_size = 0  # of the response, which has not begun
         return await self._request.read()
 
     @property

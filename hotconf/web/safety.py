@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 import hotconf.api.safety as api
 from hotconf.api.exchange import Problem
@@ -43,7 +43,10 @@ class Safety(api.Safety):  # noqa: D101 - the next line
                     request[_GRANT] = grant
                 return await handler(request)
             except Exception as error:  # noqa: BLE001 - what is no refusal is raised again
-                return to_aiohttp(_problem(error).response())
+                response = to_aiohttp(_problem(error).response())
+                if hdrs.EXPECT in request.headers:
+                    response.force_close()  # a client that was not told to go on may leave its body out
+                return response
 
         return check
 

@@ -301,6 +301,68 @@ async def test_a_body_that_is_not_json_is_415(site, path):
     assert (answer.status, answer.headers["Accept"]) == (415, "application/json")
 
 
+# Work for a client before it is known whether it may ask, and how much of it
+
+
+async def raw(site, head, body=b""):
+    """Send a head; yield what came before the body was sent, then what came behind it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port)
+    writer.write(head)
+    first = await reader.readuntil(b"\r\n\r\n")
+    writer.write(body)
+    rest = await reader.read() if b"close" in first.lower() else await reader.readuntil(b"}")
+    writer.close()
+    return first, rest
+
+
+EXPECT = (
+    b"PATCH /config HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nIf-Match: %b\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 18\r\n%b\r\n"
+)
+BODY = b'{"message": "two"}'
+
+
+async def test_a_client_is_told_to_send_its_body_when_that_is_wanted(site):
+    first, rest = await raw(site, EXPECT % (b"*", b""), BODY)
+    assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert site.conf.current.message == "two"
+
+
+@pytest.mark.parametrize(
+    ("etag", "header", "status"),
+    [
+        (b"nonsense", b"", b"400"),
+        (b"*", b"Origin: http://evil.example\r\n", b"403"),
+        (b"*", b"Content-Encoding: nonsense\r\n", b"415"),
+    ],
+)
+async def test_a_client_is_told_a_refusal_before_it_sends_its_body(site, etag, header, status):
+    first, rest = await raw(site, EXPECT % (etag, header), BODY)
+    assert first.startswith(b"HTTP/1.1 " + status)
+    assert b"\r\nConnection: close\r\n" in first, "the body may follow, and is no request"
+    assert b"HTTP/1.1" not in rest
+
+
+async def test_an_unknown_expectation_is_417(site):
+    answer = await patch(site, {}, Expect="200-ok")
+    assert answer.status == 417
+
+
+@pytest.mark.parametrize("values", [{f"key{n}": n for n in range(10_000)}, {"a": [[1] * 100] * 100}])
+async def test_a_patch_of_too_many_values_is_413(site, values):
+    answer = await patch(site, values)
+    assert (answer.status, answer.content_type) == (413, PROBLEM)
+    assert "at most 10000 values" in answer.json["detail"]
+
+
+async def test_a_patch_of_many_values_is_refused_with_every_fault(site):
+    answer = await patch(site, {f"key{n:05}": n for n in range(9_999)})
+    assert answer.status == 422
+    assert len(answer.json["faults"]) == 9_999
+    assert answer.json["report"]["outcome"] == "rejected"
+
+
 # The audit log
 
 

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from hotconf import HotConf, Options, RestartRequired, Section
+from hotconf.api import inspect
 from hotconf.sources import Memory
 from hotconf.web import config_app
 from tests.web.sites import PROBLEM, site_of
@@ -56,6 +57,16 @@ async def test_history_has_the_last_generations_and_the_running_one_last(site):
     newest = history["generations"][-1]
     assert set(newest) == {"generation", "loaded_at", "triggers", "changed", "note", "digest"}
     assert (newest["changed"], newest["triggers"]) == (["message"], ["call"])
+
+
+async def test_a_generation_is_written_once_for_all_requests(site, monkeypatch):
+    """Clients that do not read their response would each keep a copy of the whole configuration."""
+    written = []
+    encoded = inspect.encoded
+    monkeypatch.setattr(inspect, "encoded", lambda value: written.append(value) or encoded(value))
+    first, second = [await site.ask("/history/1") for _ in range(2)]
+    assert first.text == second.text
+    assert len(written) == 1
 
 
 async def test_a_generation_has_its_configuration_masked(site):

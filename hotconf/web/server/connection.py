@@ -15,17 +15,26 @@ This is the only file that uses private names of aiohttp (tests/web/server/test_
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import functools
+import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from aiohttp import EMPTY_PAYLOAD, ClientConnectionResetError, HttpVersion11, hdrs, web
+from aiohttp import (
+    EMPTY_PAYLOAD,
+    ClientConnectionError,
+    ClientConnectionResetError,
+    HttpVersion11,
+    hdrs,
+    web,
+)
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from hotconf.web.server.drain import OpenWebSocket
 from hotconf.web.server.limits import BodyTimeout, raw_refusal, refusal
-from hotconf.web.server.sockets import host_of, unread, unsent
+from hotconf.web.server.sockets import host_of, is_reset, undelivered, unread, unsent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,7 +44,7 @@ if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
 
     from hotconf.web.server.drain import DrainState
-    from hotconf.web.server.limits import ConnectionLimiter, ConnectionSlot
+    from hotconf.web.server.limits import ConnectionLimiter, ConnectionSlot, Limits
 
     Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     RequestFactory: TypeAlias = Callable[
@@ -47,6 +56,11 @@ if TYPE_CHECKING:
 _NEVER = 365 * 86400.0
 _RECHECK_INTERVAL = 0.1
 _CLOSING_TIME = 0.5
+_DISCARDING_TIME = 10.0
+_RATE_PERIOD = 60.0
+_HALF_CLOSED_TIME = 5.0
+_HALF_CLOSED_INTERVAL = 0.5
+_DRAINING_BODY_TIME = 5.0
 
 # aiohttp has no exceptions for these, only texts. The tests of the answers fail when a text changes.
 _TOO_MANY_HEADERS = "Too many headers"
@@ -83,19 +97,25 @@ class Connection(web.RequestHandler):
 
     __slots__ = (
         "_began",
+        "_body_size",
         "_cancels_handler",
+        "_discarding",
         "_drain",
         "_due",
+        "_is_full",
         "_limiter",
         "_payload",
         "_phase",
+        "_rate_due",
         "_received",
         "_refusal",
         "_request",
         "_slot",
+        "_stalled_since",
         "_task",
         "_time",
         "_timer",
+        "_undelivered",
         "_websocket",
         "half_closed",
     )
@@ -126,6 +146,13 @@ class Connection(web.RequestHandler):
         self._websocket: OpenWebSocket | None = None
         self._task: asyncio.Task[Any] | None = None
         self._began = 0.0
+        self._body_size = 0
+        self._is_full = False
+        self._rate_due = math.inf
+        # Set while the rest of a body is dropped behind its response: when this has to end, and told when it has.
+        self._discarding: tuple[float, asyncio.Future[None]] | None = None
+        self._undelivered = 0
+        self._stalled_since = 0.0
 
     # Events of the transport
 
@@ -140,6 +167,8 @@ class Connection(web.RequestHandler):
         Then too the time of a body begins anew: the client could not send until now.
         """
         if self._phase is _Phase.CLOSING:
+            if self._discarding is not None:
+                self._enter(_Phase.CLOSING, min(_CLOSING_TIME, self._discarding[0] - self._time()))
             return
         if data and self._is_waiting():
             data = self._read_head(data)
@@ -147,24 +176,47 @@ class Connection(web.RequestHandler):
                 return
         super().data_received(data)
         if self._phase is _Phase.BODY:
-            self._body_grew()
+            self._body_grew(resumed=not data and self._is_full)
+        if not data:
+            self._is_full = False
+
+    def pause_reading(self) -> None:
+        """Note that the client cannot send, because the handler does not read."""
+        self._is_full = True
+        super().pause_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's own never keeps a connection
-        """Keep the connection of a client that sends no more and has an answer to come. False closes it.
+        """Keep the connection of a client that sends no more, for some seconds, if it has an answer to come.
 
-        A client that has gone looks the same. So it is closed where the request has no end yet, a stream is being
-        sent, or the handler is to be cancelled when its client leaves. A handler that waits for long must look at
-        `half_closed`.
+        False closes it. A client that has gone looks the same. So it is closed where the request has no end yet, a
+        stream is being sent, another protocol follows, or the handler is to be cancelled when its client leaves.
         """
         if self._phase in (_Phase.BODY, _Phase.CLOSING):
             owes_answer = False
         elif self._request is None:
             owes_answer = not self._is_waiting()
+        elif hdrs.UPGRADE in self._request.headers:
+            owes_answer = False
         else:
             writer = self._request.writer
             owes_answer = not writer.output_size or writer.length is not None
         self.half_closed = owes_answer and not self._cancels_handler and self.ssl_context is None
+        if self.half_closed:
+            self._await_gone(self._time() + _HALF_CLOSED_TIME)
         return self.half_closed
+
+    def _await_gone(self, until: float) -> None:
+        """Close when the client has reset the connection, its response has not begun in time, or it is a WebSocket.
+
+        Nothing else tells that it left: a half-closed connection is not read. What is sent to it will tell.
+        """
+        if self.transport is None:
+            return
+        is_late = self._time() >= until and (self._request is None or not self._request.writer.output_size)
+        if is_late or self._websocket is not None or is_reset(self.transport.get_extra_info("socket")):
+            self.force_close()
+        else:
+            asyncio.get_running_loop().call_later(_HALF_CLOSED_INTERVAL, self._await_gone, until)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Release the slot, unless a handler still works for the client: then its end does."""
@@ -172,6 +224,8 @@ class Connection(web.RequestHandler):
         self._enter(_Phase.LOST, None)
         if self._timer is not None:
             self._timer.cancel()
+        if self._discarding is not None and not self._discarding[1].done():
+            self._discarding[1].set_result(None)
         if self._task is None:
             self._slot.release()
 
@@ -203,7 +257,8 @@ class Connection(web.RequestHandler):
         elif payload.is_eof():
             self._enter(_Phase.HANDLING, None)
         else:
-            self._enter(_Phase.BODY, limits.body_timeout)
+            self._body_size = payload.total_bytes
+            self._await_body(limits, resumed=True)
             if self.half_closed:
                 self._break_body(web.RequestPayloadError("the client closed before the end of its body"))
         return request
@@ -231,7 +286,7 @@ class Connection(web.RequestHandler):
                 raise
             response = self._refuse(HTTPStatus.EXPECTATION_FAILED)
         except web.HTTPException as error:
-            self._finish(error)
+            await self._finish(request, error)
             raise
         except asyncio.CancelledError:
             # Once the headers are sent, the client must see that the response is not complete: the connection closes.
@@ -239,10 +294,10 @@ class Connection(web.RequestHandler):
                 raise
             task.uncancel()
             response = _shutting_down()
-        self._finish(response)
+        await self._finish(request, response)
         return response
 
-    def _finish(self, response: web.StreamResponse) -> None:
+    async def _finish(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Close the connection behind a response, if it is the last one or the body was not read to its end."""
         error = self._payload.exception()
         if isinstance(error, web.HTTPRequestEntityTooLarge):
@@ -250,8 +305,27 @@ class Connection(web.RequestHandler):
             self._payload.set_exception(None)  # type: ignore[arg-type]
         # Needed in a drain although `announce_close` was called: a request caches its `keep_alive` when first asked.
         is_last = isinstance(error, _INCOMPLETE) or (self._drain.closing and not self._messages)
-        if is_last and isinstance(response, web.StreamResponse):
+        is_encoded = hdrs.CONTENT_ENCODING in request.headers and not self._payload.is_eof()
+        if (is_last or is_encoded) and isinstance(response, web.StreamResponse):
             response.force_close()
+            if is_encoded:
+                await self._send_and_discard(request, response)
+
+    async def _send_and_discard(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Send a response, and drop the rest of a compressed body: aiohttp would inflate it to read it to its end.
+
+        The client reads the response and no reset, as far as it stops sending soon.
+        """
+        with contextlib.suppress(ConnectionError):
+            await response.prepare(request)
+            await response.write_eof()
+        if self.transport is not None and self._phase is not _Phase.LOST:
+            ended = asyncio.get_running_loop().create_future()
+            self._discarding = self._time() + _DISCARDING_TIME, ended
+            self._enter(_Phase.CLOSING, _CLOSING_TIME)
+            self.transport.resume_reading()
+            await ended
+        self._payload.set_exception(web.RequestPayloadError("the rest of the body was dropped"))
 
     def prepared(self, response: web.StreamResponse, request: web.BaseRequest) -> None:
         """Note a response whose headers are about to be sent."""
@@ -299,7 +373,7 @@ class Connection(web.RequestHandler):
         is_closed = (
             self.transport is None or self.transport.is_closing() or (self._websocket and self._websocket.closed)
         )
-        has_left = isinstance(error, ClientConnectionResetError) and is_closed
+        has_left = type(error) in (ClientConnectionError, ClientConnectionResetError) and is_closed
         if not sent_wrong and not has_left and (error is None or error is not self._payload.exception()):
             super().log_exception(*args, **kw)
 
@@ -309,12 +383,44 @@ class Connection(web.RequestHandler):
         """Whether a handler runs, also one whose client has left."""
         return self._task is not None
 
-    def is_idle(self) -> bool:
-        """Whether no request runs, waits to be read, or has a response that waits to be sent."""
+    def hurry(self) -> None:
+        """Wait only for some seconds for a body that a request still lacks: the drain has begun."""
+        if self._phase is _Phase.BODY:
+            left = _DRAINING_BODY_TIME if self._due is None else self._due - self._time()
+            self._enter(_Phase.BODY, min(left, _DRAINING_BODY_TIME))
+
+    def close_idle(self) -> None:
+        """Close, unless a request runs, waits to be read, or has a response that waits to be sent.
+
+        The rest of a body whose request was answered is not waited for.
+        """
+        if self._request is None and not self._messages and self._is_quiet():
+            if not self._payload.is_eof():
+                self._payload.set_exception(web.RequestPayloadError("the rest of the body was dropped"))
+            # close() would end only the connection's task and leave its transport open; force_close() ends both.
+            self.force_close()
+
+    def _is_quiet(self) -> bool:
+        """Whether the connection is open, and no byte waits in either direction."""
         transport = self.transport
-        if transport is None or not self._is_waiting():
+        if transport is None or transport.is_closing():
             return False
         return not unread(transport.get_extra_info("socket")) and not unsent(transport)
+
+    def stalled(self) -> float:
+        """Return for how many seconds the client has taken no byte of what waits for it, as far as this was called."""
+        if self.transport is None or not unsent(self.transport):
+            self._undelivered = 0
+            return 0.0
+        waiting, now = undelivered(self.transport), self._time()
+        if waiting != self._undelivered:
+            self._undelivered, self._stalled_since = waiting, now
+        return now - self._stalled_since
+
+    def abort(self) -> None:
+        """Close without sending what is left. A handler that writes gets ConnectionError."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def _is_waiting(self) -> bool:
         """Whether what comes next is part of a head: no request runs, is queued, or has a body left to read."""
@@ -368,7 +474,7 @@ class Connection(web.RequestHandler):
             self._phase = _Phase.HEAD  # the time of a first head runs since the connection was made
         return b""
 
-    def _body_grew(self) -> None:
+    def _body_grew(self, *, resumed: bool) -> None:
         limits = self._limiter.limits()
         size = self._payload.total_bytes
         if limits.body_size is not None and size > limits.body_size:
@@ -379,10 +485,28 @@ class Connection(web.RequestHandler):
         elif self._messages:
             # Behind a body without an end aiohttp queues only what it could not parse: that end cannot come.
             self._break_body(web.RequestPayloadError("the body is not as its headers say"))
-        else:
-            self._enter(_Phase.BODY, limits.body_timeout)
+        elif resumed or size > self._body_size:
+            self._await_body(limits, resumed=resumed)
+            self._body_size = size
 
     # Time
+
+    def _await_body(self, limits: Limits, *, resumed: bool) -> None:
+        """Wait for the rest of a body, with the time that its last bytes have earned.
+
+        A client that could not send, since the handler did not read, begins anew.
+        """
+        now, grown = self._time(), self._payload.total_bytes - self._body_size
+        if limits.body_rate is None:
+            self._rate_due = math.inf
+        else:
+            due = now + _RATE_PERIOD if resumed else self._rate_due + grown / limits.body_rate
+            self._rate_due = min(due, now + _RATE_PERIOD)
+        timeout = math.inf if limits.body_timeout is None else limits.body_timeout
+        if self._drain.draining.is_set():
+            timeout = min(timeout, _DRAINING_BODY_TIME)
+        seconds = min(timeout, self._rate_due - now)
+        self._enter(_Phase.BODY, None if math.isinf(seconds) else seconds)
 
     def _enter(self, phase: _Phase, seconds: float | None) -> None:
         """Be in a phase for at most some seconds. LOST is the last one."""
@@ -411,16 +535,16 @@ class Connection(web.RequestHandler):
     def _on_timeout(self) -> None:
         if self._phase is _Phase.BODY:
             if self.transport is not None and self.transport.is_reading():
-                self._limiter.count("body_timeout")
+                self._limiter.count("body_rate" if self._time() >= self._rate_due else "body_timeout")
                 self._break_body(BodyTimeout("the client stopped sending its body"))
             else:
                 # The handler is slow and not the client: what that has sent fills the buffer.
-                self._enter(_Phase.BODY, self._limiter.limits().body_timeout)
+                self._await_body(self._limiter.limits(), resumed=True)
         elif self._phase is _Phase.CLOSING:
             self.force_close()
         elif self._phase is _Phase.HEAD and self._is_waiting():
             self._reject(HTTPStatus.REQUEST_TIMEOUT, "header_timeout")
-        elif self.is_idle():
+        elif self._is_waiting() and self._is_quiet():
             if self._phase is _Phase.OPENED:
                 self._limiter.count("header_timeout")
             self.force_close()

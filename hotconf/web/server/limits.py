@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import socket
 from collections import Counter
 from dataclasses import dataclass
@@ -43,6 +44,9 @@ class Limits:
             would take the answer for that of the request.
         body_timeout: Time without a byte of a body that a request still lacks. Then reading it raises BodyTimeout,
             which is answered 408 unless the handler catches it.
+        body_rate: Bytes per second that a body which has come for a minute must have on average. Then the same. What a
+            chunked body has beside its data does not count, and neither does time in which the handler does not read.
+        send_timeout: Time without a byte of a response that the client takes. Then the connection is aborted.
         idle_timeout: Time between two requests. The default is aiohttp's. It is longer than that of common proxies,
             which must close first.
         header_size: Size of request line and headers together. Then 431, as for more than 128 headers.
@@ -50,7 +54,7 @@ class Limits:
             holds where this is None. Then 413: at once for a declared length, else when reading passes the bound.
 
     Raises:
-        ValueError: A time is negative, not finite or not a number.
+        ValueError: A time is negative, not finite or not a number; or a rate is no number above 0.
     """
 
     connections: int | None = None
@@ -58,15 +62,19 @@ class Limits:
     handshake_timeout: float = 10.0
     header_timeout: float | None = 30.0
     body_timeout: float | None = 60.0
+    body_rate: float | None = 240.0
+    send_timeout: float | None = 60.0
     idle_timeout: float | None = 3630.0
     header_size: int = 32 * 1024
     body_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("handshake_timeout", "header_timeout", "body_timeout", "idle_timeout"):
+        for name in ("handshake_timeout", "header_timeout", "body_timeout", "send_timeout", "idle_timeout"):
             value = getattr(self, name)
             if value is not None:
                 check_seconds(name, value)
+        if self.body_rate is not None and not 0 < self.body_rate < math.inf:
+            raise ValueError("body_rate must be a finite number above 0")
 
 
 REASONS = (
@@ -75,6 +83,8 @@ REASONS = (
     "handshake_timeout",
     "header_timeout",
     "body_timeout",
+    "body_rate",
+    "send_timeout",
     "header_size",
     "body_size",
 )

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CHECK_INTERVAL = 0.02
+_STALL_INTERVAL = 5.0
+_DRAINING_STALL_TIME = 2.0
 _CALM_CHECKS = 3
 _REPORT_INTERVAL = 5.0
 _FLUSH_TIMEOUT = 1.0
@@ -104,6 +106,7 @@ class Server:
         self._requested_port = port if callable(port) else lambda: port
         self._runner: _Runner | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._sweep: asyncio.TimerHandle | None = None
         self._listeners: list[Listener] = []
         self._drain = DrainState(check_seconds("close_timeout", close_timeout))
         self._tls = None if ssl_context is None else _Tls(ssl_context)
@@ -165,6 +168,7 @@ class Server:
             serve_connections(_serving(self._runner))
             for listener in self._listeners:
                 listener.start(self._backlog)
+            self._abort_stalled()
         except BaseException:
             await self.stop()
             raise
@@ -194,6 +198,8 @@ class Server:
                 await listener.drain(until=lingers_until)
             self._close_listeners()
         self._drain.draining.set()
+        for connection in self._connections():
+            connection.hurry()
         self._ending = asyncio.create_task(self._end_long_lived())
         with self._step("idle linger"):
             is_done = await self._wait_idle(until=lingers_until)
@@ -211,6 +217,8 @@ class Server:
         self._drain.draining.set()
         if self._ending is not None:
             self._ending.cancel()
+        if self._sweep is not None:
+            self._sweep.cancel()
         self._close_listeners()
         self._acceptor.close()
         self._limiter.close()
@@ -247,6 +255,17 @@ class Server:
 
     def _running(self) -> list[Connection]:
         return [connection for connection in self._connections() if connection.is_running()]
+
+    def _abort_stalled(self) -> None:
+        """Abort the connections whose client takes nothing of what is sent to it, now and from time to time."""
+        limit = self._limiter.limits().send_timeout
+        if limit is not None:
+            for connection in self._connections():
+                if connection.stalled() > limit:
+                    self._limiter.count("send_timeout")
+                    connection.abort()
+        interval = _STALL_INTERVAL if limit is None else max(0.05, min(limit / 5, _STALL_INTERVAL))
+        self._sweep = asyncio.get_running_loop().call_later(interval, self._abort_stalled)
 
     def _transports(self) -> list[asyncio.Transport]:
         """Return them all. To be called before closing: a connection that is told to close forgets its transport."""
@@ -308,9 +327,10 @@ class Server:
     def _close_idle(self) -> None:
         self._acceptor.close_stalled()
         for connection in self._connections():
-            if connection.is_idle():
-                # close() would end only the connection's task and leave its transport open; force_close() ends both.
-                connection.force_close()
+            connection.close_idle()
+            if connection.stalled() > _DRAINING_STALL_TIME:
+                log.info("%s: closed a connection whose client stopped reading", self.name)
+                connection.abort()
 
     async def _cancel(self) -> tuple[str, ...]:
         """Cancel what still runs. Responses have a moment to be sent, then every transport is aborted."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import select
 import socket
 import stat
 import sys
@@ -43,10 +44,35 @@ def unread(sock: socket.socket | TransportSocket) -> int:
 
 
 def unsent(transport: asyncio.WriteTransport | None) -> int:
-    """Return the number of bytes that wait to be sent; 0 for a closed transport."""
+    """Return the number of bytes that wait to be sent; 0 for a closed transport.
+
+    asyncio's transport for TLS does not count what the one below it has. So there all counts that the client has not
+    acknowledged, and is lost if it does not answer the close of TLS in time.
+    """
     with contextlib.suppress(AttributeError):  # asyncio's transport for TLS raises it once it is closed
-        return 0 if transport is None else transport.get_write_buffer_size()
+        if transport is not None:
+            is_tls = transport.get_extra_info("sslcontext") is not None
+            return undelivered(transport) if is_tls else transport.get_write_buffer_size()
     return 0
+
+
+def undelivered(transport: asyncio.WriteTransport) -> int:
+    """Return the number of bytes that the client has not acknowledged: those that wait here, and in the kernel."""
+    waiting = transport.get_write_buffer_size()
+    with contextlib.suppress(OSError, ValueError):
+        sock = transport.get_extra_info("socket")
+        waiting += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return waiting
+
+
+def is_reset(sock: socket.socket | TransportSocket) -> bool:
+    """Return whether the peer has reset the connection, or it is closed. Needs no reader, which would be told."""
+    poll = select.poll()
+    try:
+        poll.register(sock.fileno(), 0)
+    except ValueError:  # closed
+        return True
+    return bool(poll.poll(0))
 
 
 @contextlib.contextmanager
