@@ -22,6 +22,9 @@ def main() -> None:
         if code is None:  # an unexpected exception or `sys.exit` set the exit code
             router.restore(ignore_hup=True)
             return
+        import logging
+
+        logging.shutdown()  # the lines that wait; its own place at the exit is after this one if it was imported before
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):  # broken, closed, or None
                 stream.flush()

@@ -340,6 +340,7 @@ class HotConf(Holder[S]):
     async def changes(self, /, *paths: str) -> AsyncIterator[Change[S]]:
         """Yield each Change that touches one of the dotted paths, or any, until the engine stops: `async for`.
 
+        It listens from its first step on; what changes between the call and that step is not told.
         A slow reader gets the latest only: changes that came meanwhile are joined into one. Works in any event loop.
 
         Raises:
@@ -347,6 +348,7 @@ class HotConf(Holder[S]):
             NotRunning: No engine runs.
         """
         stream = LatestChange(tuple(resolve_path(self.schema, path) for path in paths))
+        self._host.resume()
         if self._host.engine is None:
             raise NotRunning
         self._subscribers.add_stream(stream)
@@ -512,7 +514,6 @@ class HotConf(Holder[S]):
         self._stack = Stack.of(
             self.schema, compose(self._constructor, self._given, self.options), _limits(self.options)
         )
-        self._started = []
         self._reloader.leave_parent(self._subscribers, self._stack)
         if self._host.leave_parent(self._stack) and self.loaded:
             # Not now: a child that only runs another program, or enters `running` anew, needs neither of the two.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 import hotconf.reload.last_good as last_good
 from hotconf.engine.engine import CLOSING, Engine, EngineThread
 from hotconf.errors import Draining, NotRunning, OperationRefused
+from hotconf.reload.holder import keep_for_ever
 from hotconf.reload.request import refuse_reentry
 from hotconf.signals import SignalRouter
 
@@ -196,6 +197,9 @@ class EngineHost:
         self._stack, self._inherited = stack, 0
         if self.engine is None:
             return False
+        keep_for_ever(self.engine, self._thread)
+        if self.engine.loop is not None:
+            keep_for_ever(*asyncio.all_tasks(self.engine.loop))
         self._end()
         if self.after_fork == "resume":
             self._resume_waits, self._inherited = True, inherited

@@ -9,6 +9,7 @@ stay locked in the child for ever.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -260,6 +261,16 @@ def _unloaded(cls: type) -> type:
     """Return a subclass for an instance to belong to until its first publication."""
     namespace = {"__slots__": (), "__module__": cls.__module__, "__qualname__": cls.__qualname__}
     return type(cls.__name__, (_Unloaded, cls), namespace)
+
+
+def keep_for_ever(*objects: object) -> None:
+    """Never collect these, in a forked child: coroutines of the parent, above all.
+
+    A coroutine that is collected runs its `finally` blocks. Here these would close what the parent still uses: remove
+    its files, end its connections. A reference in a module is not enough, since the interpreter drops it at its end.
+    """
+    for kept in objects:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 
 
 _holders: weakref.WeakValueDictionary[int, Holder[Any]] = weakref.WeakValueDictionary()

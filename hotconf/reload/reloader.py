@@ -18,6 +18,7 @@ from hotconf.errors import OperationRefused, Rejected, SourceError
 from hotconf.reload.candidate import CandidateBuilder, every_path, rendered
 from hotconf.reload.edit import OverlayEditor
 from hotconf.reload.history import HeldRollback, History
+from hotconf.reload.holder import keep_for_ever
 from hotconf.reload.report import ReportLog
 from hotconf.reload.request import (
     BeginOverride,
@@ -403,6 +404,10 @@ class Reloader(Generic[S]):
     def leave_parent(self, subscribers: Subscribers, stack: Stack) -> None:
         """Go on in a forked child, with sources that read nothing yet and without the parent's resources."""
         self._subscribers, self._stack = subscribers, stack
+        keep_for_ever(self.resources)
+        snapshot = self.snapshot
+        if snapshot is not None and snapshot.resources:
+            self._holder._publish(dataclasses.replace(snapshot, resources={}))  # noqa: SLF001
         self.resources = Resources(self._holder, self._retire_after)
 
 

@@ -658,3 +658,138 @@ with conf.running(), ProcessPoolExecutor(1, mp_context=context) as pool:
 """
     )
     assert lines == ["one", "two", "0"]
+
+
+# What the parent has open stays the parent's
+
+OPEN = """
+import gc
+import contextlib
+
+conf = watching()
+
+
+@conf.resource("message")
+@MANAGER
+DEF pool(candidate):
+    name = f"open.{os.getpid()}"
+    open(name, "w").close()
+    try:
+        yield os.getpid()
+    finally:
+        os.unlink(name)
+"""
+
+
+def opened(kind):
+    kinds = {
+        "sync": ("contextlib.contextmanager", "def"),
+        "async": ("contextlib.asynccontextmanager", "async def"),
+    }
+    manager, definition = kinds[kind]
+    return FORK + OPEN.replace("MANAGER", manager).replace("DEF", definition)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("how", ["resume", "keep"])
+@pytest.mark.parametrize("reads", [True, False])
+def test_no_child_closes_what_the_parent_has_open(run, kind, how, reads):
+    lines, log = run(
+        opened(kind)
+        + f"""
+with conf.running(after_fork={how!r}):
+    pid = os.fork()
+    if pid == 0:
+        if {reads}:
+            conf.current
+            if {how!r} == "resume":
+                until(lambda: conf.status.state == "ready")
+        gc.collect()
+        sys.exit(0)  # the interpreter ends as it does for any program, and collects what it can
+    say(ended(pid), os.path.exists(f"open.{{os.getpid()}}"))
+say(os.path.exists(f"open.{{os.getpid()}}"))
+"""
+    )
+    assert lines[-2:] == ["0 True", "False"]
+    assert "pending" not in log
+    assert "Traceback" not in log
+
+
+def test_no_child_gets_an_object_of_the_parent(run):
+    lines, _ = run(
+        opened("sync")
+        + """
+from hotconf.errors import NotBuilt
+
+
+def child():
+    try:
+        with conf.pin() as snapshot:
+            assert snapshot[pool] == os.getpid()
+    except NotBuilt:
+        pass
+    until(lambda: conf.status.state == "ready")
+    say(conf.snapshot[pool] == os.getpid())
+
+
+with conf.running():
+    code = fork(child)
+    say(code, conf.snapshot[pool] == os.getpid())
+"""
+    )
+    assert lines == ["True", "0 True"]
+
+
+def test_a_child_stops_what_its_parent_started(run):
+    lines, _ = run(
+        FORK
+        + """
+conf = watching()
+
+
+def child():
+    conf.current
+    until(lambda: conf.status.state == "ready")
+    conf.stop()
+    say(conf.status.state)
+
+
+conf.start()
+code = fork(child)
+say(code, conf.status.state)
+conf.stop()
+say(conf.status.state)
+"""
+    )
+    assert lines == ["stopped", "0 ready", "stopped"]
+
+
+def test_a_child_may_begin_with_changes(run):
+    lines, _ = run(
+        FORK
+        + """
+conf = watching()
+
+
+def child():
+    async def main():
+        async for change in conf.changes("message"):
+            return change.new.message
+
+    said = []
+    thread = threading.Thread(target=lambda: said.append(asyncio.run(main())), daemon=True)
+    thread.start()
+
+    def told():
+        write(f"news {time.monotonic()}")
+        return said
+
+    until(told)
+    say(said[0][:4])
+
+
+with conf.running():
+    say(fork(child))
+"""
+    )
+    assert lines == ["news", "0"]
