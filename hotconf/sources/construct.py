@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     Outermost: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
 
 _MAKE, _BUILD = "_settings_init_sources", "_settings_build_values"
+_OPTIONS = [
+    name
+    for name, parameter in inspect.signature(BaseSettings.__init__).parameters.items()
+    if name.startswith("_") and parameter.default is not parameter.empty and name != "_build_sources"
+]
 _make_sources: Any = vars(BaseSettings)[_MAKE].__func__
 _build_values: Any = vars(BaseSettings)[_BUILD].__func__
 
@@ -212,8 +217,11 @@ class Constructor:
         self, model: type[BaseModel], init: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None
     ) -> None:
         self.model = model
-        self.init = copied(init or {})
-        self.options = dict(options or {})
+        given = copied(init or {})
+        # As for the constructor itself, options may stand among the values.
+        known = [name for name in _OPTIONS if name in given] if issubclass(model, BaseSettings) else []
+        self.options = {**{name: given.pop(name) for name in known}, **(options or {})}
+        self.init = given
         _check_options(model, self.options)
         self._own: Record | None = None
         self._default_objects: dict[tuple[type, str], bool] = {}
@@ -324,10 +332,9 @@ def _check_options(model: type, options: Mapping[str, Any]) -> None:
         return
     if not issubclass(model, BaseSettings):
         raise TypeError(f"settings_options: {model.__name__} is no BaseSettings: its constructor has no options")
-    known = [name for name in inspect.signature(BaseSettings).parameters if name.startswith("_")]
     for name in options:
-        if name not in known or name == "_build_sources":
-            raise TypeError(f"settings_options: {model.__name__} has no option {name!r}{suggest(name, known)}")
+        if name not in _OPTIONS:
+            raise TypeError(f"settings_options: {model.__name__} has no option {name!r}{suggest(name, _OPTIONS)}")
 
 
 def owner_of_init(model: type) -> type:

@@ -387,7 +387,7 @@ def _explains(text: str | None, path: KeyPath, value: Any) -> bool:
         return True
     try:
         found = lookup(json.loads(text or ""), path)
-    except ValueError:
+    except (ValueError, TypeError):  # an argument may be a list
         return False
     return found is not ABSENT and same(found, value)
 
@@ -395,7 +395,7 @@ def _explains(text: str | None, path: KeyPath, value: Any) -> bool:
 def _is_json(text: str | None) -> bool:
     try:
         json.loads(text or "null")
-    except ValueError:
+    except (ValueError, TypeError):
         return False
     return True
 

@@ -19,6 +19,7 @@ from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
     CliSettingsSource,
+    CliUnknownArgs,
     EnvSettingsSource,
     JsonConfigSettingsSource,
     NestedSecretsSettingsSource,
@@ -564,6 +565,13 @@ def test_12_options_of_the_constructor_have_a_place(tmp_path, monkeypatch):
     assert str(conf.explain("port").origin) == f"{tmp_path}/prod.env:1:1"
 
 
+def test_12_options_may_stand_among_the_values_as_for_the_class(tmp_path):
+    (tmp_path / "prod.env").write_text("PORT=7\n")
+    given = {"_env_file": tmp_path / "prod.env", "message": "given"}
+    model = reading()
+    assert loaded(model, init=given).current == model(**given)
+
+
 @pytest.mark.parametrize(
     ("model", "options", "reason"),
     [
@@ -701,6 +709,17 @@ def test_25_an_argument_is_named_as_it_was_typed():
     conf = loaded(App)
     names = ["file", "use_cache", "verbose", "db.port"]
     assert [str(conf.explain(name).origin) for name in names] == ["FILE", "--no-use-cache", "-v", "--db.port"]
+
+
+def test_25_arguments_may_be_several():
+    class App(BaseSettings):
+        model_config = {"cli_parse_args": ["--known=1", "--what", "--ever"], "cli_ignore_unknown_args": True}
+        known: int = 0
+        rest: CliUnknownArgs
+
+    conf = loaded(App)
+    assert conf.current.rest == ["--what", "--ever"]
+    assert [str(conf.explain(name).origin) for name in ("known", "rest")] == ["--known", "command line"]
 
 
 def test_25_arguments_may_be_an_option_of_the_constructor():
