@@ -81,6 +81,7 @@ class Engine:
         self.watcher: Watcher | None = None
         self._watched: set[Path] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.hands_over = False
 
     async def __aenter__(self) -> Self:
         self.loop = asyncio.get_running_loop()
@@ -321,6 +322,8 @@ class Engine:
             last_steps.push_async_callback(self._reloader.close, timeout=self._closing)
             last_steps.push_async_callback(self._reloader.wait_for_listeners, timeout=_LISTENERS_TIMEOUT)
             last_steps.push_async_callback(self._entered.aclose)
+            if not self.hands_over:
+                last_steps.callback(self._reloader.end_changes)
             # First, so that a listener which awaits a reload learns that there will be none.
             last_steps.callback(self.queue.detach)
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import hotconf.reload.last_good as last_good
@@ -48,6 +48,11 @@ class EngineHost:
     decides where the engine runs: in its event loop, or in a thread. Where that loop is left first, the engine goes on
     in a thread.
 
+    One entry or exit at a time starts, moves or stops the engine. Until it is done, `_ready` is pending, and the
+    entries that come wait in `_waiting`. The result of `_ready` is true where the engine is live and they are counted,
+    in `_entered`; where it is not, one of them starts the engine. The lock `_loading` is held for each step from one
+    of these states to the next, and for a load without an engine.
+
     `orphaned` is true in a forked child that keeps the settings of its parent and has no engine.
     """
 
@@ -61,7 +66,8 @@ class EngineHost:
         self._options = options
         self._loading = threading.Lock()
         self._entered: list[asyncio.AbstractEventLoop | None] = []
-        self._ready: Future[None] = Future()
+        self._waiting: list[asyncio.AbstractEventLoop | None] = []
+        self._ready: Future[bool | None] = Future()
         self._thread: EngineThread | None = None
         self._closing = CLOSING
         self._resume_waits = False
@@ -75,46 +81,70 @@ class EngineHost:
     async def enter(self, closing: float, after_fork: AfterFork) -> None:
         """Make the configuration live, in the current event loop where it is not yet. Raises what the start raises."""
         self._resume_waits, self._inherited = False, 0
-        engine = self._count_entry(asyncio.get_running_loop(), closing, after_fork)
-        try:
+        loop = asyncio.get_running_loop()
+        live: bool | None = False
+        while not live:
+            engine, ready = self._count_entry(loop, closing, after_fork)
             if engine is not None:
-                await engine.__aenter__()
+                try:
+                    await engine.__aenter__()
+                except BaseException as error:
+                    self._did_not_start(error)
+                    raise
                 self._is_live()
-            else:  # shielded, since cancelling one wait must not end the others
-                await asyncio.shield(asyncio.wrap_future(self._ready))
-        except BaseException as error:
-            self._did_not_start(engine, error)
-            raise
+            try:  # shielded, since cancelling one wait must not end the others
+                live = await asyncio.shield(asyncio.wrap_future(ready))
+            except BaseException:
+                if self._is_counted(loop, ready):
+                    await self.leave()
+                raise
 
     def enter_blocking(self, closing: float, after_fork: AfterFork) -> None:
         """Make the configuration live, in a thread where it is not yet. Raises what the start raises."""
-        if self.is_on_its_loop and not self._ready.done():
-            raise RuntimeError("this configuration is starting in this event loop: enter it with `async with`")
         self._resume_waits, self._inherited = False, 0
-        engine = self._count_entry(None, closing, after_fork)
-        try:
+        live: bool | None = False
+        while not live:
+            if self.is_on_its_loop and not self._ready.done():
+                raise RuntimeError("this configuration is starting in this event loop: enter it with `async with`")
+            engine, ready = self._count_entry(None, closing, after_fork)
             if engine is not None:
-                self._thread = EngineThread(engine)
-                self._thread.start()
+                try:
+                    self._thread = EngineThread(engine)
+                    self._thread.start()
+                except BaseException as error:
+                    self._did_not_start(error)
+                    raise
                 self._is_live()
-            else:
-                self._ready.result()
-        except BaseException as error:
-            self._did_not_start(engine, error)
-            raise
+            try:
+                live = ready.result()
+            except BaseException:
+                if self._is_counted(None, ready):
+                    self.leave_blocking()
+                raise
 
     def _count_entry(
         self, loop: asyncio.AbstractEventLoop | None, closing: float, after_fork: AfterFork
-    ) -> Engine | None:
-        """Count an entry, and return the engine to start where it is the first."""
+    ) -> tuple[Engine | None, Future[bool | None]]:
+        """Count an entry, or let it wait. Return the engine where this entry has to start it, and what it waits for."""
         with self._loading:  # a load under way ends first
-            self._entered.append(loop)
-            if len(self._entered) > 1:
-                return None
+            if self.engine is not None and self._ready.done():
+                self._entered.append(loop)
+                return None, self._ready
+            self._waiting.append(loop)
+            if self.engine is not None:
+                return None, self._ready
             self._ready, self._thread, self._closing, self.after_fork = Future(), None, closing, after_fork
             self.state, self.started, self.orphaned = "starting", time.monotonic(), False
             self.engine = engine = self._new_engine()
-            return engine
+            return engine, self._ready
+
+    def _is_counted(self, loop: asyncio.AbstractEventLoop | None, ready: Future[bool | None]) -> bool:
+        """End the wait of an entry. Return whether it was counted before, so that it has to leave."""
+        with self._loading:
+            if not ready.done():
+                self._waiting.remove(loop)
+                return False
+            return ready.exception() is None and bool(ready.result())
 
     def _new_engine(self, *, resumes: bool = False) -> Engine:
         return Engine(
@@ -127,47 +157,105 @@ class EngineHost:
         )
 
     def _is_live(self) -> None:
-        if self.state == "starting":  # a drain may have begun before
-            self.state = "ready"
-        self._ready.set_result(None)
+        """Count the entries that wait, and let them go on. Where no entry is left, stop the engine."""
+        with self._loading:
+            self._entered += self._waiting
+            self._waiting = []
+            if self._entered:
+                if self.state == "starting":  # a drain may have begun before
+                    self.state = "ready"
+                self._ready.set_result(True)
+                return
+        self._stop_thread()
 
-    def _did_not_start(self, engine: Engine | None, error: BaseException) -> None:
-        self._entered.pop()
-        if engine is not None:
+    def _did_not_start(self, error: BaseException) -> None:
+        """Raise an error in all entries that wait. Where the start was interrupted, one of them starts again."""
+        with self._loading:
             self._end()
-            self._ready.set_exception(error)
-            self._ready.exception()  # there may be no other entry that waits for it
+            if isinstance(error, Exception):
+                self._ready.set_exception(error)
+                self._ready.exception()  # there may be no other entry that waits for it
+            else:
+                self._ready.set_result(False)
 
     async def leave(self) -> None:
         """Count an exit. The last one stops the engine; one that leaves the engine's loop moves it into a thread."""
         loop = asyncio.get_running_loop()
-        self._entered.remove(loop)
-        if not self._entered:
+        with self._loading:
+            self._entered.remove(loop)
+            engine, ready = self.engine, self._ready
+            is_last = not self._entered
+            leaves_its_loop = self._thread is None and self.is_on_its_loop and loop not in self._entered
+            if engine is None or not (is_last or leaves_its_loop):
+                return
+            moves = ready.done()
+            if moves:
+                self._ready = ready = Future()
+        if moves and self._thread is not None:
+            await asyncio.to_thread(self._stop_thread)  # goes on where this wait is cancelled
+        elif moves and is_last:
             try:
-                if self._thread is not None:
-                    await asyncio.to_thread(self._thread.stop)
-                elif self.engine is not None:
-                    await self.engine.__aexit__(None, None, None)
+                await engine.__aexit__(None, None, None)
             finally:
-                self._end()
-        elif self.is_on_its_loop and loop not in self._entered and self.engine is not None:
-            await self.engine.__aexit__(None, None, None)
-            self.engine = self._new_engine(resumes=True)
-            self._thread = EngineThread(self.engine)
-            await asyncio.to_thread(self._resume, self._thread)
+                self._has_stopped()
+        elif moves:
+            engine.hands_over = True
+            try:
+                await engine.__aexit__(None, None, None)
+            finally:  # in a thread, which goes on where this task is cancelled or its loop ends
+                target, args = contextvars.copy_context().run, (self._go_on_in_thread,)
+                threading.Thread(target=target, args=args, name="hotconf-hand-over", daemon=True).start()
+        # What moves the engine looks at the entries afterwards, so that this wait may be cancelled.
+        await asyncio.wait([asyncio.wrap_future(ready)])
 
     def leave_blocking(self) -> None:
         """Count an exit. The last one stops the engine."""
-        self._entered.remove(None)
-        if not self._entered:
-            try:
-                if self._thread is not None:
-                    self._thread.stop()
-            finally:
-                self._end()
+        with self._loading:
+            self._entered.remove(None)
+            ready = self._ready
+            if self.engine is None or self._entered:
+                return
+            moves = ready.done()
+            if moves:
+                self._ready = Future()
+        if moves:
+            self._stop_thread()
+        elif not self.is_on_its_loop:  # which has to go on for the engine to move
+            wait([ready])
+
+    def _stop_thread(self) -> None:
+        try:
+            if self._thread is not None:
+                self._thread.stop()
+        finally:
+            self._has_stopped()
+
+    def _has_stopped(self) -> None:
+        """Let the entries that came meanwhile start the engine again."""
+        with self._loading:
+            self._end()
+            self._ready.set_result(False)
 
     def _end(self) -> None:
-        self.engine, self._thread, self.state = None, None, "stopped"
+        self.engine, self._thread, self._waiting, self.state = None, None, [], "stopped"
+
+    def _go_on_in_thread(self) -> None:
+        """End a hand-over: go on in a thread, or not at all where the last entry has left meanwhile."""
+        with self._loading:
+            ready = self._ready
+            thread = None
+            if self._entered or self._waiting:
+                self.engine = self._new_engine(resumes=True)
+                self._thread = thread = EngineThread(self.engine)
+        if thread is None:
+            self._reloader.end_changes()
+            self._has_stopped()
+            return
+        self._resume(thread)
+        if self._thread is thread:
+            self._is_live()
+        else:
+            ready.set_result(False)
 
     def _resume(self, thread: EngineThread) -> None:
         """Start an engine that goes on with what is running. Where that fails, the log says why."""
@@ -175,7 +263,7 @@ class EngineHost:
             thread.start()
         except Exception:
             log.exception("the configuration is not live any more: the engine could not go on in another thread")
-            self.engine, self._thread = None, None
+            self._end()
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Call a function on the engine's loop, where the configuration is live."""

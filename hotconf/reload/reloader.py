@@ -385,6 +385,10 @@ class Reloader(Generic[S]):
         """Wait for on_change subscribers that are still at work, `timeout` seconds at most."""
         await self._subscribers.finish(timeout=timeout)
 
+    def end_changes(self) -> None:
+        """End the readers of changes, since no engine runs any more."""
+        self._subscribers.end_streams()
+
     def overdue_leases(self, seconds: float) -> list[tuple[int, Lease[S]]]:
         """Return the leases of replaced snapshots that have been held for longer, each with its generation."""
         return self._holder.overdue(seconds)

@@ -335,10 +335,13 @@ class Subscribers:
             if listener.initial and only in (None, listener.subscription):
                 listener.hear(change)
 
-    async def finish(self, *, timeout: float) -> None:
-        """Wait until no listener is at work; after `timeout` seconds cancel and name those that still are."""
+    def end_streams(self) -> None:
+        """End every reader of changes, once it has taken the change that waits for it. Safe from any thread."""
         for stream in self.streams:
             stream.put(None)
+
+    async def finish(self, *, timeout: float) -> None:
+        """Wait until no listener is at work; after `timeout` seconds cancel and name those that still are."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
