@@ -191,20 +191,17 @@ class EngineHost:
             moves = ready.done()
             if moves:
                 self._ready = ready = Future()
-        if moves and self._thread is not None:
-            await asyncio.to_thread(self._stop_thread)  # goes on where this wait is cancelled
-        elif moves and is_last:
-            try:
+        finish = self._stop_thread if self._thread is not None else self._go_on_in_thread
+        try:
+            if moves and self._thread is None:
+                engine.hands_over = not is_last
                 await engine.__aexit__(None, None, None)
-            finally:
+        finally:
+            if moves and self._thread is None and is_last:
                 self._has_stopped()
-        elif moves:
-            engine.hands_over = True
-            try:
-                await engine.__aexit__(None, None, None)
-            finally:  # in a thread, which goes on where this task is cancelled or its loop ends
-                target, args = contextvars.copy_context().run, (self._go_on_in_thread,)
-                threading.Thread(target=target, args=args, name="hotconf-hand-over", daemon=True).start()
+            elif moves:  # in a thread of its own, which goes on where this task is cancelled or its loop ends
+                target, args = contextvars.copy_context().run, (finish,)
+                threading.Thread(target=target, args=args, name="hotconf-leave", daemon=True).start()
         # What moves the engine looks at the entries afterwards, so that this wait may be cancelled.
         await asyncio.wait([asyncio.wrap_future(ready)])
 

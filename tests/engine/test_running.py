@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
@@ -359,3 +360,22 @@ async def test_an_entry_after_a_failed_start_tries_again_while_others_still_hear
     assert conf.status.state == "ready"
     await conf._host.leave()
     assert conf.status.state == "stopped"
+
+
+async def test_a_last_exit_that_is_cancelled_while_all_workers_are_busy_stops_the_engine():
+    conf, _ = memory_conf()
+    go_on = threading.Event()
+    conf.start()
+    entry = conf.running(signals=())
+    await entry.__aenter__()
+    conf.stop()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    busy = loop.run_in_executor(None, go_on.wait, 20)
+    exit_ = asyncio.create_task(entry.__aexit__(None, None, None))
+    await until(lambda: not conf._host._entered)
+    exit_.cancel()
+    await asyncio.wait([exit_])
+    await until(lambda: conf.status.state == "stopped")
+    go_on.set()
+    await busy
