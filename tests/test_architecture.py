@@ -72,7 +72,15 @@ SHARED = {
         "sources.patch",
         "sources.atomic_write",
     },
-    "cli": {"cli.target", "cli.output", "cli.serving", "cli.remote", "cli.sample", "cli.placeholder"},
+    "cli": {
+        "cli.target",
+        "cli.output",
+        "cli.serving",
+        "cli.remote",
+        "cli.sample",
+        "cli.sample_text",
+        "cli.placeholder",
+    },
 }
 """Rooms whose modules are one of a kind each, and know no other kind: only what they share."""
 COLLECTING = {"cli.main", "sources.stack"}

@@ -10,6 +10,8 @@ Node: TypeAlias = Mapping[str, Any]
 
 TEXT = "change-me"
 
+_MOST_CHOICES = 100
+
 _BY_FORMAT = {
     "date-time": "2030-01-31T12:00:00Z",
     "date": "2030-01-31",
@@ -53,7 +55,7 @@ _GUESSES: tuple[Any, ...] = (
 )
 """What a validator of the class or a pattern may accept, where the schema does not tell."""
 
-_DEEPEST = 8
+_DEEPEST = 4
 _LOWER, _UPPER = {"minimum": 0, "exclusiveMinimum": 1}, {"maximum": 0, "exclusiveMaximum": -1}
 _BOUNDS = {
     "minimum": "at least {}",
@@ -78,24 +80,41 @@ def resolved(node: Node, root: Node) -> Node:
     return {**node, "$defs": definitions}
 
 
-def described(node: Node) -> str:
+def described_by(node: Node, title: str) -> Node:
+    """Return the node with the properties of a class, by its name, that a node allows: itself, a choice or an item."""
+    pending = [node]
+    for _ in range(_MOST_CHOICES):
+        if not pending:
+            break
+        found = resolved(pending.pop(0), node)
+        if "properties" in found and found.get("title", title) == title:
+            return found
+        inner = (found.get("items"), found.get("additionalProperties"))
+        choices = (*found.get("anyOf", ()), *found.get("oneOf", ()), *found.get("allOf", ()))
+        pending += [one for one in (*choices, *inner) if isinstance(one, Mapping)]
+    return {}
+
+
+def described(node: Node, *, depth: int = 0) -> str:
     """Return type and bounds in words, `integer, at least 1`; the empty string where there are none."""
     choices = node.get("anyOf") or node.get("oneOf")
+    if depth > _DEEPEST:  # the schema may contain itself
+        return ""
     if choices:
-        words = (described(resolved(choice, node)) for choice in choices)
+        words = (described(resolved(choice, node), depth=depth + 1) for choice in choices)
         return " or ".join(dict.fromkeys(filter(None, words)))
     bounds = [text.format(node[key]) for key, text in _BOUNDS.items() if key in node]
-    return ", ".join(filter(None, [_kind(node), *bounds]))
+    return ", ".join(filter(None, [_kind(node, depth), *bounds]))
 
 
-def _kind(node: Node) -> str:
+def _kind(node: Node, depth: int) -> str:
     if "const" in node or "enum" in node:
         values = node.get("enum", [node.get("const")])
         return f"one of {', '.join(map(_quoted, values))}" if len(values) > 1 else f"always {_quoted(values[0])}"
     kind = str(node.get("type", ""))
     inner = node.get("items") or node.get("additionalProperties")
     if kind in ("array", "object") and isinstance(inner, Mapping):
-        of = described(resolved(inner, node))
+        of = described(resolved(inner, node), depth=depth + 1)
         return f"{'list' if kind == 'array' else 'table'}{f' of {of}' if of else ''}"
     kind = {"array": "list", "object": "table", "number": "number", "null": ""}.get(kind, kind)
     form = node.get("format")
@@ -106,9 +125,18 @@ def _quoted(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def candidates(node: Node) -> Iterator[Any]:
-    """Yield values that may satisfy a schema, the most likely first, and at the end the guesses."""
+def candidates(node: Node, *, filled: bool = False) -> Iterator[Any]:
+    """Yield values that may satisfy a schema, the most likely first, and at the end the guesses.
+
+    With `filled`, lists and tables that may be empty have an item in the first of them.
+    """
     seen: list[Any] = []
+    if filled:
+        least = {"minItems": max(1, node.get("minItems", 0)), "minProperties": 1}
+        choices = {
+            key: [{**resolved(one, node), **least} for one in node[key]] for key in ("anyOf", "oneOf") if key in node
+        }
+        node = {**node, **least, **choices}
     for value in itertools.chain(_fitting(node, depth=0), _GUESSES):
         if not any(value == known and type(value) is type(known) for known in seen):
             seen.append(value)
@@ -163,25 +191,24 @@ def _numbers(node: Node, *, whole: bool) -> Iterator[int | float]:
 
 
 def _lists(node: Node, depth: int) -> Iterator[list[Any]]:
-    fixed = node.get("prefixItems", ())
-    least = max(node.get("minItems", 0) - len(fixed), 0)
-    head = [next(_any_of(resolved(item, node), depth), TEXT) for item in fixed]
-    kinds = _any_of(resolved(node.get("items") or {}, node), depth)
-    if node.get("uniqueItems"):
-        found = list(itertools.islice(kinds, least))
-        yield [*head, *found]
+    head = [next(_any_of(resolved(item, node), depth), TEXT) for item in node.get("prefixItems", ())]
+    least = max(node.get("minItems", 0) - len(head), 0)
+    kinds = _any_of(resolved(node.get("items") or {}, node), depth) if least else iter(())
+    if node.get("uniqueItems") or not least:
+        yield [*head, *itertools.islice(kinds, least)]
     else:
         yield from ([*head, *[item] * least] for item in itertools.islice(kinds, 8))
 
 
 def _tables(node: Node, depth: int) -> Iterator[dict[str, Any]]:
-    required = node.get("required", ())
-    properties = node.get("properties", {})
-    inner = node.get("additionalProperties")
-    table = {name: next(_any_of(resolved(properties.get(name, {}), node), depth), TEXT) for name in required}
-    yield table
+    properties, inner = node.get("properties", {}), node.get("additionalProperties")
+    # What only one value is allowed for may tell the members of a union apart.
+    names = dict.fromkeys((*node.get("required", ()), *(name for name, one in properties.items() if "const" in one)))
+    table = {name: next(_any_of(resolved(properties.get(name, {}), node), depth), TEXT) for name in names}
+    found = [table]
     if isinstance(inner, Mapping):
-        yield {**table, "name": next(_any_of(resolved(inner, node), depth), TEXT)}
+        found.append({**table, "name": next(_any_of(resolved(inner, node), depth), TEXT)})
+    yield from reversed(found) if node.get("minProperties") else found
 
 
 def _any_of(node: Node, depth: int) -> Iterator[Any]:

@@ -1,49 +1,60 @@
-"""A sample: a commented TOML file written from a settings class, which that class accepts.
+"""A sample: a commented file written from a settings class, which that class accepts, or a reference of its settings.
 
-The fields become a tree of tables and values. Each value has a few choices, the most likely one first. The tree is
-written, read back and validated; a choice that is refused is replaced by the next one, so validators of the class are
-respected too. A value without a choice left is commented out.
+Lines of what is required, or was asked for, are active. A default is a comment: written down, it would be pinned, and
+validators would run on it. The settings become a tree of sections and entries, as files have them. Each entry has a few
+choices of a value, the most likely first. What the class refuses is replaced by the next choice, so that its validators
+are respected too; an entry without a choice left is a comment.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import inspect
-import textwrap
+import tempfile
+from collections import Counter
 from collections.abc import Mapping, Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 
-import hotconf.formats as formats
+import hotconf.cli.sample_text as sample_text
 import hotconf.values.keypath as keypath
-from hotconf.cli.placeholder import Node, candidates, described, resolved
-from hotconf.errors import FormatError, Rejected
+from hotconf.cli.placeholder import TEXT, candidates, described, described_by, resolved
+from hotconf.errors import Rejected, SourceError
 from hotconf.reload.validate import validate
 from hotconf.schema.diff import differences
-from hotconf.schema.fields import fields_of, holds_secret, shape_below, unwrapped
+from hotconf.schema.fields import fields_of, holds_secret, unwrapped
 from hotconf.schema.jsonschema import json_schema
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import document, is_masked
 from hotconf.schema.tree import children, is_list
-from hotconf.values.layer import Layer
+from hotconf.sources.dotenv import Dotenv
+from hotconf.sources.file import File
 from hotconf.values.merge import ABSENT, merge
-from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pydantic import BaseModel
 
+    from hotconf.cli.placeholder import Node
     from hotconf.schema.fields import Field
     from hotconf.schema.shape import Shape
     from hotconf.values.keypath import KeyPath
+    from hotconf.values.report import Fault
 
-_WIDTH = 100
-_LONGEST_DEFAULT = 40
+_MOST_EXAMPLES = 3
+"""How often a class is written out where nothing requires it: classes may contain each other."""
+
+_MOST_SECTIONS = 200
+_MOST_CHOICES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,97 +62,274 @@ class Sample:
     """The text of a sample, and its faults: the required values for which no placeholder was found."""
 
     text: str
-    faults: tuple[Fault, ...]
+    faults: Sequence[Fault] = ()
 
 
-def sample(model: type[BaseModel]) -> Sample:
-    """Return a sample of a file for a settings class. It holds no default of a secret."""
-    title = [f"Settings of {model.__name__}.", *_wrapped(_doc(model))]
-    root = _Table((), notes=title, parts=list(_parts(model, _Place((), (), (model,)), ABSENT)))
-    _fitted(model, root, examples=True)  # so that an example is valid too, once its comment signs are removed
-    lines, faults = _fitted(model, root, examples=False)
-    return Sample("\n".join(lines).strip("\n") + "\n", tuple(faults))
+def sample(model: type[BaseModel], text_format: str = "toml", asked: Sequence[KeyPath] = ()) -> Sample:
+    """Return a sample of a file for a settings class. It holds no default of a secret.
+
+    Args:
+        model: The class.
+        text_format: `toml`, `yaml` or `env`; `json`, which has active lines alone, for it has no comments; or
+            `markdown`, a table of all settings.
+        asked: The paths of settings that are active although they have a default.
+    """
+    tree = Tree(model, text_format, asked)
+    if text_format == "markdown":
+        return Sample(sample_text.markdown(tree.root, model))
+    _fitted(tree, model, text_format, examples=True)  # so that an example is valid too, once its comment signs are gone
+    return _fitted(tree, model, text_format, examples=False)
 
 
-def _fitted(model: type[BaseModel], root: _Table, *, examples: bool) -> tuple[list[str], Sequence[Fault]]:
-    """Return the lines of the tree after every refused choice was replaced, and the faults that remain."""
-    values = list(_values(root))
+def _fitted(tree: Tree, model: type[BaseModel], text_format: str, *, examples: bool) -> Sample:
+    """Replace every choice that the class refuses. Returns the text then, and the faults that remain."""
+    settings = list(tree.root.all_settings())
+    for setting in settings:
+        setting.shown = setting.active or (examples and not setting.has_default)
+    exploded = True
     while True:
-        lines = list(_table_lines(root, examples=examples))
+        text = sample_text.write(text_format, tree.root, model, exploded=exploded)
+        faults = _faults(model, text_format, text)
+        paths = [tuple(map(str, keypath.parse(fault.path))) for fault in faults]
+        # Of each fault the setting that it is about: the nearest one whose path its own begins with.
+        starts = sorted(((tuple(map(str, one.path)), one) for one in settings), key=lambda entry: -len(entry[0]))
+        blamed = (next((found for start, found in starts if path[: len(start)] == start), None) for path in paths)
+        shown = (found for found in dict.fromkeys(blamed) if found is not None and found.shown)
+        refused = [found for found in shown if found.value is not ABSENT]
+        for setting in refused:
+            setting.value = next(setting.others, ABSENT)
+        if not refused and (not faults or not exploded or text_format != "env"):
+            return Sample(text, faults)
+        exploded = exploded and bool(refused)  # where a section cannot be put together from variables, it is JSON
+
+
+def _faults(model: type[BaseModel], text_format: str, text: str) -> Sequence[Fault]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"sample.{text_format}")
+        path.write_text(text, encoding="utf-8")
+        file: Any = File(path)
+        source = Dotenv(file, model) if file.is_dotenv and issubclass(model, BaseSettings) else file
         try:
-            layer = Layer("sample", formats.parse("toml", "\n".join(lines).encode()), {})
-            validate(model, merge([with_canonical_keys(model, layer)]))
-        except FormatError as error:  # a value of an AliasPath lies where another field is
-            faults: Sequence[Fault] = [Fault("", error.reason)]
-            refused = [value for value in values if len(value.key) > 1]
-        except Rejected as rejected:
-            faults = rejected.faults
-            paths = [tuple(map(str, keypath.parse(fault.path))) for fault in faults]
-            # Of each fault the value that it is about, which has the beginning of its path.
-            starts = [(value, tuple(map(str, value.path))) for value in values]
-            blamed = (next((v for v, start in starts if path[: len(start)] == start), None) for path in paths)
-            refused = [value for value in dict.fromkeys(blamed) if value is not None]
-        else:
-            return lines, ()
-        replaceable = [value for value in refused if not value.spent]
-        if not replaceable:
-            return lines, faults
-        for value in replaceable:
-            value.tried += 1
+            validate(model, merge([with_canonical_keys(model, asyncio.run(source.read()))]))
+        except (SourceError, Rejected) as refused:
+            return refused.faults
+    return ()
 
 
 # The tree
 
 
 @dataclass(slots=True, eq=False)
-class _Value:
-    """A field that is one entry. `path` has names of fields, as faults do; `key` is its spelling below its table."""
+class Setting:
+    """One setting: `path` has the names of fields, `keys` are those of files, both from the root.
+
+    `default` says in words what holds without it. `value` is the choice that is written, ABSENT where none is left, and
+    `others` are those that come after it. `items` are the settings within each item of a list or mapping. `shown` tells
+    that it is not commented out.
+    """
 
     path: KeyPath
-    key: KeyPath
-    notes: list[str]
-    choices: list[Any]
-    example: bool
-    tried: int = 0
-
-    @property
-    def spent(self) -> bool:
-        return self.tried >= len(self.choices)
+    keys: KeyPath
+    kind: str
+    default: str
+    description: str
+    marks: Sequence[str]
+    value: Any
+    others: Iterator[Any]
+    has_default: bool
+    active: bool
+    items: Sequence[Setting]
+    shown: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class _Table:
-    """A section: `[header]`, or with `many` one of a list, `[[header]]`. The root has no header."""
+class Section:
+    """A place in the file: a section with its parts, or an entry with the settings that it holds.
 
-    header: KeyPath
-    many: bool = False
-    example: bool = False
-    notes: list[str] = field(default_factory=list)
-    parts: list[_Value | _Table] = field(default_factory=list)
+    An entry holds several settings where paths of aliases lead into it. `required` is set for a section that must be
+    there, whatever is in it.
+    """
+
+    keys: KeyPath = ()
+    description: str = ""
+    marks: Sequence[str] = ()
+    required: bool = False
+    settings: list[Setting] = field(default_factory=list)
+    parts: dict[str, Section] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> bool:
+        """Whether it has a line that is no comment."""
+        inner = self.settings or self.parts.values()
+        return self.required or any(one.shown for one in inner)
+
+    def all_settings(self) -> Iterator[Setting]:
+        """Yield every setting in it, at any depth."""
+        if self.settings:
+            yield from self.settings
+        else:
+            for part in self.parts.values():
+                yield from part.all_settings()
+
+    def value(self, *, whole: bool = False) -> Any:
+        """Return what the file holds here, ABSENT for nothing. With `whole`, what is commented out counts too."""
+        if self.settings:
+            return self._value_of_entry()
+        parts = {key: part.value(whole=whole) for key, part in self.parts.items() if whole or part.shown}
+        return {key: value for key, value in parts.items() if value is not ABSENT}
+
+    def _value_of_entry(self) -> Any:
+        settings = {one.keys[len(self.keys) :]: one for one in self.settings if one.value is not ABSENT}
+        shown = {path: one.value for path, one in settings.items() if one.shown or not self.shown}
+        return _joined(shown, {path: one.value for path, one in settings.items()})
+
+
+def _joined(values: Mapping[KeyPath, Any], spare: Mapping[KeyPath, Any]) -> Any:
+    """Return one value made of values by their paths within it; ABSENT for none.
+
+    A list has every item before its last one: a spare value, or a placeholder.
+    """
+    below = {path: value for path, value in values.items() if path}
+    whole = values.get((), {} if below else ABSENT)
+    if not below or not isinstance(whole, dict):
+        return whole
+    heads = dict.fromkeys(path[0] for path in below)
+    inner = {head: _joined(_below(values, head), _below(spare, head)) for head in heads}
+    if not all(isinstance(head, int) for head in heads):
+        return {**whole, **{str(head): item for head, item in inner.items()}}
+    items = []
+    for index in range(max(map(int, heads)) + 1):
+        others = _below(spare, index)
+        items.append(inner[index] if index in inner else _joined(others, others) if others else TEXT)
+    return items
+
+
+def _below(values: Mapping[KeyPath, Any], head: str | int) -> dict[KeyPath, Any]:
+    return {path[1:]: value for path, value in values.items() if path[:1] == (head,)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A place in the tree: its header, its path of field names, and the classes on the way to it, its own last."""
+    """A class in the tree: its path and keys, and the classes around it, itself last.
 
-    header: KeyPath
-    path: KeyPath
-    models: tuple[type, ...]
+    `node` is the part of the JSON Schema that describes it. `given` is an object that has the values of its fields, or
+    ABSENT. `tagged` is true for a member of a union.
+    """
+
+    within: tuple[type, ...]
+    node: Node
+    path: KeyPath = ()
+    keys: KeyPath = ()
+    given: Any = ABSENT
+    active: bool = True
+    secret: bool = False
+    tagged: bool = False
 
 
-def _parts(model: type, place: _Place, given: Any) -> Iterator[_Value | _Table]:
-    """Yield the parts for the fields of a class. `given` is an object that has their values, or ABSENT."""
-    schema: Node = {}
-    with contextlib.suppress(Exception):  # a class may have no JSON Schema; the notes say less then
-        schema = json_schema(model)
-    properties = resolved(schema, schema).get("properties", {})
-    for entry in fields_of(model).values():
-        default = _default(entry, given)
-        tables = list(_tables(entry, place, default))
-        if tables:
-            yield from tables
-        else:
-            yield _value(entry, place, default, resolved(properties.get(_key(entry)[0], {}), schema))
+class Tree:
+    """The settings of a class as a file of one format has them, from `root`."""
+
+    def __init__(self, model: type[BaseModel], text_format: str, asked: Sequence[KeyPath] = ()) -> None:
+        self.root = Section(description=doc_of(model))
+        self._format = text_format
+        self._asked = asked
+        self._examples = Counter[type]()
+        schema: Node = {}
+        with contextlib.suppress(Exception):  # a class may have no JSON Schema; the notes say less then
+            schema = json_schema(model)
+        self._add(_Place((model,), resolved(schema, schema)))
+
+    def _add(self, place: _Place) -> None:
+        for entry in fields_of(place.within[-1]).values():
+            default, path = _default(entry, place.given), (*place.path, entry.name)
+            keys = (*place.keys, *_key(entry))
+            required = default is ABSENT and place.given is ABSENT and entry.info.is_required()
+            # The members of a union are told apart by values that only one of them allows.
+            node = _node_of(entry, place)
+            required = required or (place.tagged and "const" in node)
+            asked = any(path[: len(one)] == one or one[: len(path)] == path for one in self._asked)
+            active = place.active and (required or asked)
+            found = self._section_class(entry, default, place, required=active)
+            holder = keys[: next((at for at, key in enumerate(keys) if isinstance(key, int)), len(keys))]
+            if found is None or holder != keys:  # an alias that leads into a list: the entry of the list holds it
+                setting = self._setting(replace(place, path=path, keys=keys, active=active), entry, default)
+                self._section(holder).settings.append(setting)
+                if found is None:
+                    continue
+                setting.value, setting.others, setting.items = {}, iter(()), ()
+            else:
+                section = self._section(keys)
+                section.description = section.description or " ".join((entry.info.description or doc_of(found)).split())
+                needed = default is ABSENT and entry.info.is_required()
+                section.marks = [*(["required"] if needed else []), *_marks(entry)]
+                section.required = section.required or active
+            given = ABSENT if default is None else default
+            tagged, secret = len(unwrapped(entry.shape).models) > 1, place.secret or entry.sensitive
+            below = described_by(node, found.__name__)
+            self._add(_Place((*place.within, found), below, path, keys, given, active, secret, tagged))
+
+    def _section(self, keys: KeyPath) -> Section:
+        section = self.root
+        for depth, key in enumerate(keys, 1):
+            section = section.parts.setdefault(str(key), Section(keys[:depth]))
+        return section
+
+    def _section_class(self, entry: Field, default: Any, place: _Place, *, required: bool) -> type | None:
+        """Return the class of a field that is a section of its own; None for an entry."""
+        found = _class_in(unwrapped(entry.shape), ABSENT if default is None else default)
+        if found is None or found in place.within:
+            return None
+        return found if required or self._is_example(found) else None
+
+    def _is_example(self, model: type) -> bool:
+        """Whether a class that nothing requires is written out once more."""
+        self._examples[model] += 1
+        return self._examples[model] <= _MOST_EXAMPLES and self._examples.total() <= _MOST_SECTIONS
+
+    def _setting(self, place: _Place, entry: Field, default: Any) -> Setting:
+        """Return the setting of a field; `place` has its own path and keys."""
+        node = _node_of(entry, place)
+        is_empty = default is None or (isinstance(default, (list, tuple, AbstractSet, Mapping)) and not default)
+        holds = holds_secret(entry.shape) and not is_empty and not isinstance(default, (str, int, float))
+        secret = place.secret or entry.sensitive or holds or is_masked(default, entry.shape)
+        raw = ABSENT if secret or default is ABSENT else _plain(default)
+        if isinstance(raw, (dt.date, dt.time)) and not sample_text.can_hold(self._format, raw):
+            raw = raw.isoformat()
+        if not sample_text.can_hold(self._format, raw):
+            raw = ABSENT
+        items = list(self._items(place, entry))
+        has_default = raw is not ABSENT and bool(raw or not items)
+        found = islice(candidates(node, filled=bool(items) and not place.active), _MOST_CHOICES)
+        guesses = (one for one in found if sample_text.can_hold(self._format, one))
+        choices = chain([raw] if has_default else [], [""] if secret and not has_default else [], guesses)
+        told = "optional" if default is None or raw is ABSENT else f"default {sample_text.short(raw)}"
+        if default is ABSENT and place.given is ABSENT and entry.info.is_required():
+            told = "required"
+        elif secret and default not in (None, ABSENT):
+            told = sample_text.HIDDEN
+        return Setting(
+            path=place.path,
+            keys=place.keys,
+            kind=described(node),
+            default=told,
+            description=" ".join((entry.info.description or "").split()),
+            marks=_marks(entry),
+            value=next(choices, ABSENT),
+            others=choices,
+            has_default=has_default,
+            active=place.active,
+            items=items,
+        )
+
+    def _items(self, place: _Place, entry: Field) -> Iterator[Setting]:
+        shape, node = unwrapped(entry.shape), _node_of(entry, place)
+        for found in (_class_in(item, ABSENT) for item in (shape.items, shape.values) if item is not None):
+            if found is not None and found not in place.within and self._is_example(found):
+                for inner in fields_of(found).values():
+                    path, keys = (*place.path, "*", inner.name), (*place.keys, "*", *_key(inner))
+                    item = described_by(node, found.__name__)
+                    below = _Place((*place.within, found), item, path, keys, active=False, secret=entry.sensitive)
+                    yield self._setting(below, inner, _default(inner, ABSENT))
 
 
 def _key(entry: Field) -> KeyPath:
@@ -149,40 +337,12 @@ def _key(entry: Field) -> KeyPath:
     return (entry.keys[0],) if entry.keys else entry.input_paths[0]
 
 
-def _tables(entry: Field, place: _Place, default: Any) -> Iterator[_Table]:
-    """Yield the sections for a field; none where it is an entry."""
-    empty = default is None or (isinstance(default, (list, tuple, AbstractSet, Mapping)) and not default)
-    found = [] if entry.sensitive else list(_sections(unwrapped(entry.shape), ABSENT if empty else default))
-    # A default with a secret of its own becomes an example: written out without the secret it would replace it.
-    example = empty or any(_has_own_secret(shape, item) for _, _, shape, item in found)
-    notes = _section_notes(entry)
-    models = [_section(shape, item) for _, _, shape, item in found]
-    for (suffix, many, _, item), model in zip(found, models, strict=True):
-        if None in models or model is None or model in place.models or not isinstance(_key(entry)[-1], str):
-            return
-        # The items of a list share one header, those of a mapping have one each.
-        header = (*place.header, *_key(entry), *(() if many else suffix))
-        inside = _Place(header, (*place.path, entry.name, *suffix), (*place.models, model))
-        yield _Table(header, many=many, example=example, notes=notes, parts=list(_parts(model, inside, item)))
-        notes = []
+def _marks(entry: Field) -> list[str]:
+    marks = {"secret": entry.sensitive, "needs a restart": entry.restart_required}
+    return [mark for mark, is_set in marks.items() if is_set]
 
 
-def _sections(shape: Shape, given: Any) -> Iterator[tuple[KeyPath, bool, Shape, Any]]:
-    """Yield the candidates for a section: path below the field, whether it is an item of a list, shape and values."""
-    if given is not ABSENT and not shape.models:
-        many = is_list(given)
-        inner = shape.items if many else shape.values
-        for index, item in children(given).items() if inner is not None else ():
-            yield (index,), many, inner or shape, item
-    elif shape.models:
-        yield (), False, shape, given
-    elif shape.items is not None:
-        yield (0,), True, shape.items, given
-    elif shape.values is not None:
-        yield ("name",), False, shape.values, given
-
-
-def _section(shape: Shape, given: Any) -> type | None:
+def _class_in(shape: Shape, given: Any) -> type | None:
     """Return the class that describes a section; None for anything else, such as a scalar of a union."""
     known = [model for model in unwrapped(shape).models if fields_of(model) and not issubclass(model, tuple)]
     if given is not ABSENT and not isinstance(given, Mapping):
@@ -190,30 +350,17 @@ def _section(shape: Shape, given: Any) -> type | None:
     return next(iter(known), None)
 
 
-def _value(entry: Field, place: _Place, default: Any, node: Node) -> _Value:
-    holds = holds_secret(entry.shape) and not isinstance(default, (str, int, float))
-    secret = entry.sensitive or holds or is_masked(default, entry.shape)
-    raw = ABSENT if secret or default is ABSENT else _plain(default)
-    if not _is_writable(raw):
-        raw = ABSENT
-    required = raw is ABSENT and entry.info.is_required()
-    guesses = [*([""] if secret else []), *filter(_is_writable, candidates(node))] if raw is ABSENT else []
-    facts = [
-        described(node),
-        "secret" if entry.sensitive else "",
-        "required" if required else "optional" if raw is ABSENT else f"default {_short(raw)}",
-        "needs a restart" if entry.restart_required else "",
-    ]
-    return _Value(
-        path=(*place.path, entry.name),
-        key=_key(entry),
-        notes=[*_wrapped(entry.info.description), "; ".join(filter(None, facts))],
-        choices=guesses or [raw],
-        example=raw is ABSENT and not required,
-    )
+def _node_of(entry: Field, place: _Place) -> Node:
+    """Return the part of the JSON Schema that describes a field."""
+    key = entry.keys[0] if entry.keys else entry.name  # a field of an AliasPath has its name there
+    return resolved(place.node.get("properties", {}).get(key, {}), place.node)
 
 
-# Defaults
+def doc_of(model: type) -> str:
+    """Return the first paragraph of a class's own docstring."""
+    own = vars(model).get("__doc__") or ""
+    first = inspect.cleandoc(own).partition("\n\n")[0]
+    return "" if first.startswith(f"{model.__name__}(") else " ".join(first.split())  # what dataclasses generate
 
 
 def _default(entry: Field, given: Any) -> Any:
@@ -228,20 +375,6 @@ def _default(entry: Field, given: Any) -> Any:
     except Exception:  # noqa: BLE001 - the user's code; it may need the other fields
         return ABSENT
     return ABSENT if differences(made, again) else made
-
-
-def _has_own_secret(shape: Shape, value: Any) -> bool:
-    """Whether a default has a secret, at any depth, that is not the default of its own class."""
-    model = _section(shape, value)
-    known = fields_of(model) if model is not None else {}
-    for name, item in children(value).items():
-        inner = shape_below(shape, name)
-        is_secret = inner.secret or (not children(item) and is_masked(item, inner))
-        if is_secret and (name not in known or differences(item, known[name].info.default)):
-            return True
-        if not is_secret and _has_own_secret(inner, item):
-            return True
-    return False
 
 
 def _plain(value: Any) -> Any:
@@ -265,89 +398,3 @@ def _plain(value: Any) -> Any:
         return result
     shown = document(value)
     return shown if isinstance(shown, str) and not shown.startswith("<") else ABSENT
-
-
-def _is_writable(value: Any) -> bool:
-    """Whether TOML can hold exactly this value. It has no null, and not every number or time."""
-    try:
-        text = formats.dump("toml", {"key": value})
-        return not differences(formats.parse("toml", text.encode()), {"key": value})
-    except (FormatError, UnicodeError):
-        return False
-
-
-# Notes
-
-
-def _section_notes(entry: Field) -> list[str]:
-    shape = unwrapped(entry.shape)
-    within = next((inner for inner in (shape.items, shape.values) if inner is not None), shape)
-    model = _section(within, ABSENT) or _section(shape, ABSENT)
-    facts = ["one of these for each"] if shape.items else ["one of these for each name"] if shape.values else []
-    facts += ["needs a restart"] if entry.restart_required else []
-    return [*_wrapped(entry.info.description or (_doc(model) if model else "")), *filter(None, ["; ".join(facts)])]
-
-
-def _short(raw: Any) -> str:
-    if raw == {}:
-        return "{}"
-    text = formats.dump("toml", {"key": raw}).removeprefix("key = ").strip()
-    return text if len(text) <= _LONGEST_DEFAULT and "\n" not in text else "as below"
-
-
-def _doc(model: type) -> str:
-    own = vars(model).get("__doc__") or ""
-    first = inspect.cleandoc(own).partition("\n\n")[0]
-    return "" if first.startswith(f"{model.__name__}(") else first  # the docstring that dataclasses generate
-
-
-def _wrapped(text: str | None) -> list[str]:
-    return textwrap.wrap(" ".join((text or "").split()), _WIDTH)
-
-
-# The text
-
-
-def _values(table: _Table) -> Iterator[_Value]:
-    for part in table.parts:
-        yield from _values(part) if isinstance(part, _Table) else [part]
-
-
-def _table_lines(table: _Table, *, examples: bool) -> Iterator[str]:
-    yield from (f"# {note}" for note in table.notes)
-    if table.header:
-        header = ".".join(map(_quoted, table.header))
-        yield f"[[{header}]]" if table.many else f"[{header}]"
-    # An entry after a table would belong to that table.
-    for part in sorted(table.parts, key=lambda part: isinstance(part, _Table) or _is_nested(part)):
-        yield ""
-        if isinstance(part, _Table):
-            lines = _table_lines(part, examples=examples)
-        else:
-            yield from (f"# {note}" for note in part.notes)
-            lines = _value_lines(table.header, part)
-        hidden = part.example and not examples
-        yield from (f"# {line}" if hidden and line else line for line in lines)
-
-
-def _value_lines(header: KeyPath, value: _Value) -> Iterator[str]:
-    if value.spent:
-        yield f"# {'.'.join(map(_quoted, value.key))} ="
-    elif _is_nested(value):
-        whole = value.choices[value.tried]
-        for key in reversed((*header, *value.key)):
-            whole = {key: whole}
-        yield from formats.dump("toml", whole).splitlines()
-    else:
-        *above, key = map(str, value.key)
-        text = formats.dump("toml", {key: value.choices[value.tried]})
-        yield from ("".join(f"{_quoted(part)}." for part in above) + text).splitlines()
-
-
-def _is_nested(value: _Value) -> bool:
-    """Whether a value is written as tables, whose headers have the whole path."""
-    return not value.spent and formats.dump("toml", {"key": value.choices[value.tried]}).startswith("[")
-
-
-def _quoted(key: str | int) -> str:
-    return formats.dump("toml", {str(key): 0}).removesuffix(" = 0\n")

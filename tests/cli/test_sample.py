@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import itertools
 import re
+import time
 from decimal import Decimal
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address
@@ -28,7 +29,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 import hotconf.formats as formats
 from hotconf.cli.sample import sample
@@ -179,9 +180,12 @@ DEFAULTS = [
 ]
 
 
-def settings_of(model, text, folder):
+FORMATS = ["toml", "yaml", "json", "env"]
+
+
+def settings_of(model, text, folder, text_format="toml"):
     """The settings that a sample makes; refused ones raise, with every fault."""
-    path = folder / "sample.toml"
+    path = folder / f"sample.{text_format}"
     path.write_text(text, encoding="utf-8")
     conf = HotConf(model, [path])
     conf.load()
@@ -189,36 +193,60 @@ def settings_of(model, text, folder):
 
 
 def uncommented(text):
-    """A sample with its examples in force: what is an entry, a header or a note once its comment sign is gone."""
-    entry = re.compile(r'# (\[.*\]|[\w".-]+ = .*|# .*)')
+    """A sample with its entries in force: what is an entry or a header once its comment sign is gone."""
+    entry = re.compile(r'# (\[.*\]|[\w".-]+ = .*)')
     return "\n".join(match[1] if (match := entry.fullmatch(line)) else line for line in text.splitlines())
 
 
+def active(text):
+    """The lines of a sample that are neither empty nor comments."""
+    return [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+
+
+@pytest.mark.parametrize("text_format", FORMATS)
 @pytest.mark.parametrize("name", REQUIRED)
-def test_a_required_field_gets_a_placeholder_that_is_accepted(name, tmp_path):
-    model = create_model("Model", __base__=Section, field=(REQUIRED[name], ...))
-    found = sample(model)
+def test_a_required_field_gets_a_placeholder_that_is_accepted(name, text_format, tmp_path):
+    model = create_model("Model", __base__=Settings, field=(REQUIRED[name], ...))
+    found = sample(model, text_format)
     assert not found.faults, found.text
-    assert settings_of(model, found.text, tmp_path)
-    assert "required" in found.text or name in {"sections", "three sections", "by name", "recursive"}
+    assert settings_of(model, found.text, tmp_path, text_format)
+    assert "required" in found.text or text_format == "json"
 
 
+@pytest.mark.parametrize("text_format", FORMATS)
 @pytest.mark.parametrize(("annotation", "default"), DEFAULTS)
-def test_a_default_stays_what_it_is(annotation, default, tmp_path):
-    model = create_model("Model", __base__=Section, field=(annotation, default))
-    found = sample(model)
+def test_a_default_is_a_comment_that_says_it(annotation, default, text_format, tmp_path):
+    model = create_model("Model", __base__=Settings, field=(annotation, default))
+    found = sample(model, text_format)
     assert not found.faults, found.text
-    loaded = settings_of(model, found.text, tmp_path)
-    if annotation is not object:
-        assert not differences(loaded, model()), found.text
+    assert active(found.text) == ([] if text_format != "json" else ["{}"])
+    loaded = settings_of(model, found.text, tmp_path, text_format)
+    assert loaded.model_fields_set == set()
     assert CANARY not in found.text
 
 
-NAMES = st.sampled_from(["plain", "with_underscore", "ünïcode", "x1"])
+@pytest.mark.parametrize(("annotation", "default"), DEFAULTS)
+def test_a_default_that_is_made_active_stays_what_it_is(annotation, default, tmp_path):
+    model = create_model("Model", __base__=Section, field=(annotation, default))
+    text = uncommented(sample(model).text)
+    if (
+        annotation is object
+        or "default not shown" in text
+        or "# integer; optional" in text
+        or default in ([], {}, None)
+    ):
+        return
+    loaded = settings_of(model, text, tmp_path)
+    assert not differences(loaded, model()), text
+    asked = sample(model, "yaml", [("field",)])
+    assert not differences(settings_of(model, asked.text, tmp_path, "yaml"), model()), asked.text
+
+
+NAMES = st.sampled_from(["plain", "with_underscore", "ünïcode", "x1", "password"])
 
 
 @st.composite
-def models(draw, depth=2):
+def models(draw, depth=2, base=Settings):
     """A settings class: some required fields, some with defaults, sections within sections."""
     definitions = {}
     for name in draw(st.lists(NAMES, unique=True, max_size=4)):
@@ -230,24 +258,37 @@ def models(draw, depth=2):
         elif kind == "default":
             definitions[name] = draw(st.sampled_from(DEFAULTS))
         else:
-            inner = draw(models(depth=depth - 1))
+            inner = draw(models(depth=depth - 1, base=draw(st.sampled_from([Section, BaseModel]))))
             annotation = draw(st.sampled_from([inner, list[inner], dict[str, inner], inner | None]))
             default = draw(st.sampled_from([..., None])) if kind == "section" else ...
             definitions[name] = (annotation if default is ... else annotation | None, default)
+    spelled = draw(st.sampled_from(["name", "alias", "path", "index"]))
+    spell = {
+        "name": lambda name: None,
+        "alias": lambda name: f"{name}-alias",
+        "path": lambda name: AliasPath("paths", name),
+        "index": lambda name: AliasPath("list", [*definitions].index(name)),
+    }[spelled]
     aliased = {
-        name: (kind, Field(default, validation_alias=f"{name}-alias")) for name, (kind, default) in definitions.items()
+        name: (kind, Field(default, validation_alias=spell(name))) if spelled != "name" else (kind, default)
+        for name, (kind, default) in definitions.items()
     }
-    return create_model("Model", __base__=Section, **draw(st.sampled_from([definitions, aliased])))
+    model = create_model("Model", __base__=base, **aliased)
+    if base is Settings and draw(st.booleans()):
+        model = type("Model", (model,), {"model_config": {"env_prefix": "APP_", "env_nested_delimiter": "__"}})
+    return model
 
 
+@pytest.mark.parametrize("text_format", FORMATS)
 @given(model=models())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_any_class_accepts_its_sample(model, tmp_path_factory):
-    found = sample(model)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_class_accepts_its_sample(text_format, model, tmp_path_factory):
+    found = sample(model, text_format)
     assert not found.faults, found.text
     folder = tmp_path_factory.mktemp("sample", numbered=True)
-    assert settings_of(model, found.text, folder) is not None
+    assert settings_of(model, found.text, folder, text_format) is not None
     assert CANARY not in found.text
+    assert CANARY not in sample(model, "markdown").text
 
 
 # What it says
@@ -272,15 +313,16 @@ def test_it_says_what_there_is_to_know():
     text = sample(App).text
     for block in [
         "# Settings of App.\n# The shop.\n\n",
-        "\n# Where to listen.\n# integer, at least 1, at most 65535; default 8080; needs a restart\nport = 8080\n",
-        "\n# integer; default 3\ntries = 3\n",
-        '\nnet.host = "h"\n',
-        '\n# string; secret; optional\n# token = ""\n',
+        "\n# Where to listen.\n# integer, at least 1, at most 65535; default 8080; needs a restart\n# port = 8080\n",
+        "\n# integer; default 3\n# tries = 3\n",
+        '\n# string; default "h"\n# net.host = "h"\n',
+        '\n# string; default not shown; secret\n# token = ""\n',
         "\n# integer; optional\n# limit = 0\n",
-        '\n# The one.\n[server]\n\n# string; required\nhost = "change-me"\n',
-        '\n# string; secret; required\nkey = ""\n',
-        "\n# # One server.\n# # one of these for each\n# [[servers]]\n",
-        "\n# # string; required\n# host = ",
+        '\n# The one.\n# required\n[server]\n\n# string; required\nhost = "change-me"\n',
+        '\n# string; required; secret\nkey = ""\n',
+        "\n# list of table; default []\n#   host: string; required\n#   port: integer, at least 1, at most 65535; def",
+        '\n# servers = [{host = "change-me", key = ',
+        "\n# integer, above 10; required\n# tls.n = 11\n",
     ]:
         assert block in text, block
     assert "Not in the sample" not in text
@@ -363,4 +405,81 @@ def test_what_a_factory_makes_anew_each_time_is_an_example():
 
     text = sample(Made).text
     assert "\n# number = " in text
-    assert '\nnames = [\n    "a",\n]' in text
+    assert '\n# names = ["a"]' in text
+
+
+@pytest.mark.parametrize("text_format", [*FORMATS, "markdown"])
+def test_classes_that_contain_each_other_end_soon(text_format):
+    names = [f"C{number}" for number in range(20)]
+    fields = "".join(f"    one{name}: {name} | None = None\n    all{name}: list[{name}] = []\n" for name in names)
+    scope: dict[str, Any] = {"BaseModel": BaseModel}
+    source = "".join(f"class {name}(BaseModel):\n    name: str\n{fields}\n" for name in names)
+    exec(f"from __future__ import annotations\n{source}", scope)
+    for name in names:
+        scope[name].model_rebuild(_types_namespace=scope)
+    model = create_model("Model", __base__=Settings, first=(scope["C0"], ...), second=(scope["C1"], ...))
+    began = time.process_time()
+    found = sample(model, text_format)
+    assert time.process_time() - began < 1
+    assert not found.faults
+
+
+Json = TypeAliasType("Json", "str | list[Json] | dict[str, Json]")
+
+
+class Odd(Settings):
+    first: str = Field(validation_alias=AliasPath("hosts", 0))
+    second: int = Field(validation_alias=AliasPath("hosts", 2))
+    server: Server = Field(validation_alias=AliasPath("servers", 1))
+    maybe: Json | None = None
+    tree: Json
+    itself: Recursive
+
+
+@pytest.mark.parametrize("text_format", FORMATS)
+def test_aliases_by_index_and_aliases_that_contain_themselves(text_format, tmp_path):
+    found = sample(Odd, text_format)
+    assert not found.faults
+    loaded = settings_of(Odd, found.text, tmp_path, text_format)
+    assert (loaded.first, loaded.second, loaded.server.host) == ("change-me", 0, "change-me")
+
+
+def test_an_alias_by_index_with_a_default_is_a_list_in_a_comment():
+    model = create_model("Model", field=(str, Field("x", validation_alias=AliasPath("hosts", 0))))
+    assert '# 0: string; default "x"\n# hosts = ["x"]\n' in sample(model).text
+    assert '| `hosts.0` | string | `"x"` |' in sample(model, "markdown").text
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+
+
+@pytest.mark.parametrize("text_format", FORMATS)
+def test_the_value_that_tells_the_members_of_a_union_apart_is_active(text_format, tmp_path):
+    union = Annotated[Cat | Dog, Field(discriminator="kind")]
+    model = create_model(
+        "Model", __base__=Settings, pet=(union, ...), pets=(Annotated[list[union], Field(min_length=1)], ...)
+    )
+    found = sample(model, text_format)
+    assert not found.faults, found.text
+    assert settings_of(model, found.text, tmp_path, text_format).pet == Cat(lives=0)
+
+
+def test_a_default_with_credentials_is_not_shown():
+    model = create_model("Model", __base__=Settings, url=(str, f"postgres://user:{CANARY}@host/x"), limit=(int, 3))
+    for text_format in (*FORMATS, "markdown"):
+        assert CANARY not in sample(model, text_format).text
+    assert "# string; default not shown\n# url =" in sample(model).text
+
+
+def test_a_class_without_sources_has_no_variables_for_its_sections(tmp_path):
+    model = create_model("Model", __base__=Section, port=(int, ...))
+    found = sample(model, "env")
+    assert settings_of(model, found.text, tmp_path, "env").port == 0
+    model = create_model("Model", __base__=Section, server=(Server, ...))
+    assert [fault.path for fault in sample(model, "env").faults] == ["server"]

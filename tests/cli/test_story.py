@@ -16,7 +16,7 @@ set -eu
 hotconf() { "$PYTHON" -m hotconf "$@"; }
 until_says() { until grep -q "$2" "$1"; do sleep 0.02; done; }
 
-hotconf init app:App --output app.toml
+hotconf init app:App database.pool_size --output app.toml
 hotconf check app:conf
 
 hotconf serve app:conf --unix-socket s --overlay overlay.toml --pid-file pid > serve.log 2>&1 &
