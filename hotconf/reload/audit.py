@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hotconf.values.report import jsonable
@@ -48,7 +49,7 @@ class AuditLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = str(Path(path).absolute())  # the program may change its working directory
         self._status = WriteStatus(f"audit log {self.path}")
         self._cut = False
 

@@ -130,15 +130,16 @@ class CandidateBuilder:
             readings: what the sources said.
             running: what is in force, None at the first load.
             force: overrule the guard.
-            expected: what ran before the process started, at the first load.
+            expected: what ran before the process started. It counts until the sources have been applied once.
 
         Raises:
             Rejected: with every fault at once.
         """
-        if running is None and expected is not None and self.guard is not None:
+        starts = running is None or (running.readings.from_last_good and not readings.from_last_good)
+        if starts and expected is not None and self.guard is not None:
             faults = guard_start(expected, readings.by_source(), self.guard)
             if faults:
-                raise Rejected(self.scrubbed(faults, expected.values, running=None), "guard")
+                raise Rejected(self.scrubbed(faults, expected.values, running=running), "guard")
         before = running.from_sources if running is not None else None
         if before is not None and readings.have_the_sources_of(before.readings):
             beneath: Candidate[Any] | None = before
@@ -233,7 +234,7 @@ class CandidateBuilder:
 
     def _refuse_losses(self, readings: Readings, running: Candidate[Any], merged: Merged) -> None:
         if readings.from_last_good or running.readings.from_last_good or self.guard is None:
-            return  # the two are not from the same sources
+            return  # the two are not from the same sources: `guard_start` compares them
         faults = guard(running.readings.by_source(), readings.by_source(), self.guard)
         if faults:  # they name keys, and those of a secret mapping are a part of the secret
             raise Rejected(self.scrubbed(faults, merged.values, running=running), "guard")

@@ -22,6 +22,7 @@ import os
 import stat
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -43,7 +44,6 @@ from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from hotconf.reload.reloader import Reloader
     from hotconf.sources.stack import Stack
@@ -180,7 +180,7 @@ class LastGood:
         size_limit: int = SIZE_LIMIT,
         makes_folder: bool = False,
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = str(Path(path).absolute())  # the program may change its working directory
         self.model = model
         self._size_limit = size_limit
         self._makes_folder = makes_folder

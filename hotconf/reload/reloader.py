@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hotconf.abc import Prepared
     from hotconf.reload.candidate import Candidate
     from hotconf.reload.edit import OverlayEdit, PendingPatch
+    from hotconf.reload.guard import Expected
     from hotconf.reload.holder import Holder, Lease
     from hotconf.reload.report import StartedReport
     from hotconf.reload.request import ReloadRequest
@@ -101,6 +102,7 @@ class Reloader(Generic[S]):
         self._retire_after = options.retire_after
         self._rolled_back_from: Readings | None = None
         self._overrides: tuple[Layer, ...] = ()
+        self._expected: Expected | None = None
         self._known_unknowns: set[tuple[str, str | None]] = set()
         self._untold: tuple[Change[S], tuple[KeyPath, ...]] | None = None
         self.running: Candidate[S] | None = None
@@ -152,7 +154,7 @@ class Reloader(Generic[S]):
             edit, stage = plan.edit, "validate"
             # A caller that names a generation, a patch or an override means to lose what it replaces.
             force = request.force or request.operation is not None
-            expected = None if force else request.expected
+            expected = None if force else request.expected or self._expected
             build = functools.partial(self._builder.build, plan.readings, self.running, force=force, expected=expected)
             # In a thread, so that no reader waits for it.
             candidate: Candidate[S] = build() if request.inline else await asyncio.to_thread(build)
@@ -189,6 +191,7 @@ class Reloader(Generic[S]):
         self._rolled_back_from, self.editor.pending = plan.rolled_back_from, plan.pending
         self._overrides = plan.readings.overrides
         self.recovered = plan.note if isinstance(request.operation, StartFromLastGood) else ""
+        self._expected = request.expected or self._expected
         self._swap(request, candidate, assembly)
         self._stack.contents.keep(file for file, _ in candidate.content_files.values())
         report = self._report(started, plan, candidate, commit_errors=commit(prepared, change))

@@ -14,7 +14,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Set as AbstractSet
+from decimal import Decimal
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from pydantic import BaseModel
 
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hotconf.values.keypath import KeyPath
+
+_KINDS: tuple[Any, ...] = (str, bytes, bytearray, int, float, complex, Decimal, dt.date, dt.timedelta, UUID, PurePath)
+"""Classes whose own representation tells all of a value. One of a subclass may leave parts out, or mask them."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -66,12 +72,20 @@ def _node(kind: type, parts: Iterable[bytes]) -> bytes:
     return b"".join(b"%d:%b" % (len(part), part) for part in (kind.__qualname__.encode(), *parts))
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> str:  # noqa: PLR0911 - a table of kinds
     """Return the text of a value that holds no others."""
+    if isinstance(value, enum.Flag):  # an empty one has no name
+        return repr(value.value)
     if isinstance(value, enum.Enum):
         return value.name
+    if isinstance(value, re.Pattern):  # its representation cuts a long pattern off
+        return f"{value.pattern!r} {value.flags}"
     if isinstance(value, (dt.datetime, dt.time)):
         return f"{value.replace(tzinfo=None).isoformat()} {value.utcoffset()}"
+    for known in _KINDS:
+        if isinstance(value, known):
+            text: str = known.__repr__(value)
+            return text
     if hasattr(value, "tobytes"):  # an array, whose repr leaves items out
         return f"{value!r} {value.tobytes()!r}"
     kind: Any = type(value)

@@ -327,3 +327,41 @@ def test_true_chooses_a_place_by_class_and_program(file, tmp_path, monkeypatch):
     file.write_text(GOOD)
     HotConf(App, files=[file], options=options).load()
     assert [path.name for path in (tmp_path / "service").glob("*good*")] == [f"{App.__module__}.App.last-good.json"]
+
+
+async def test_a_program_that_changes_its_working_directory_keeps_writing_the_same_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.toml").write_text(GOOD)
+    (tmp_path / "below").mkdir()
+    options = Options(watch=False, last_good="good.json", audit_log="audit.jsonl")
+    conf = HotConf(App, files=["app.toml"], options=options)
+    async with conf.running(signals=()):
+        monkeypatch.chdir(tmp_path / "below")
+        (tmp_path / "app.toml").write_text(GOOD.replace("good", "newer"))
+        assert (await conf.reload()).outcome == "applied"
+    assert list((tmp_path / "below").iterdir()) == []
+    assert "newer" in (tmp_path / "good.json").read_text()
+    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) > 1
+
+
+async def test_I5_an_emptied_file_is_rejected_by_the_reloads_after_such_a_start_too(tmp_path):
+    class Plain(Settings):
+        x: int = 0
+        y: int = 0
+
+    file, good = tmp_path / "app.toml", tmp_path / "good.json"
+    file.write_text("y = 3\n")
+    options = Options(watch=False, last_good=good)
+    async with HotConf(Plain, files=[file], options=options).running(signals=()):
+        pass
+    copy = good.read_bytes()
+    file.write_text("")
+    conf = HotConf(Plain, files=[file], options=options)
+    async with conf.running(signals=()):
+        assert conf.current.y == 3
+        report = await conf.reload()
+        assert (report.outcome, report.stage, conf.current.y) == ("rejected", "guard", 3)
+        assert good.read_bytes() == copy
+        assert (await conf.reload(force=True)).outcome == "applied"
+        assert conf.current.y == 0
+        assert good.read_bytes() != copy

@@ -102,6 +102,47 @@ def test_the_parts_of_a_value_cannot_be_moved_unseen():
         assert digest(one, KEY) != digest(other, KEY)
 
 
+class Masked(str):
+    __slots__ = ()
+
+    def __repr__(self):
+        return "***"
+
+
+class MaskedBytes(bytes):
+    __repr__ = Masked.__repr__
+
+
+class MaskedInt(int):
+    __repr__ = Masked.__repr__
+
+
+class MaskedDecimal(Decimal):
+    __repr__ = Masked.__repr__
+
+
+class Rights(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+def test_I31_a_representation_that_leaves_something_out_hides_no_difference():
+    pairs = [
+        (re.compile("a" * 300 + "x"), re.compile("a" * 300 + "y")),
+        (re.compile("a" * 300), re.compile("a" * 300, re.IGNORECASE)),
+        (re.compile("a"), re.compile(b"a")),
+        (Masked("x"), Masked("y")),
+        (MaskedBytes(b"x"), MaskedBytes(b"y")),
+        (MaskedInt(1), MaskedInt(2)),
+        (MaskedDecimal("1.0"), MaskedDecimal("1.00")),
+        (Rights(0), Rights.READ),
+        (Rights.READ, Rights.READ | Rights.WRITE),
+    ]
+    for one, other in pairs:
+        assert digest(Whole(one=one), KEY) == digest(Whole(one=one), KEY)
+        assert digest(Whole(one=one), KEY) != digest(Whole(one=other), KEY)
+
+
 def test_the_digest_is_the_same_in_every_process():
     script = (
         "from pydantic import BaseModel\nfrom hotconf.schema.digest import digest\n"
