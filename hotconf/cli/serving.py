@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime as dt
 import errno
@@ -237,7 +238,7 @@ class LogWriter(logging.Handler):
             self._dropped += 1
 
     def flush(self) -> None:
-        """Wait until the lines so far are written, for a second at most. The interpreter calls it at its exit."""
+        """Wait until the lines so far are written, for a second at most."""
         written = threading.Event()
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(written)
@@ -261,6 +262,7 @@ _LOG_BACKLOG = 1000
 def log_to_stderr(style: str = "text") -> None:
     """Send hotconf's log to stderr, as text or as lines of JSON."""
     handler = LogWriter()
+    atexit.register(handler.flush)  # logging's own comes too late where it was imported before the command
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
     handler.setFormatter(JsonLines() if style == "json" else text)
     logger = logging.getLogger("hotconf")

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -74,6 +75,25 @@ def test_a_taken_port_is_a_line_of_json_in_a_json_log(launch, folder):
     assert logged(process)[-1]["level"] == "ERROR"
     reason = f"could not start: cannot listen on 127.0.0.1:{port}: Address already in use"
     assert logged(process)[-1]["message"] == reason
+
+
+def test_no_line_of_the_log_is_lost_at_the_exit_where_logging_was_imported_first(launch, folder):
+    (folder / "any.toml").write_text("a = 1\n")
+    script = """
+import logging, os, time
+write = os.write
+def slowly(descriptor, data):
+    if b"closing took" in data:
+        time.sleep(0.6)
+    return write(descriptor, data)
+os.write = slowly
+from hotconf.__main__ import main
+main()
+"""
+    process = launch("serve", "any.toml", "--port", "0", command=(sys.executable, "-c", script), cwd=folder)
+    port_of(process)
+    assert process.terminate() == 0
+    assert "drain: closing took" in process.stderr.text.splitlines()[-1]
 
 
 @pytest.fixture
