@@ -86,28 +86,28 @@ def _fitted(tree: Tree, model: type[BaseModel], text_format: str, *, examples: b
     settings = list(tree.root.all_settings())
     for setting in settings:
         setting.shown = setting.active or (examples and not setting.has_default)
-    exploded = True
+    # The nearest setting whose path a fault's begins with is the one that the fault is about.
+    starts = sorted(((tuple(map(str, one.path)), one) for one in settings), key=lambda entry: -len(entry[0]))
+    exploded = text_format == "env"
     while True:
         text = sample_text.write(text_format, tree.root, model, exploded=exploded)
         faults = _faults(model, text_format, text)
         paths = [tuple(map(str, keypath.parse(fault.path))) for fault in faults]
-        # Of each fault the setting that it is about: the nearest one whose path its own begins with.
-        starts = sorted(((tuple(map(str, one.path)), one) for one in settings), key=lambda entry: -len(entry[0]))
-        blamed = (next((found for start, found in starts if path[: len(start)] == start), None) for path in paths)
-        shown = (found for found in dict.fromkeys(blamed) if found is not None and found.shown)
-        refused = [found for found in shown if found.value is not ABSENT]
+        blamed = (next((one for start, one in starts if path[: len(start)] == start), None) for path in paths)
+        refused = [one for one in dict.fromkeys(blamed) if one and one.shown and one.value is not ABSENT]
         for setting in refused:
             setting.value = next(setting.others, ABSENT)
-        if not refused and (not faults or not exploded or text_format != "env"):
+        if not refused and faults and exploded:
+            exploded = False  # the class puts no section together from variables: each is one that holds JSON
+        elif not refused:
             return Sample(text, faults)
-        exploded = exploded and bool(refused)  # where a section cannot be put together from variables, it is JSON
 
 
 def _faults(model: type[BaseModel], text_format: str, text: str) -> Sequence[Fault]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"sample.{text_format}")
         path.write_text(text, encoding="utf-8")
-        file: Any = File(path)
+        file: Any = File(path, settle=0)
         source = Dotenv(file, model) if file.is_dotenv and issubclass(model, BaseSettings) else file
         try:
             validate(model, merge([with_canonical_keys(model, asyncio.run(source.read()))]))
@@ -305,7 +305,7 @@ class Tree:
         told = "optional" if default is None or raw is ABSENT else f"default {sample_text.short(raw)}"
         if default is ABSENT and place.given is ABSENT and entry.info.is_required():
             told = "required"
-        elif secret and default not in (None, ABSENT):
+        elif secret and default is not None and default is not ABSENT:
             told = sample_text.HIDDEN
         return Setting(
             path=place.path,

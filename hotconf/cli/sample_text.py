@@ -43,7 +43,9 @@ def write(text_format: str, root: Section, model: type, *, exploded: bool = True
     """
     if text_format == "json":
         return formats.dump("json", root.value())
-    title = "\n".join(f"# {line}" for line in (f"Settings of {model.__name__}.", *_wrapped(root.description)))
+    title = "\n".join(
+        f"# {line}" for line in (f"Settings of {model.__name__}.", *_wrapped(formats.escaped(root.description)))
+    )
     if text_format == "toml":
         lines = _toml(root)
     else:
@@ -57,7 +59,7 @@ def _wrapped(text: str) -> list[str]:
 
 def _comments(section: Section, start: str = "") -> list[str]:
     """Return an empty line and the comments of a section or entry; nothing where there are none."""
-    notes = [f"{start}# {note}".rstrip() for note in _notes(section)]
+    notes = [f"{start}# {formats.escaped(note)}".rstrip() for note in _notes(section)]
     return ["", *notes] if notes else []
 
 

@@ -248,7 +248,7 @@ def descend(shape: Shape, key: str | int) -> tuple[Shape, str | int] | None:
     name = named[0][0] if named else index if index is not None and inner else key
     keyed = [] if shape.values is None else [shape.values]
     if not inner and not keyed:
-        keyed = [extra for model in shape.models if (extra := _extra(model)) is not None]
+        keyed = [extra for model in shape.models if (extra := extra_of(model)) is not None]
     if not inner and not keyed and shape.opaque:
         keyed = [Shape(opaque=True, secret_words=shape.secret_words)]
     # A key of a mapping of models is the name of one of them, and says nothing about what it is.
@@ -336,11 +336,11 @@ def _reachable(shape: Shape) -> Iterator[Shape]:
         yield current
         pending += current.inner
         pending += [field.shape for model in current.models for field in fields_of(model).values()]
-        pending += [extra for model in current.models if (extra := _extra(model)) is not None]
+        pending += [extra for model in current.models if (extra := extra_of(model)) is not None]
 
 
 @functools.lru_cache(maxsize=1024)
-def _extra(model: type) -> Shape | None:
+def extra_of(model: type) -> Shape | None:
     """Return the shape of keys beyond the fields, None where the model accepts none."""
     config = getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) or {}
     if config.get("extra") != "allow":

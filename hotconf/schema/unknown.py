@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import hotconf.values.keypath as keypath
-from hotconf.schema.fields import descend, fields_of, models_in, suggest, unwrapped
+from hotconf.schema.fields import descend, extra_of, fields_of, models_in, suggest, unwrapped
 from hotconf.schema.redact import secret_texts, visible_path
 from hotconf.schema.settings import Untyped
 from hotconf.schema.shape import Shape
@@ -75,9 +75,10 @@ def _unknown(
 
 @functools.lru_cache(maxsize=1024)
 def _known(models: tuple[type, ...]) -> frozenset[str]:
-    """Return the keys that models read; nothing where they refuse all others, or have no fields."""
+    """Return the keys that models read; nothing where they refuse all others, declare them, or have no fields."""
     configs = (getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) for model in models)
-    if all((config or {}).get("extra") == "forbid" for config in configs):
+    extras = [extra for model in models if (extra := extra_of(model)) is not None]
+    if all((config or {}).get("extra") == "forbid" for config in configs) or not all(one.opaque for one in extras):
         return frozenset()
     fields = [field for model in models for field in fields_of(model).values()]
     return frozenset(str(path[0]) for field in fields for path in field.input_paths)

@@ -483,3 +483,13 @@ def test_a_class_without_sources_has_no_variables_for_its_sections(tmp_path):
     assert settings_of(model, found.text, tmp_path, "env").port == 0
     model = create_model("Model", __base__=Section, server=(Server, ...))
     assert [fault.path for fault in sample(model, "env").faults] == ["server"]
+
+
+def test_a_description_of_any_text_stays_within_its_line(tmp_path):
+    text = "a | b \x07 # c\n[d]\te = 1 \u2028 f: `g`"
+    model = create_model("Model", __base__=Settings, __doc__=text, port=(int, Field(description=text)))
+    for text_format in FORMATS:
+        found = sample(model, text_format)
+        assert settings_of(model, found.text, tmp_path, text_format).port == 0
+    row = sample(model, "markdown").text.splitlines()[-1]
+    assert row.startswith("| `port` | integer | required | a \\| b ")

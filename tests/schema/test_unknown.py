@@ -28,6 +28,13 @@ class Strict(Section):
     size: int = 1
 
 
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Server]
+
+    first: int = 1
+
+
 class Bag(BaseModel):
     model_config = ConfigDict(extra="allow")
 
@@ -56,6 +63,7 @@ class App(BaseSettings):
     record: Record = Record()
     typed: Typed = {}
     bag: Bag = Bag()
+    open: Open = Open()
     anything: Any = None
     free: dict[str, Any] = {}
     strict: Strict = Strict()
@@ -84,6 +92,7 @@ def named(conf):
     [
         ('message = "x"\nanything = {a = 1}\nfree = {b = {c = 1}}\nbag = {d = 1}\nkeys = {e = "f"}', []),
         ("mesage = 1", ["app.toml:1:1: mesage: unknown key; did you mean 'message'?"]),
+        ("[open.frist]\nport = 1\nprt = 2", ["app.toml:3:1: open.frist.prt: unknown key; did you mean 'port'?"]),
         ("[zebra]\nx = 1", ["app.toml:1:2: zebra: unknown key"]),
         ("[server]\nhostnme = 1", ["app.toml:2:1: server.hostnme: unknown key; did you mean 'hostname'?"]),
         ('server = {hostname = "x"}\n[[servers]]\nnet.host = "x"', []),
