@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from hotconf.errors import SourceBusy, SourceError
-from hotconf.sources.reader import FileReader, ReadLimits, read_all, stamp_of
+from hotconf.sources.reader import FileReader, ReadLimits, read_all, stamp_of, working_folder
 from hotconf.values.keypath import render
 from hotconf.values.report import Fault
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class ContentFiles:
     """Reads the content of files as a source reads its own: never half of one. One read at a time.
 
+    A relative path is one below the working directory of construction, as the paths of sources are.
+
     `busy` is true while one of them is still being written.
     """
 
@@ -29,6 +31,7 @@ class ContentFiles:
 
     def __init__(self, limits: ReadLimits) -> None:
         self._limits = limits
+        self._folder = working_folder()
         self._readers: dict[Path, FileReader] = {}
         self._stamps: dict[Path, object] = {}
         self.busy = False
@@ -43,6 +46,7 @@ class ContentFiles:
         Raises:
             SourceError: A file cannot be read. The fault has the setting, the file and the place that names it.
         """
+        files = {path: (self._folder / file, origin) for path, (file, origin) in files.items()}
         for file, _ in files.values():
             self._readers.setdefault(file, FileReader(file, str(file), self._limits))
         self.busy = False
@@ -55,7 +59,7 @@ class ContentFiles:
 
     def keep(self, files: Iterable[Path]) -> None:
         """Forget all files but these, which are the ones that the settings in force name."""
-        kept = set(files)
+        kept = {self._folder / file for file in files}
         self._readers = {file: reader for file, reader in self._readers.items() if file in kept}
 
     async def _digest(self, path: KeyPath, file: Path, origin: Origin) -> str:

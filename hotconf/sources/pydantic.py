@@ -30,7 +30,7 @@ from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import secret_texts
 from hotconf.sources.construct import Constructor, Record, copied
 from hotconf.sources.provenance import failure, may_fall_silent, name_of, origins_of, place_of_failure, same
-from hotconf.sources.reader import FileReader, ReadLimits, read_all, weakest
+from hotconf.sources.reader import FileReader, ReadLimits, read_all, weakest, working_folder
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import DEFAULT, Layer, Nested, Origin
 from hotconf.values.merge import ABSENT, lookup
@@ -63,7 +63,7 @@ class SettingsSources:
         self.reads_last = constructor.calls_constructors
         self._constructor = constructor
         self._limits = limits or ReadLimits()
-        self._folder = _working_folder()
+        self._folder = working_folder()
         self._declared = list(_declared(constructor, self._folder))
         self._asked: list[Any] = []  # the sources that were asked last
         self._found: list[Path] = []  # what they read
@@ -253,14 +253,6 @@ def _is_unmoved(path: Path, before: object, began: int) -> bool:
     """Whether a file is as it was before a time, when its stamp may not have been taken."""
     stamp = _stamp(path)
     return stamp == before or max(stamp[-2:], default=began) < began
-
-
-def _working_folder() -> Path:
-    """Return where relative paths start. Where that folder was deleted they name nothing, and stay as they are."""
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        return Path()
 
 
 def _declared(constructor: Constructor, folder: Path) -> Iterator[Path]:

@@ -14,6 +14,7 @@ import signal
 import stat
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 import hotconf.formats as formats
@@ -30,7 +31,6 @@ except ImportError:  # no leases here: files must be stable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-    from pathlib import Path
 
     from hotconf.values.layer import OriginKind
 
@@ -269,3 +269,11 @@ def stamp_of(path: Path) -> object:
     except OSError as error:
         return error.errno
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def working_folder() -> Path:
+    """Return where relative paths start. Where that folder was deleted they name nothing, and stay as they are."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path()

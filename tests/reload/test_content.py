@@ -159,3 +159,16 @@ async def test_an_override_reads_what_it_names(file):
             replace(other, "newer")
             assert (await conf.reload()).changed == ("tls.certificate",)
         assert conf.current.tls.certificate == file
+
+
+async def test_a_relative_path_stays_the_same_file_when_the_program_changes_its_working_directory(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+    (file.parent / "below").mkdir()
+    conf, _ = conf_of(file.name)
+    async with conf.running(signals=()):
+        digest = conf.snapshot.digest
+        monkeypatch.chdir(file.parent / "below")
+        assert (await conf.reload()).outcome == "unchanged"
+        replace(file, "two")
+        assert (await conf.reload()).changed == ("tls.certificate",)
+        assert conf.snapshot.digest != digest
