@@ -16,7 +16,7 @@ import hotconf.reload.last_good as last_good
 from hotconf.abc import Hinting, Settling
 from hotconf.engine.queue import ReloadQueue
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning, OperationRefused
-from hotconf.reload.request import ReloadRequest, Resume, Revert
+from hotconf.reload.request import EndOverride, ReloadRequest, Resume, Revert
 from hotconf.reload.subscribers import being_cancelled, ends_more_than_a_call
 from hotconf.schema.fields import masked_by_name
 from hotconf.schema.redact import traceback_without_message
@@ -146,6 +146,8 @@ class Engine:
             OperationRefused: another reload is under way, or something in this one has to be awaited.
         """
         if self.queue.refusal is not None:
+            if isinstance(request.operation, EndOverride):  # no reload of this engine will take it away
+                self._reloader.drop_override(request.operation)
             raise self.queue.refusal
         if self._is_reloading or not self.queue.is_empty:
             raise OperationRefused("another reload is under way and has to be awaited: use `async with`")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from hotconf.errors import ConfigError
+from hotconf.errors import ConfigError, HotconfError, OperationRefused
 from hotconf.reload.request import BeginOverride, EndOverride, ReloadRequest
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.values.layer import Layer, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from concurrent.futures import Future
     from types import TracebackType
 
     from hotconf.values.report import Report
@@ -22,6 +24,10 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 class Runner(Protocol):
     """What runs the reloads of an override."""
+
+    def ask(self, request: ReloadRequest) -> Future[Report]:
+        """Ask for one reload and return its report to come."""
+        ...
 
     async def run(self, request: ReloadRequest) -> Report:
         """Run one reload, and return when it is over."""
@@ -51,21 +57,41 @@ class Override:
 
     def __enter__(self) -> None:
         layer = self._layer()
-        self._begun(layer, self._runner.run_blocking(_request(BeginOverride(layer))))
+        with self._ends_unless_entered(layer):
+            self._begun(layer, self._runner.run_blocking(_request(BeginOverride(layer))))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended(self._runner.run_blocking(_request(EndOverride(self._entered.pop()))))
+        request = _request(EndOverride(self._entered.pop()))
+        try:
+            self._ended(self._runner.run_blocking(request))
+        except OperationRefused:  # it could not run here: it runs in its turn
+            with contextlib.suppress(HotconfError):
+                self._runner.ask(request)
+            raise
 
     async def __aenter__(self) -> None:
         layer = self._layer()
-        self._begun(layer, await self._runner.run(_request(BeginOverride(layer))))
+        with self._ends_unless_entered(layer):
+            self._begun(layer, await self._runner.run(_request(BeginOverride(layer))))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended(await self._runner.run(_request(EndOverride(self._entered.pop()))))
+
+    @contextlib.contextmanager
+    def _ends_unless_entered(self, layer: Layer) -> Iterator[None]:
+        """Take the layer away again where the wait for it is cut short: its reload runs to the end all the same."""
+        try:
+            yield
+        except HotconfError:
+            raise
+        except BaseException:
+            with contextlib.suppress(HotconfError):
+                self._runner.ask(_request(EndOverride(layer)))
+            raise
 
     def _layer(self) -> Layer:
         return with_canonical_keys(self._model, Layer("override", self._values, {(): Origin("override", "override")}))

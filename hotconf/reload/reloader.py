@@ -142,7 +142,7 @@ class Reloader(Generic[S]):
                 report = await self._reload(request, self.reports.begin(request))
         finally:
             if isinstance(request.operation, EndOverride):  # also where what lies beneath is not valid
-                self._overrides = self._overrides_after(request.operation)
+                self.drop_override(request.operation)
         self.reports.add(report, request, recovered=bool(self.recovered))
         return report
 
@@ -237,7 +237,10 @@ class Reloader(Generic[S]):
 
     @property
     def _running_readings(self) -> Readings | None:
-        return self.running.readings if self.running is not None else None
+        if self.running is None:
+            return None
+        # An override whose end was rejected still runs, and must not be built upon.
+        return dataclasses.replace(self.running.readings, overrides=self._overrides)
 
     async def _read(self) -> Readings:
         try:
@@ -245,6 +248,10 @@ class Reloader(Generic[S]):
         except SourceError as error:
             raise Rejected(error.faults, "read") from None
         return dataclasses.replace(readings, overrides=self._overrides) if self._overrides else readings
+
+    def drop_override(self, operation: EndOverride) -> None:
+        """Build without the layer of an override from the next reload on."""
+        self._overrides = self._overrides_after(operation)
 
     def _overrides_after(self, operation: BeginOverride | EndOverride) -> tuple[Layer, ...]:
         rest = tuple(layer for layer in self._overrides if layer is not operation.layer)

@@ -10,7 +10,7 @@ import pytest
 from hotconf import HotConf, NotLoaded, Options, Refuse, RestartRequired, Section, Settings
 from hotconf.errors import ConfigError, NotBuilt, OperationRefused
 from hotconf.sources import Memory
-from tests.heart import QUIET, memory_conf
+from tests.heart import QUIET, cancel, memory_conf
 
 
 @pytest.fixture
@@ -277,3 +277,52 @@ async def test_it_is_neither_last_known_good_nor_a_reason_to_defer(tmp_path):
             await conf.reload()
             assert json.loads(good.read_text())["content"]["values"] == {}
         assert conf.current.port == 1
+
+
+async def test_it_does_not_stay_where_its_entry_is_cancelled():
+    conf, _ = memory_conf()
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    @conf.prepare("port")
+    async def slow(change):
+        if change.new.port == 1:
+            entered.set()
+            await go_on.wait()
+
+    async with conf.running(signals=()):
+        entry = asyncio.create_task(conf.override(port=1).__aenter__())
+        await entered.wait()
+        await cancel(entry)
+        go_on.set()
+        await conf.reload()
+        assert conf.current.port == 8080
+
+
+async def test_it_ends_in_its_turn_where_a_plain_exit_is_refused():
+    conf, _ = memory_conf()
+    async with conf.running(signals=()):
+        with pytest.raises(OperationRefused), conf.override(port=1):
+            conf.request_reload()
+        await conf.reload()
+        assert conf.current.port == 8080
+
+
+async def test_one_whose_end_is_refused_goes_with_the_next_reload():
+    conf, _ = memory_conf()
+    refuses = False
+
+    @conf.prepare("port")
+    def refuse(_change):
+        if refuses:
+            raise Refuse("not now")
+
+    async with conf.running(signals=()):
+        override = conf.override(port=1)
+        await override.__aenter__()
+        refuses = True
+        with pytest.raises(ConfigError, match="not now"):
+            await override.__aexit__(None, None, None)
+        refuses = False
+        async with conf.override(message="another"):
+            assert (conf.current.port, conf.current.message) == (8080, "another")
+        assert conf.current.port == 8080
