@@ -22,9 +22,8 @@ def main() -> None:
         if code is None:  # an unexpected exception or `sys.exit` set the exit code
             router.restore(ignore_hup=True)
             return
-        import logging
-
-        logging.shutdown()  # the lines that wait; its own place at the exit is after this one if it was imported before
+        if "logging" in sys.modules:  # it writes the lines that wait: its own turn may come after this one
+            sys.modules["logging"].shutdown()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):  # broken, closed, or None
                 stream.flush()

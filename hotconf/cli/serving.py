@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import datetime as dt
 import errno
@@ -262,7 +261,6 @@ _LOG_BACKLOG = 1000
 def log_to_stderr(style: str = "text") -> None:
     """Send hotconf's log to stderr, as text or as lines of JSON."""
     handler = LogWriter()
-    atexit.register(handler.flush)  # logging's own comes too late where it was imported before the command
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
     handler.setFormatter(JsonLines() if style == "json" else text)
     logger = logging.getLogger("hotconf")
