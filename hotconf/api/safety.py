@@ -183,17 +183,12 @@ class Safety:
                 return Grant(self._read_tokens, self._read_tokens.revision)
         self.unauthorized += 1
         if authorization is not None:
-            self._log_wrong_token(peer)
+            self._wrong += 1
+            if time.monotonic() >= self._next_line:  # at a pace: any client could fill the log
+                log.warning("requests with a wrong token: %d, the last one from %s", self._wrong, peer)
+                self._wrong, self._next_line = 0, time.monotonic() + _LOG_INTERVAL
         headers = {"WWW-Authenticate": "Bearer"}
         raise Problem(HTTPStatus.UNAUTHORIZED, "send the token as `Authorization: Bearer …`", headers=headers)
-
-    def _log_wrong_token(self, peer: str) -> None:
-        """Log wrong tokens at a pace: any client could fill the log."""
-        self._wrong += 1
-        now = time.monotonic()
-        if now >= self._next_line:
-            log.warning("requests with a wrong token: %d, the last one from %s", self._wrong, peer)
-            self._wrong, self._next_line = 0, now + _LOG_INTERVAL
 
 
 @functools.lru_cache(maxsize=256)

@@ -162,9 +162,9 @@ class Connection(web.RequestHandler):
         self._enter(_Phase.OPENED, self._limiter.limits().header_timeout)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and see what is still missing. Without data aiohttp reads on after a pause of its own.
+        """Parse, and see what is still missing. aiohttp calls it without data when the handler has read something.
 
-        Then too the time of a body begins anew: the client could not send until now.
+        After a pause of the reading the time of a body begins anew: the client could not send until now.
         """
         if self._phase is _Phase.CLOSING:
             if self._discarding is not None:
@@ -305,7 +305,7 @@ class Connection(web.RequestHandler):
             self._payload.set_exception(None)  # type: ignore[arg-type]
         # Needed in a drain although `announce_close` was called: a request caches its `keep_alive` when first asked.
         is_last = isinstance(error, _INCOMPLETE) or (self._drain.closing and not self._messages)
-        is_encoded = hdrs.CONTENT_ENCODING in request.headers and not self._payload.is_eof()
+        is_encoded = self._is_encoded(request)
         if (is_last or is_encoded) and isinstance(response, web.StreamResponse):
             response.force_close()
             if is_encoded:
@@ -325,7 +325,11 @@ class Connection(web.RequestHandler):
             self._enter(_Phase.CLOSING, _CLOSING_TIME)
             self.transport.resume_reading()
             await ended
-        self._payload.set_exception(web.RequestPayloadError("the rest of the body was dropped"))
+        self._payload.set_exception(_dropped())
+
+    def _is_encoded(self, request: web.BaseRequest) -> bool:
+        """Whether the rest of a body would have to be inflated."""
+        return hdrs.CONTENT_ENCODING in request.headers and not self._payload.is_eof()
 
     def prepared(self, response: web.StreamResponse, request: web.BaseRequest) -> None:
         """Note a response whose headers are about to be sent."""
@@ -359,6 +363,8 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer a request that cannot be parsed or handled. It is not quoted: it may hold a token."""
         if not isinstance(exc, HttpProcessingError):
+            if self._is_encoded(request):
+                self._payload.set_exception(_dropped())
             return super().handle_error(request, status, exc, message)
         if isinstance(exc, LineTooLong) or exc.message.startswith(_TOO_MANY_HEADERS):
             return self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
@@ -396,7 +402,7 @@ class Connection(web.RequestHandler):
         """
         if self._request is None and not self._messages and self._is_quiet():
             if not self._payload.is_eof():
-                self._payload.set_exception(web.RequestPayloadError("the rest of the body was dropped"))
+                self._payload.set_exception(_dropped())
             # close() would end only the connection's task and leave its transport open; force_close() ends both.
             self.force_close()
 
@@ -610,3 +616,7 @@ def _head_size(message: RawRequestMessage) -> int:
 
 def _shutting_down() -> web.Response:
     return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down")
+
+
+def _dropped() -> web.RequestPayloadError:
+    return web.RequestPayloadError("the rest of the body was dropped")

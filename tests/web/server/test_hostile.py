@@ -384,6 +384,25 @@ async def test_a_compressed_body_that_no_handler_reads_is_not_inflated(gates, bo
     assert payload.total_bytes < 10_000_000
 
 
+async def test_a_handler_that_fails_inflates_nothing(gates, bomb, caplog, monkeypatch):
+    inflated = []
+    begin = module.Connection.begin
+    monkeypatch.setattr(module.Connection, "begin", lambda self, *args: inflated.append(args[2]) or begin(self, *args))
+
+    async def fails(request):
+        raise ValueError("a bug")
+
+    app = gates.app()
+    app.router.add_post("/fails", fails)
+    async with serving(app) as server, client_of(server) as client:
+        client.send(compressed(b"/fails", bomb))
+        assert (await client.reply()).status == 500
+        await until(lambda: not server._connections())
+    assert "a bug" in caplog.text
+    caplog.clear()
+    assert inflated[0].total_bytes < 10_000_000
+
+
 async def test_a_small_compressed_body_keeps_its_connection(gates):
     async with serving(gates.app()) as server, client_of(server) as client:
         for _ in range(2):
