@@ -88,10 +88,10 @@ def written(representation: Representation, value: Any) -> bytes:
     try:
         shown = formats.without_null(value) if representation is TOML else value
         return formats.dump(representation.name, shown).encode()
-    except (FormatError, UnicodeEncodeError):
-        detail = (
-            f"{representation.name.upper()} cannot hold all of these values: accept JSON, or request a smaller part"
-        )
+    except (FormatError, UnicodeEncodeError) as error:
+        name = representation.name.upper()
+        reason = error.reason if isinstance(error, FormatError) else f"{name} cannot hold all of these values"
+        detail = f"{reason}: accept JSON, or request a smaller part"
         raise Problem(HTTPStatus.NOT_ACCEPTABLE, detail) from None
 
 

@@ -1,4 +1,4 @@
-"""The text of a sample in each format, and the reference of all settings in Markdown.
+"""What a sample is made of, its text in each format, and the reference of all settings in Markdown.
 
 Comments say what is known of a setting. A line of its own follows, which is a comment as well unless it is shown. Each
 commented line can be made active by itself: in TOML the keys of a section that is not shown are dotted.
@@ -11,21 +11,22 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
 import hotconf.formats as formats
 import hotconf.values.keypath as keypath
+from hotconf.cli.placeholder import TEXT
 from hotconf.errors import FormatError
 from hotconf.schema.diff import differences
 from hotconf.sources.provenance import names_of
 from hotconf.values.merge import ABSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from hotconf.cli.sample import Section, Setting
     from hotconf.values.keypath import KeyPath
 
 _WIDTH = 100
@@ -33,6 +34,95 @@ _LONGEST_DEFAULT = 40
 HIDDEN = "default not shown"
 
 _PLAIN_IN_DOTENV = re.compile(r"[\w./:@+,-]*")
+
+
+@dataclass(slots=True, eq=False)
+class Setting:
+    """One setting: `path` has the names of fields, `keys` are those of files, both from the root.
+
+    `default` says in words what holds without it. `value` is the choice that is written, ABSENT where none is left, and
+    `others` are those that come after it. `items` are the settings within each item of a list or mapping. `shown` tells
+    that it is not commented out.
+    """
+
+    path: KeyPath
+    keys: KeyPath
+    kind: str
+    default: str
+    description: str
+    marks: Sequence[str]
+    value: Any
+    others: Iterator[Any]
+    has_default: bool
+    active: bool
+    items: Sequence[Setting]
+    shown: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Section:
+    """A place in the file: a section with its parts, or an entry with the settings that it holds.
+
+    An entry holds several settings where paths of aliases lead into it. `required` is set for a section that must be
+    there, whatever is in it.
+    """
+
+    keys: KeyPath = ()
+    description: str = ""
+    marks: Sequence[str] = ()
+    required: bool = False
+    settings: list[Setting] = field(default_factory=list)
+    parts: dict[str, Section] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> bool:
+        """Whether it has a line that is no comment."""
+        inner = self.settings or self.parts.values()
+        return self.required or any(one.shown for one in inner)
+
+    def all_settings(self) -> Iterator[Setting]:
+        """Yield every setting in it, at any depth."""
+        if self.settings:
+            yield from self.settings
+        else:
+            for part in self.parts.values():
+                yield from part.all_settings()
+
+    def value(self, *, whole: bool = False) -> Any:
+        """Return what the file holds here, ABSENT for nothing. With `whole`, what is commented out counts too."""
+        if self.settings:
+            return self._value_of_entry()
+        parts = {key: part.value(whole=whole) for key, part in self.parts.items() if whole or part.shown}
+        return {key: value for key, value in parts.items() if value is not ABSENT}
+
+    def _value_of_entry(self) -> Any:
+        settings = {one.keys[len(self.keys) :]: one for one in self.settings if one.value is not ABSENT}
+        shown = {path: one.value for path, one in settings.items() if one.shown or not self.shown}
+        return _joined(shown, {path: one.value for path, one in settings.items()})
+
+
+def _joined(values: Mapping[KeyPath, Any], spare: Mapping[KeyPath, Any]) -> Any:
+    """Return one value made of values by their paths within it; ABSENT for none.
+
+    A list has every item before its last one: a spare value, or a placeholder.
+    """
+    below = {path: value for path, value in values.items() if path}
+    whole = values.get((), {} if below else ABSENT)
+    if not below or not isinstance(whole, dict):
+        return whole
+    heads = dict.fromkeys(path[0] for path in below)
+    inner = {head: _joined(_below(values, head), _below(spare, head)) for head in heads}
+    if not all(isinstance(head, int) for head in heads):
+        return {**whole, **{str(head): item for head, item in inner.items()}}
+    items = []
+    for index in range(max(map(int, heads)) + 1):
+        others = _below(spare, index)
+        items.append(inner[index] if index in inner else _joined(others, others) if others else TEXT)
+    return items
+
+
+def _below(values: Mapping[KeyPath, Any], head: str | int) -> dict[KeyPath, Any]:
+    return {path[1:]: value for path, value in values.items() if path[:1] == (head,)}
 
 
 def write(text_format: str, root: Section, model: type, *, exploded: bool = True) -> str:

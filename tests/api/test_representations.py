@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 import hotconf.api.representations as representations
 from hotconf.api.exchange import Problem
 from hotconf.api.representations import ALL, JSON, TOML, YAML, accepted, best, written
+from hotconf.values.keypath import Key
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,16 @@ def test_values_that_toml_cannot_hold_are_406(value):
     with pytest.raises(Problem) as refused:
         written(TOML, value)
     assert (refused.value.status, "JSON" in refused.value.detail) == (406, True)
+
+
+def test_a_null_in_a_list_is_named_by_its_path_where_toml_refuses_it():
+    with pytest.raises(Problem) as refused:
+        written(TOML, {"on": {"push": [1, {"a": [None]}]}})
+    assert refused.value.detail.startswith("on.push.1.a.0 is null, and a list in TOML cannot hold a null: accept JSON")
+
+
+def test_a_key_that_is_no_string_is_itself_in_yaml_and_its_text_elsewhere():
+    shown = {Key("on", True): {Key("8080", 8080): "web"}}
+    assert written(YAML, shown) == b"on:\n  8080: web\n"
+    assert written(TOML, shown) == b'[on]\n8080 = "web"\n'
+    assert written(JSON, shown) == b'{"on": {"8080": "web"}}\n'
