@@ -17,6 +17,7 @@ ROOMS = (
     "abc",
     "formats",
     "schema",
+    "jsonschema",
     "sources",
     "watch",
     "reload",
@@ -28,12 +29,13 @@ ROOMS = (
     "web",
     "demo",
     "testing",
+    "sample",
     "cli",
     "__main__",
 )
 """Modules and packages at the top of the package, from the ground up: each imports from those before it."""
 
-PURE = ("values", "schema")
+PURE = ("values", "schema", "jsonschema")
 """Rooms without await, clock, environment, log or file."""
 
 # What may be imported or called where. A place is a module or a package of hotconf.
@@ -77,9 +79,6 @@ SHARED = {
         "cli.output",
         "cli.serving",
         "cli.remote",
-        "cli.sample",
-        "cli.sample_text",
-        "cli.placeholder",
     },
 }
 """Rooms whose modules are one of a kind each, and know no other kind: only what they share."""

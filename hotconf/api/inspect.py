@@ -12,8 +12,8 @@ from hotconf.api.exchange import Problem, Response, encoded, json_response
 from hotconf.api.openapi import GenerationEntry, openapi
 from hotconf.api.parts import keys_in, keys_of, part_at
 from hotconf.errors import UnknownGeneration
+from hotconf.jsonschema import json_schema
 from hotconf.metrics import CONTENT_TYPE, Metrics
-from hotconf.schema.jsonschema import json_schema
 from hotconf.values.keypath import render
 from hotconf.values.report import jsonable
 

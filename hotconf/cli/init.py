@@ -30,8 +30,8 @@ def init(target: str, keys: tuple[str, ...], output: str | None, text_format: st
     """
     if output is not None and os.path.lexists(output):
         raise click.UsageError(f"{output} exists already: name another file, or move it away first")
-    from hotconf.cli.sample import sample
     from hotconf.errors import SchemaError
+    from hotconf.sample import sample
     from hotconf.schema.fields import resolve_path
 
     told = None if output is None else _format_of(output)
@@ -67,6 +67,6 @@ def schema(target: str, output: str | None) -> None:
     TARGET is module:attr, a settings class or a HotConf. `x-restart-required` marks a key that only a restart applies,
     `x-secret` a key that is masked.
     """
-    from hotconf.schema.jsonschema import json_schema
+    from hotconf.jsonschema import json_schema
 
     write_text(json.dumps(json_schema(schema_at(target)), indent=2, ensure_ascii=False) + "\n", output)

@@ -153,7 +153,7 @@ def nodes_at(schema: Mapping[str, Any], path: KeyPath) -> Iterable[Mapping[str, 
 
 
 def _members(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    from hotconf.cli.placeholder import resolved
+    from hotconf.sample.placeholder import resolved
 
     node = resolved(node, schema)
     choices = [*node.get("anyOf", ()), *node.get("oneOf", ())]

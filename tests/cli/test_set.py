@@ -8,7 +8,7 @@ import re
 import pytest
 
 from hotconf.cli.set import nodes_at, value_of
-from hotconf.schema.jsonschema import json_schema
+from hotconf.jsonschema import json_schema
 from hotconf.schema.settings import Section, Untyped
 from tests.cli.verbs import GOOD
 from tests.support import wait_until

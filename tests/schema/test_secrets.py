@@ -28,12 +28,12 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from hotconf import ConfigError, HotConf, Options, Public, RestartRequired, Section, Sensitive
-from hotconf.cli.sample import sample
 from hotconf.errors import Rejected
+from hotconf.jsonschema import json_schema
 from hotconf.reload.last_good import LastGood
+from hotconf.sample import sample
 from hotconf.schema.diff import differences
 from hotconf.schema.fields import fields_of, masked_by_name
-from hotconf.schema.jsonschema import json_schema
 from hotconf.schema.redact import document, mask_input, masked_paths, scrub, secret_texts
 from hotconf.schema.secrets import MASK, Secrecy, credential_texts, hides, mask_credentials, secrecy_of
 from hotconf.sources import Memory

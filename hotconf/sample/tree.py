@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
-import hotconf.cli.sample_text as sample_text
+import hotconf.sample.text as sample_text
 import hotconf.values.keypath as keypath
-from hotconf.cli.placeholder import candidates, described, described_by, resolved
-from hotconf.cli.sample_text import Section, Setting
 from hotconf.errors import Rejected, SourceError
+from hotconf.jsonschema import json_schema
 from hotconf.reload.validate import validate
+from hotconf.sample.placeholder import candidates, described, described_by, resolved
+from hotconf.sample.text import Section, Setting
 from hotconf.schema.diff import differences
 from hotconf.schema.fields import fields_of, holds_secret, unwrapped
-from hotconf.schema.jsonschema import json_schema
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import document, is_masked
 from hotconf.schema.tree import children, is_list
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from hotconf.cli.placeholder import Node
+    from hotconf.sample.placeholder import Node
     from hotconf.schema.fields import Field
     from hotconf.schema.shape import Shape
     from hotconf.values.keypath import KeyPath

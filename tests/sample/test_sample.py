@@ -32,8 +32,8 @@ from pydantic import (
 from typing_extensions import TypeAliasType, TypedDict
 
 import hotconf.formats as formats
-from hotconf.cli.sample import sample
 from hotconf.conf import HotConf
+from hotconf.sample import sample
 from hotconf.schema.diff import differences
 from hotconf.schema.settings import RestartRequired, Section, Sensitive, Settings
 

@@ -18,8 +18,8 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
 import hotconf.formats as formats
 import hotconf.values.keypath as keypath
-from hotconf.cli.placeholder import TEXT
 from hotconf.errors import FormatError
+from hotconf.sample.placeholder import TEXT
 from hotconf.schema.diff import differences
 from hotconf.sources.provenance import names_of
 from hotconf.values.merge import ABSENT

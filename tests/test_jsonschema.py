@@ -11,7 +11,7 @@ import pytest
 from pydantic import AliasChoices, Field, SecretStr, create_model
 from typing_extensions import TypedDict
 
-from hotconf.schema.jsonschema import DIALECT, json_schema
+from hotconf.jsonschema import DIALECT, json_schema
 from hotconf.schema.settings import RestartRequired, Section, Sensitive, Settings, Untyped
 
 CANARY = "canary"
