@@ -1,26 +1,53 @@
-"""What is written about a settings class: its JSON Schema for editors, and its fingerprint for other processes."""
+"""JSON Schema: that of a settings class, for editors; and what the nodes of a schema say."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
-import types
 import warnings
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, PydanticJsonSchemaWarning
 
-from hotconf.schema.fields import fields_of, holds_secret, models_within
+from hotconf.schema.fields import fields_of
 from hotconf.schema.redact import document
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import core_schema
 
+    from hotconf.values.keypath import KeyPath
+
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+Node: TypeAlias = Mapping[str, Any]
+"""A JSON Schema, or a part of one."""
+
+_MOST_CHOICES = 100
+_DEEPEST = 4
+_BOUNDS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+    "multipleOf": "a multiple of {}",
+    "minLength": "length at least {}",
+    "maxLength": "length at most {}",
+    "pattern": "matching {}",
+    "minItems": "length at least {}",
+    "maxItems": "length at most {}",
+}
+_TYPES: Mapping[str, Any] = {
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "array": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+    "null": lambda value: value is None,
+}
 
 
 def json_schema(model: type) -> dict[str, Any]:
@@ -74,43 +101,84 @@ def _with_marks(model: type, schema: JsonSchemaValue) -> JsonSchemaValue:
     return schema
 
 
-@functools.lru_cache(maxsize=64)
-def fingerprint(model: type) -> str:
-    """Return a short text that is equal for settings classes, of two processes, that take the same values.
-
-    It is made of the names, input paths and types of all fields, and of which of them hold secrets; not of defaults,
-    titles and validators. It is the same in every process and Python version, so no part of it is a `repr`, which may
-    hold an address or the order of a set.
-    """
-    described = [
-        [
-            nested.__qualname__,
-            *(
-                [field.name, field.input_paths, holds_secret(field.shape), _type_text(field.info.annotation)]
-                for field in fields_of(nested).values()
-            ),
-        ]
-        for _, nested in models_within(model)
-    ]
-    return hashlib.blake2b(json.dumps(described).encode(), digest_size=16).hexdigest()
+# Nodes
 
 
-def _type_text(annotation: Any) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _type_text(arguments[0])
-    if origin is Literal:
-        names = [
-            f"{type(value).__name__}.{value.name}" if isinstance(value, Enum) else repr(value) for value in arguments
-        ]
-        return f"Literal{names}"
-    inner = [_type_text(argument) for argument in arguments]
-    if origin in (Union, types.UnionType):
-        # The order may be that of an equal union which another module wrote first.
-        return " | ".join(sorted(inner))
-    named = origin or annotation
-    if isinstance(named, type) and issubclass(named, Enum):
-        name = f"{named.__qualname__}({', '.join(named.__members__)})"
-    else:  # a type, an alias or a type variable; of anything else, its class
-        name = getattr(named, "__qualname__", None) or getattr(named, "__name__", None) or type(named).__name__
-    return f"{name}[{', '.join(inner)}]" if inner else name
+def resolved(node: Node, root: Node) -> Node:
+    """Return a node of a schema with its reference replaced by the definition. The node's own keys take precedence."""
+    definitions = root.get("$defs", {})
+    while "$ref" in node:
+        target = definitions.get(str(node["$ref"]).rpartition("/")[2], {})
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    return {**node, "$defs": definitions}
+
+
+def described_by(node: Node, title: str) -> Node:
+    """Return the node with the properties of a class, by its name, that a node allows: itself, a choice or an item."""
+    pending = [node]
+    for _ in range(_MOST_CHOICES):
+        if not pending:
+            break
+        found = resolved(pending.pop(0), node)
+        if "properties" in found and found.get("title", title) == title:
+            return found
+        inner = (found.get("items"), found.get("additionalProperties"))
+        choices = (*found.get("anyOf", ()), *found.get("oneOf", ()), *found.get("allOf", ()))
+        pending += [one for one in (*choices, *inner) if isinstance(one, Mapping)]
+    return {}
+
+
+def described(node: Node, *, depth: int = 0) -> str:
+    """Return type and bounds in words, `integer, at least 1`; the empty string where there are none."""
+    choices = node.get("anyOf") or node.get("oneOf")
+    if depth > _DEEPEST:  # the schema may contain itself
+        return ""
+    if choices:
+        words = (described(resolved(choice, node), depth=depth + 1) for choice in choices)
+        return " or ".join(dict.fromkeys(filter(None, words)))
+    bounds = [text.format(node[key]) for key, text in _BOUNDS.items() if key in node]
+    return ", ".join(filter(None, [_kind(node, depth), *bounds]))
+
+
+def _kind(node: Node, depth: int) -> str:
+    if "const" in node or "enum" in node:
+        values = node.get("enum", [node.get("const")])
+        return f"one of {', '.join(map(_quoted, values))}" if len(values) > 1 else f"always {_quoted(values[0])}"
+    kind = str(node.get("type", ""))
+    inner = node.get("items") or node.get("additionalProperties")
+    if kind in ("array", "object") and isinstance(inner, Mapping):
+        of = described(resolved(inner, node), depth=depth + 1)
+        return f"{'list' if kind == 'array' else 'table'}{f' of {of}' if of else ''}"
+    kind = {"array": "list", "object": "table", "number": "number", "null": ""}.get(kind, kind)
+    form = node.get("format")
+    return f"{kind} ({form})" if form and form != "password" else kind
+
+
+def _quoted(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def nodes_at(schema: Node, path: KeyPath) -> list[Node]:
+    """Return the nodes of a schema that describe a path: none for an unknown path, several for a union."""
+    nodes = list(_members(schema, schema))
+    for key in path:
+        inner = [node.get("properties", {}).get(key) or node.get("additionalProperties") for node in nodes]
+        nodes = [member for node in inner if isinstance(node, dict) for member in _members(node, schema)]
+    return nodes
+
+
+def _members(node: Node, schema: Node) -> Iterator[Node]:
+    node = resolved(node, schema)
+    choices = [*node.get("anyOf", ()), *node.get("oneOf", ())]
+    for choice in choices:
+        yield from _members(choice, schema)
+    if not choices:
+        yield node
+
+
+def accepts(node: Node, value: Any) -> bool:
+    """Whether a value has the type that a node names, or is one of its choices. Ignores bounds and patterns."""
+    if "enum" in node or "const" in node:
+        return value in node.get("enum", [node.get("const")])
+    kind = node.get("type")
+    return not isinstance(kind, str) or kind not in _TYPES or bool(_TYPES[kind](value))

@@ -11,7 +11,7 @@ import pytest
 from pydantic import AliasChoices, Field, SecretStr, create_model
 from typing_extensions import TypedDict
 
-from hotconf.jsonschema import DIALECT, json_schema
+from hotconf.jsonschema import DIALECT, accepts, described, json_schema, nodes_at
 from hotconf.schema.settings import RestartRequired, Section, Sensitive, Settings, Untyped
 
 CANARY = "canary"
@@ -101,3 +101,44 @@ def test_defaults_of_standard_dataclasses_are_shown():
     properties = json_schema(model)["$defs"]["Record"]["properties"]
     assert properties["size"]["default"] == 3
     assert "default" not in properties["token"]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (("port",), ["integer, above 0"]),
+        (("database", "url"), ["string"]),
+        (("databases", "any", "url"), ["string"]),
+        (("databases", "any", "missing"), []),
+        (("maybe",), ["integer", ""]),
+        (("either", "url"), ["string"]),
+        (("missing",), []),
+    ],
+)
+def test_nodes_are_found_by_path_through_references_mappings_and_unions(path, words):
+    class Nodes(App):
+        databases: dict[str, Database] = {}
+        maybe: int | None = None
+        either: int | Database = 0
+
+    assert [described(node) for node in nodes_at(json_schema(Nodes), path)] == words
+    assert not nodes_at({}, path)
+
+
+def test_a_node_accepts_values_of_its_type_and_its_choices():
+    values = ["text", True, 1, 0.5, [], {}, None]
+    accepted = {
+        "string": ["text"],
+        "boolean": [True],
+        "integer": [1],
+        "number": [1, 0.5],
+        "array": [[]],
+        "object": [{}],
+        "null": [None],
+    }
+    for kind, expected in accepted.items():
+        found = [value for value in values if accepts({"type": kind}, value)]
+        assert [(type(value), value) for value in found] == [(type(value), value) for value in expected]
+    assert [value for value in values if accepts({"enum": ["text", "other"]}, value)] == ["text"]
+    assert [value for value in values if accepts({"const": None}, value)] == [None]
+    assert all(accepts({}, value) for value in values)

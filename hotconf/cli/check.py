@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotconf.cli.output import Refused, echo, echo_fault, in_order, print_json, progress
+from hotconf.cli.output import Refused, echo, echo_fault, print_json, progress
 from hotconf.cli.remote import Remote, completed, token_option
 from hotconf.cli.target import Inputs, loaded, takes_inputs
 from hotconf.values.layer import Origin
-from hotconf.values.report import Fault, MissingField, UnknownKey
+from hotconf.values.report import Fault, MissingField, UnknownKey, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

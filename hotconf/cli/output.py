@@ -16,7 +16,7 @@ import click
 
 import hotconf.formats as formats
 from hotconf.errors import FormatError
-from hotconf.values.report import jsonable
+from hotconf.values.report import in_order, jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -100,24 +100,13 @@ class Refused(click.ClickException):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("refused")
-        self.faults = in_order(faults)
+        self.faults = in_order(faults)  # validation reports unknown keys last
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002 - click's signature
         """Print the faults."""
         with contextlib.suppress(OSError):  # the exit code must not depend on a stderr that can be written
             for fault in self.faults:
                 echo_fault(fault, err=True)
-
-
-def in_order(faults: Sequence[Fault]) -> Sequence[Fault]:
-    """Return faults in the order of their places, file by file: validation reports unknown keys last."""
-    sources = list(dict.fromkeys(fault.origin.source for fault in faults if fault.origin))
-
-    def place(fault: Fault) -> tuple[int, int, int]:
-        where = fault.origin
-        return (sources.index(where.source), where.line or 0, where.column or 0) if where else (len(sources), 0, 0)
-
-    return sorted(faults, key=place)
 
 
 def echo_fault(fault: Fault, *, err: bool = False) -> None:

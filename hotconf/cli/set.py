@@ -13,7 +13,7 @@ from hotconf.cli.output import echo
 from hotconf.cli.remote import Remote, format_option, takes_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from hotconf.values.keypath import KeyPath
     from hotconf.web.client import Client
@@ -122,13 +122,14 @@ def value_of(text: str, path: KeyPath, schema: Mapping[str, Any]) -> Any:
     """Return the value that a text has as TOML, if the schema accepts that at the path; else the text."""
     import hotconf.formats as formats
     from hotconf.errors import FormatError
+    from hotconf.jsonschema import accepts, nodes_at
 
     try:
         parsed = formats.parse("toml", f"value = {text}".encode("utf-8", "surrogateescape"))
     except FormatError:
         return text
-    value, nodes = _jsonable(parsed["value"]), list(nodes_at(schema, path))
-    is_accepted = not nodes or any(_accepts(node, value) for node in nodes)
+    value, nodes = _jsonable(parsed["value"]), nodes_at(schema, path)
+    is_accepted = not nodes or any(accepts(node, value) for node in nodes)
     return value if is_accepted and len(parsed) == 1 else text
 
 
@@ -141,41 +142,3 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, (dt.datetime, dt.date, dt.time)):
         return value.isoformat()
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def nodes_at(schema: Mapping[str, Any], path: KeyPath) -> Iterable[Mapping[str, Any]]:
-    """Return the nodes of a schema that describe a path: none for an unknown path, several for a union."""
-    nodes = list(_members(schema, schema))
-    for key in path:
-        inner = [node.get("properties", {}).get(key) or node.get("additionalProperties") for node in nodes]
-        nodes = [member for node in inner if isinstance(node, dict) for member in _members(node, schema)]
-    return nodes
-
-
-def _members(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    from hotconf.sample.placeholder import resolved
-
-    node = resolved(node, schema)
-    choices = [*node.get("anyOf", ()), *node.get("oneOf", ())]
-    for choice in choices:
-        yield from _members(choice, schema)
-    if not choices:
-        yield node
-
-
-_TYPES: Mapping[str, Any] = {
-    "string": lambda value: isinstance(value, str),
-    "boolean": lambda value: isinstance(value, bool),
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
-    "array": lambda value: isinstance(value, list),
-    "object": lambda value: isinstance(value, dict),
-    "null": lambda value: value is None,
-}
-
-
-def _accepts(node: Mapping[str, Any], value: Any) -> bool:
-    if "enum" in node or "const" in node:
-        return value in node.get("enum", [node.get("const")])
-    kind = node.get("type")
-    return not isinstance(kind, str) or kind not in _TYPES or bool(_TYPES[kind](value))

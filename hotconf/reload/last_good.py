@@ -29,11 +29,11 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import LastGoodUnusable
-from hotconf.jsonschema import fingerprint
 from hotconf.reload.audit import WriteStatus
 from hotconf.reload.guard import Expected, held_by
 from hotconf.reload.request import ReloadRequest, Resume, StartFromLastGood
 from hotconf.reload.state import state_folder
+from hotconf.schema.fingerprint import fingerprint
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import masked_paths
 from hotconf.schema.tree import is_list

@@ -1,16 +1,19 @@
-"""Placeholders: values that may satisfy a JSON Schema, and the schema in words."""
+"""Placeholders: values that may satisfy a JSON Schema."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-Node: TypeAlias = Mapping[str, Any]
+from hotconf.jsonschema import resolved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hotconf.jsonschema import Node
 
 TEXT = "change-me"
-
-_MOST_CHOICES = 100
 
 _BY_FORMAT = {
     "date-time": "2030-01-31T12:00:00Z",
@@ -57,72 +60,6 @@ _GUESSES: tuple[Any, ...] = (
 
 _DEEPEST = 4
 _LOWER, _UPPER = {"minimum": 0, "exclusiveMinimum": 1}, {"maximum": 0, "exclusiveMaximum": -1}
-_BOUNDS = {
-    "minimum": "at least {}",
-    "exclusiveMinimum": "above {}",
-    "maximum": "at most {}",
-    "exclusiveMaximum": "below {}",
-    "multipleOf": "a multiple of {}",
-    "minLength": "length at least {}",
-    "maxLength": "length at most {}",
-    "pattern": "matching {}",
-    "minItems": "length at least {}",
-    "maxItems": "length at most {}",
-}
-
-
-def resolved(node: Node, root: Node) -> Node:
-    """Return a node of a schema with its reference replaced by the definition. The node's own keys take precedence."""
-    definitions = root.get("$defs", {})
-    while "$ref" in node:
-        target = definitions.get(str(node["$ref"]).rpartition("/")[2], {})
-        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
-    return {**node, "$defs": definitions}
-
-
-def described_by(node: Node, title: str) -> Node:
-    """Return the node with the properties of a class, by its name, that a node allows: itself, a choice or an item."""
-    pending = [node]
-    for _ in range(_MOST_CHOICES):
-        if not pending:
-            break
-        found = resolved(pending.pop(0), node)
-        if "properties" in found and found.get("title", title) == title:
-            return found
-        inner = (found.get("items"), found.get("additionalProperties"))
-        choices = (*found.get("anyOf", ()), *found.get("oneOf", ()), *found.get("allOf", ()))
-        pending += [one for one in (*choices, *inner) if isinstance(one, Mapping)]
-    return {}
-
-
-def described(node: Node, *, depth: int = 0) -> str:
-    """Return type and bounds in words, `integer, at least 1`; the empty string where there are none."""
-    choices = node.get("anyOf") or node.get("oneOf")
-    if depth > _DEEPEST:  # the schema may contain itself
-        return ""
-    if choices:
-        words = (described(resolved(choice, node), depth=depth + 1) for choice in choices)
-        return " or ".join(dict.fromkeys(filter(None, words)))
-    bounds = [text.format(node[key]) for key, text in _BOUNDS.items() if key in node]
-    return ", ".join(filter(None, [_kind(node, depth), *bounds]))
-
-
-def _kind(node: Node, depth: int) -> str:
-    if "const" in node or "enum" in node:
-        values = node.get("enum", [node.get("const")])
-        return f"one of {', '.join(map(_quoted, values))}" if len(values) > 1 else f"always {_quoted(values[0])}"
-    kind = str(node.get("type", ""))
-    inner = node.get("items") or node.get("additionalProperties")
-    if kind in ("array", "object") and isinstance(inner, Mapping):
-        of = described(resolved(inner, node), depth=depth + 1)
-        return f"{'list' if kind == 'array' else 'table'}{f' of {of}' if of else ''}"
-    kind = {"array": "list", "object": "table", "number": "number", "null": ""}.get(kind, kind)
-    form = node.get("format")
-    return f"{kind} ({form})" if form and form != "password" else kind
-
-
-def _quoted(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def candidates(node: Node, *, filled: bool = False) -> Iterator[Any]:

@@ -27,9 +27,9 @@ from pydantic_settings import BaseSettings
 import hotconf.sample.text as sample_text
 import hotconf.values.keypath as keypath
 from hotconf.errors import Rejected, SourceError
-from hotconf.jsonschema import json_schema
+from hotconf.jsonschema import described, described_by, json_schema, resolved
 from hotconf.reload.validate import validate
-from hotconf.sample.placeholder import candidates, described, described_by, resolved
+from hotconf.sample.placeholder import candidates
 from hotconf.sample.text import Section, Setting
 from hotconf.schema.diff import differences
 from hotconf.schema.fields import fields_of, holds_secret, unwrapped
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from hotconf.sample.placeholder import Node
+    from hotconf.jsonschema import Node
     from hotconf.schema.fields import Field
     from hotconf.schema.shape import Shape
     from hotconf.values.keypath import KeyPath

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
@@ -62,6 +62,17 @@ class UnknownKey(Fault):
     __slots__ = ()
 
 
+def in_order(faults: Sequence[Fault]) -> list[Fault]:
+    """Return faults in the order of their places, source by source. Those without a place come last."""
+    sources = list(dict.fromkeys(fault.origin.source for fault in faults if fault.origin))
+
+    def place(fault: Fault) -> tuple[int, int, int]:
+        where = fault.origin
+        return (sources.index(where.source), where.line or 0, where.column or 0) if where else (len(sources), 0, 0)
+
+    return sorted(faults, key=place)
+
+
 @dataclass(frozen=True, slots=True)
 class PendingRestart:
     """A changed setting that only a restart can apply. Both values are masked where the setting is a secret."""
@@ -74,7 +85,7 @@ class PendingRestart:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of one trip from trigger to swap. Final when the last subscriber has committed.
+    """The outcome of one reload. Final when the last subscriber has committed.
 
     `triggers` are the distinct triggers that this reload answers, in the order they came; `generation` is the one in
     force afterwards, 0 before the first load. `duration` is in seconds. `stage` says where a candidate was rejected.

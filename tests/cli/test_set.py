@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from hotconf.cli.set import nodes_at, value_of
+from hotconf.cli.set import value_of
 from hotconf.jsonschema import json_schema
 from hotconf.schema.settings import Section, Untyped
 from tests.cli.verbs import GOOD
@@ -75,7 +75,6 @@ def test_without_a_schema_a_value_is_toml_where_it_can_be():
     for schema in ({}, json_schema(Untyped)):
         assert value_of("5", ("any", "where"), schema) == 5
         assert value_of("five", ("any",), schema) == "five"
-    assert not list(nodes_at({}, ("any", "where")))
 
 
 def test_values_are_applied_and_go_to_the_overlay(verb, folder, served):

@@ -32,8 +32,9 @@ from typing_extensions import TypeAliasType, TypedDict
 import hotconf.schema.fields as schema
 from hotconf import HotConf
 from hotconf.errors import SchemaError
-from hotconf.jsonschema import fingerprint, json_schema
+from hotconf.jsonschema import json_schema
 from hotconf.schema.fields import holds_restart_required, holds_secret, unwrapped
+from hotconf.schema.fingerprint import fingerprint
 from hotconf.schema.redact import document
 from hotconf.schema.secrets import Secrecy
 from hotconf.schema.settings import RestartRequired, Section, Sensitive, Settings

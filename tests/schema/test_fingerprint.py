@@ -10,7 +10,7 @@ from annotated_types import Gt
 from pydantic import AfterValidator, AliasChoices, AliasPath, Field, SecretStr, create_model
 
 from hotconf import Section, Sensitive
-from hotconf.jsonschema import fingerprint
+from hotconf.schema.fingerprint import fingerprint
 from tests.support import ROOT, environment
 
 
@@ -91,7 +91,7 @@ SCRIPT = """
 import typing, enum
 from pydantic import AfterValidator
 from hotconf import Section
-from hotconf.jsonschema import fingerprint
+from hotconf.schema.fingerprint import fingerprint
 
 class Colour(enum.Enum):
     RED = 1
