@@ -1,0 +1,96 @@
+"""Under Celery's prefork pool: the main process and its children are live, and outlive a broken file."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+TASKS = """
+from celery import Celery, signals
+
+app = Celery("tasks", broker="filesystem://", backend="file://" + os.path.abspath("results"))
+app.conf.broker_transport_options = {
+    "data_folder_in": "queue", "data_folder_out": "queue", "control_folder": "control", "polling_interval": 0.05,
+}
+conf = HotConf(App, files=["app.toml"], options=Options(last_good=True))
+signals.worker_init.connect(lambda **_: conf.start(), weak=False)
+signals.worker_process_init.connect(lambda **_: conf.current, weak=False)
+signals.worker_shutdown.connect(lambda **_: conf.stop(), weak=False)
+
+
+@app.task
+def message():
+    return f"{os.getpid()} {conf.current.message}"
+"""
+
+CLIENT = """
+from tasks import message
+
+while True:
+    say(message.delay().get(timeout=20, interval=0.02))
+"""
+
+
+@pytest.fixture
+def celery(launch, tmp_path):
+    """Start a worker with two children, and a client that has it run one task after the other."""
+    for folder in ("queue", "control", "results"):
+        (tmp_path / folder).mkdir()
+
+    def celery(*options, tasks=TASKS):
+        program = str(Path(sys.executable).with_name("celery"))  # with `-m celery` it cannot start itself anew
+        words = (program, "-A", "tasks", "worker", "--concurrency", "2", "--loglevel", "INFO", *options)
+        scripts = {"tasks.py": tasks, "client.py": CLIENT}
+        worker = launch(*words, scripts=scripts, STATE_DIRECTORY=str(tmp_path / "state"))
+        worker.stderr.find("ready")
+        return worker, launch("client.py")
+
+    return celery
+
+
+def ran(client, message, *, after=0, by_other_than=()):
+    """Wait until two children have run tasks with a message, which no task before has seen. Return their pids."""
+    pids = set()
+    while len(pids) < 2:
+        found = client.stdout.find(rf"^(\d+) {message}$", start=after)
+        after = found.end()
+        pids |= {found[1]} - set(by_other_than)
+    return pids
+
+
+def break_and_mend(worker, client, recycle):
+    old = ran(client, "one")
+    worker.config.write_text("message = [", encoding="utf-8")
+    recycle()
+    ran(client, "one", after=len(client.stdout.text), by_other_than=old)
+    worker.write("two")
+    ran(client, "two", by_other_than=old)
+    # Every child ends on the mended values: from the last task with the old ones on, all have the new ones.
+    ran(client, "two", after=client.stdout.text.rindex("one"))
+    assert client.alive, client.stderr.text  # a task that fails ends it
+    client.kill()
+    assert worker.terminate() == 0
+
+
+@pytest.mark.soak
+def test_a_hangup_to_the_main_process_starts_it_anew(celery):
+    worker, client = celery()
+    break_and_mend(worker, client, worker.hang_up)
+    worker.stderr.find("Traceback|started from the last known good")
+    assert "Traceback" not in worker.stderr.text
+
+
+def test_children_that_end_after_some_tasks(celery):
+    worker, client = celery("--max-tasks-per-child", "4")
+    break_and_mend(worker, client, lambda: None)
+    assert "last known good" not in worker.stderr.text  # the main process has never lost its settings
+
+
+@pytest.mark.soak
+def test_a_start_without_last_good_says_so_once(celery):
+    worker, client = celery(tasks=TASKS.replace("last_good=True", ""))
+    ran(client, "one")
+    client.kill()
+    assert worker.terminate() == 0
+    assert len(re.findall("a worker of Celery that starts while a source is broken", worker.stderr.text)) == 1
