@@ -93,7 +93,7 @@ def test_a_hangup_to_the_master(gunicorn, break_and_mend, options):
 @pytest.mark.parametrize("worker", ["uvicorn.workers.UvicornWorker", "asgi"])
 def test_asgi_workers(gunicorn, break_and_mend, worker):
     server = gunicorn("--worker-class", worker, app=ASGI, recipe="")
-    break_and_mend(server, hang_up(server))
+    break_and_mend(server, hang_up(server), may_reset=True)
     assert server.terminate() == 0
 
 
