@@ -6,21 +6,19 @@ This is the only file that uses private names of aiohttp (tests/web/server/test_
   connections gets them otherwise.
 - `RequestHandler._messages`: the requests that were read behind the one that runs. A drain answers them before it
   closes, and a body without an end has none behind it but what could not be parsed.
-- `BaseRequest._prepare_hook`, and `Application._make_request` with its parameter `_cls`: to know the WebSocket that
-  answers a request, and close it in a drain. The public `on_response_prepare` is frozen where the application is.
-- `BaseRequest._message`, with its `_replace`: to end a connection behind the request that runs. A handler that sends
-  its response itself has sent the headers before `force_close` could be called on it.
+- `Application._make_request`, with its parameter `_cls`: for requests of a class of this file.
+- `BaseRequest._prepare_hook`: to know the WebSocket that answers a request, and close it in a drain. The public
+  `on_response_prepare` is frozen where the application is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import functools
 import math
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from aiohttp import (
     EMPTY_PAYLOAD,
@@ -70,16 +68,16 @@ _INCOMPLETE = (web.HTTPRequestEntityTooLarge, web.RequestPayloadError, BodyTimeo
 """What reading a body raises if its rest is not read: no further request can follow on the connection."""
 
 
-class _Phase(enum.Enum):
-    """What a connection does. `BODY` and the phases before it wait for the client to send something."""
-
-    OPENED = "no byte came yet"
-    HEAD = "a head has begun"
-    IDLE = "between two requests"
-    BODY = "a request runs, whose body is not complete"
-    HANDLING = "a request runs, whose body is complete or not waited for"
-    CLOSING = "the last response is sent"
-    LOST = "closed"
+Phase: TypeAlias = Literal[
+    "opened",  # no byte came yet
+    "head",  # a head has begun
+    "idle",  # between two requests
+    "body",  # a request runs, whose body is not complete
+    "handling",  # a request runs, whose body is complete or not waited for
+    "closing",  # the last response is sent
+    "lost",  # closed
+]
+"""What a connection does. `body` and the phases before it wait for the client to send something."""
 
 
 class Connection(web.RequestHandler):
@@ -100,8 +98,8 @@ class Connection(web.RequestHandler):
         "_body_size",
         "_cancels_handler",
         "_discarding",
-        "_drain",
         "_due",
+        "_has_pipelined",
         "_is_full",
         "_limiter",
         "_payload",
@@ -117,6 +115,7 @@ class Connection(web.RequestHandler):
         "_timer",
         "_undelivered",
         "_websocket",
+        "drain",
         "half_closed",
     )
 
@@ -129,17 +128,18 @@ class Connection(web.RequestHandler):
         super().__init__(server, loop=loop, **{**server._kwargs, **sizes, "keepalive_timeout": _NEVER})  # noqa: SLF001
         self._limiter = limiter
         self._slot = slot
-        self._drain = drain
+        self.drain = drain
         self._time = loop.time
         self._cancels_handler = server.handler_cancellation
         self.half_closed = False
-        self._phase = _Phase.OPENED
+        self._phase = "opened"
         self._received = 0
+        self._has_pipelined = False
         self._due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        # The request that runs: from the moment in which aiohttp takes it up until its response is written. Its task
-        # is set a little later, and never if it could not be parsed. The payload is kept after its end: aiohttp reads
-        # the rest of it before it takes up the next request.
+        # The request that runs: from the moment in which aiohttp takes it up until its response is written. Its task is
+        # set a little later, and never if it could not be parsed. The payload is kept after its end: aiohttp reads the
+        # rest of it before it takes up the next request.
         self._request: web.BaseRequest | None = None
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._refusal: web.Response | None = None
@@ -159,23 +159,30 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request."""
         super().connection_made(transport)
-        self._enter(_Phase.OPENED, self._limiter.limits().header_timeout)
+        self._enter("opened", self._limiter.limits().header_timeout)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and see what is still missing. aiohttp calls it without data when the handler has read something.
 
         After a pause of the reading the time of a body begins anew: the client could not send until now.
         """
-        if self._phase is _Phase.CLOSING:
+        if self._phase == "closing":
             if self._discarding is not None:
-                self._enter(_Phase.CLOSING, min(_CLOSING_TIME, self._discarding[0] - self._time()))
+                self._enter("closing", min(_CLOSING_TIME, self._discarding[0] - self._time()))
             return
         if data and self._is_waiting():
-            data = self._read_head(data)
+            # The parser must not see a head that is too large: it would close before the client has read the refusal.
+            room = max(0, self._limiter.limits().header_size - self._received)
+            super().data_received(data[:room])
+            if not self._messages and self._is_waiting():
+                self._head_grew(len(data), room)
+                return
+            data = data[room:]
             if not data:
                 return
+        self._has_pipelined = True
         super().data_received(data)
-        if self._phase is _Phase.BODY:
+        if self._phase == "body":
             self._body_grew(resumed=not data and self._is_full)
         if not data:
             self._is_full = False
@@ -191,7 +198,7 @@ class Connection(web.RequestHandler):
         False closes it. A client that has gone looks the same. So it is closed where the request has no end yet, a
         stream is being sent, another protocol follows, or the handler is to be cancelled when its client leaves.
         """
-        if self._phase in (_Phase.BODY, _Phase.CLOSING):
+        if self._phase in ("body", "closing"):
             owes_answer = False
         elif self._request is None:
             owes_answer = not self._is_waiting()
@@ -221,13 +228,22 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Release the slot, unless a handler still works for the client: then its end does."""
         super().connection_lost(exc)
-        self._enter(_Phase.LOST, None)
+        self._enter("lost", None)
         if self._timer is not None:
             self._timer.cancel()
         if self._discarding is not None and not self._discarding[1].done():
             self._discarding[1].set_result(None)
-        if self._task is None:
+        if self._request is None:
             self._slot.release()
+
+    async def start(self) -> None:
+        """Answer one request after another. A handler whose client has left ends here too."""
+        try:
+            await super().start()
+        finally:
+            self._request = self._task = self._websocket = None
+            if self._phase == "lost":
+                self._slot.release()
 
     # One request
 
@@ -247,15 +263,16 @@ class Connection(web.RequestHandler):
         request = make_request(message, payload, self, writer, task)
         if limits.body_size is not None and request.body_exists:
             request = request.clone(client_max_size=limits.body_size)
-        self._request, self._payload, self._task, self._refusal = request, payload, None, None
+        self._request, self._payload, self._refusal = request, payload, None
+        self._began = self._time()
         if not is_known:
             self._refusal = self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
-        elif _head_size(message) > limits.header_size:
+        elif self._has_pipelined and _head_size(message) > limits.header_size:
             self._refusal = self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
         elif limits.body_size is not None and max(request.content_length or 0, payload.total_bytes) > limits.body_size:
             self._refusal = self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_size")
         elif payload.is_eof():
-            self._enter(_Phase.HANDLING, None)
+            self._phase, self._due = "handling", None
         else:
             self._body_size = payload.total_bytes
             self._await_body(limits, resumed=True)
@@ -264,49 +281,62 @@ class Connection(web.RequestHandler):
         return request
 
     async def answer(self, handle: Handler, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer the request that runs. It ends with the task, in which the response is written too."""
-        task = self._task = asyncio.current_task()
-        assert task is not None, "a request is answered in a task of its own"  # noqa: S101 - for the type checker
-        task.add_done_callback(functools.partial(self._answered, request))
-        self._began = self._time()
-        self._drain.mark(request)
-        if self._drain.closing:
-            self.announce_close()
-        refused = _shutting_down() if self._drain.cancelling else self._refusal
+        """Return the response to the request that runs: what the application answers, or a refusal."""
+        self._task = task = asyncio.current_task()
+        refused = _shutting_down() if self.drain.cancelling else self._refusal
         try:
-            response = await handle(request) if refused is None else refused
+            return await handle(request) if refused is None else refused
         except (BodyTimeout, web.RequestPayloadError) as error:
             if request.writer.output_size:
                 raise
             late = isinstance(error, BodyTimeout)
-            response = self._refuse(HTTPStatus.REQUEST_TIMEOUT if late else HTTPStatus.BAD_REQUEST)
+            return self._refuse(HTTPStatus.REQUEST_TIMEOUT if late else HTTPStatus.BAD_REQUEST)
         except (web.HTTPExpectationFailed, UnicodeEncodeError) as error:
             # aiohttp raises them before any middleware, the second one where the header is not ASCII.
             if isinstance(error, UnicodeEncodeError) and request.headers.get(hdrs.EXPECT, "").isascii():
                 raise
-            response = self._refuse(HTTPStatus.EXPECTATION_FAILED)
-        except web.HTTPException as error:
-            await self._finish(request, error)
-            raise
+            return self._refuse(HTTPStatus.EXPECTATION_FAILED)
         except asyncio.CancelledError:
             # Once the headers are sent, the client must see that the response is not complete: the connection closes.
-            if not self._drain.cancelling or request.writer.output_size:
+            if not self.drain.cancelling or request.writer.output_size or task is None:
                 raise
             task.uncancel()
-            response = _shutting_down()
-        await self._finish(request, response)
-        return response
+            return _shutting_down()
 
-    async def _finish(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Close the connection behind a response, if it is the last one or the body was not read to its end."""
+    def is_last(self) -> bool:
+        """Whether the connection closes behind the request that runs: in a drain, if no other was read behind it."""
+        return self.drain.closing and not self._messages
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send a response. With its last byte the request ends, and the connection waits for the next one.
+
+        It closes if the body of the request was not read to its end and cannot be skipped.
+        """
+        payload = self._payload
+        if not payload.is_eof() or payload.exception() is not None:
+            await self._end_body(request, resp)
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self.drain.informed.discard(self)
+            self._request = self._task = self._websocket = None
+            self._received = 0
+            if payload.is_eof():
+                self._enter("idle", self._limiter.limits().idle_timeout)
+            if self.half_closed:
+                # Later, because aiohttp may take up the request behind this one first.
+                asyncio.get_running_loop().call_soon(self._close_if_waiting)
+
+    async def _end_body(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Decide what becomes of a body that was broken off or is not complete, before its response is sent."""
         error = self._payload.exception()
         if isinstance(error, web.HTTPRequestEntityTooLarge):
             # So that aiohttp reads the rest of the body for a moment, and the client reads the response and no reset.
             self._payload.set_exception(None)  # type: ignore[arg-type]
-        # Needed in a drain although `announce_close` was called: a request caches its `keep_alive` when first asked.
-        is_last = isinstance(error, _INCOMPLETE) or (self._drain.closing and not self._messages)
         is_encoded = self._is_encoded(request)
-        if (is_last or is_encoded) and isinstance(response, web.StreamResponse):
+        if (is_encoded or isinstance(error, _INCOMPLETE)) and isinstance(response, web.StreamResponse):
             response.force_close()
             if is_encoded:
                 await self._send_and_discard(request, response)
@@ -319,10 +349,10 @@ class Connection(web.RequestHandler):
         with contextlib.suppress(ConnectionError):
             await response.prepare(request)
             await response.write_eof()
-        if self.transport is not None and self._phase is not _Phase.LOST:
+        if self.transport is not None and self._phase != "lost":
             ended = asyncio.get_running_loop().create_future()
             self._discarding = self._time() + _DISCARDING_TIME, ended
-            self._enter(_Phase.CLOSING, _CLOSING_TIME)
+            self._enter("closing", _CLOSING_TIME)
             self.transport.resume_reading()
             await ended
         self._payload.set_exception(_dropped())
@@ -334,21 +364,7 @@ class Connection(web.RequestHandler):
     def prepared(self, response: web.StreamResponse, request: web.BaseRequest) -> None:
         """Note a response whose headers are about to be sent."""
         if isinstance(response, web.WebSocketResponse):
-            self._websocket = OpenWebSocket(response, request, self._drain)
-
-    def _answered(self, request: web.BaseRequest, _task: asyncio.Task[Any]) -> None:
-        self._drain.informed.discard(self)
-        if self._request is not request:
-            return  # the next one has begun already
-        self._request = self._task = self._websocket = None
-        if self._phase is _Phase.LOST:
-            self._slot.release()
-            return
-        self._received = 0
-        self._enter(_Phase.IDLE, self._limiter.limits().idle_timeout)
-        if self.half_closed:
-            # Later, because aiohttp may take up the request behind this one first.
-            asyncio.get_running_loop().call_soon(self._close_if_waiting)
+            self._websocket = OpenWebSocket(response, request, self.drain)
 
     def _close_if_waiting(self) -> None:
         if self._is_waiting():
@@ -387,13 +403,13 @@ class Connection(web.RequestHandler):
 
     def is_running(self) -> bool:
         """Whether a handler runs, also one whose client has left."""
-        return self._task is not None
+        return self._request is not None
 
     def hurry(self) -> None:
         """Wait only for some seconds for a body that a request still lacks: the drain has begun."""
-        if self._phase is _Phase.BODY:
+        if self._phase == "body":
             left = _DRAINING_BODY_TIME if self._due is None else self._due - self._time()
-            self._enter(_Phase.BODY, min(left, _DRAINING_BODY_TIME))
+            self._enter("body", min(left, _DRAINING_BODY_TIME))
 
     def close_idle(self) -> None:
         """Close, unless a request runs, waits to be read, or has a response that waits to be sent.
@@ -434,12 +450,6 @@ class Connection(web.RequestHandler):
             return False
         return self._request is None and not self._messages and self._payload.is_eof()
 
-    def announce_close(self) -> None:
-        """Have the request that runs answered with `Connection: close`, unless others were read behind it."""
-        if self._request is not None and not self._messages:
-            message = self._request._message  # noqa: SLF001 - see the docstring of the module
-            self._request._message = message._replace(should_close=True)  # noqa: SLF001
-
     def end_websocket(self) -> None:
         """Close the WebSocket of this connection, if it is one and its handler does not close it itself."""
         if self._websocket is not None:
@@ -447,7 +457,7 @@ class Connection(web.RequestHandler):
 
     def unfinished(self) -> str | None:
         """Return a name for what is not finished: a request with its age, or a response that is still being sent."""
-        if self._task is not None and self._request is not None:
+        if self._request is not None:
             # The raw path: percent-encoded, so that no request can write a line of its own into a log. And no query,
             # which may hold secrets.
             request, age = self._request, self._time() - self._began
@@ -461,24 +471,15 @@ class Connection(web.RequestHandler):
 
     # Sizes
 
-    def _read_head(self, data: bytes) -> bytes:
-        """Parse at most as many bytes as a head may have. Return the rest if they complete the head.
-
-        The parser must not see a head that is too large: it would close before the client has read the refusal.
-        """
-        limits = self._limiter.limits()
-        room = max(0, limits.header_size - self._received)
-        super().data_received(data[:room])
-        if not self._is_waiting():
-            return data[room:]
-        self._received += len(data)
-        if len(data) > room:
+    def _head_grew(self, size: int, room: int) -> None:
+        """Note bytes of a head that is not complete, of which the parser got as many as there was room for."""
+        self._received += size
+        if size > room:
             self._reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
-        elif self._phase is _Phase.IDLE:
-            self._enter(_Phase.HEAD, limits.header_timeout)
+        elif self._phase == "idle":
+            self._enter("head", self._limiter.limits().header_timeout)
         else:
-            self._phase = _Phase.HEAD  # the time of a first head runs since the connection was made
-        return b""
+            self._phase = "head"  # the time of a first head runs since the connection was made
 
     def _body_grew(self, *, resumed: bool) -> None:
         limits = self._limiter.limits()
@@ -487,7 +488,10 @@ class Connection(web.RequestHandler):
             self._limiter.count("body_size")
             self._break_body(web.HTTPRequestEntityTooLarge(max_size=limits.body_size, actual_size=size))
         elif self._payload.is_eof():
-            self._enter(_Phase.HANDLING, None)
+            if self._request is None:  # aiohttp skipped the rest of a body behind its response
+                self._enter("idle", limits.idle_timeout)
+            else:
+                self._enter("handling", None)
         elif self._messages:
             # Behind a body without an end aiohttp queues only what it could not parse: that end cannot come.
             self._break_body(web.RequestPayloadError("the body is not as its headers say"))
@@ -509,14 +513,14 @@ class Connection(web.RequestHandler):
             due = now + _RATE_PERIOD if resumed else self._rate_due + grown / limits.body_rate
             self._rate_due = min(due, now + _RATE_PERIOD)
         timeout = math.inf if limits.body_timeout is None else limits.body_timeout
-        if self._drain.draining.is_set():
+        if self.drain.draining.is_set():
             timeout = min(timeout, _DRAINING_BODY_TIME)
         seconds = min(timeout, self._rate_due - now)
-        self._enter(_Phase.BODY, None if math.isinf(seconds) else seconds)
+        self._enter("body", None if math.isinf(seconds) else seconds)
 
-    def _enter(self, phase: _Phase, seconds: float | None) -> None:
+    def _enter(self, phase: Phase, seconds: float | None) -> None:
         """Be in a phase for at most some seconds. LOST is the last one."""
-        if self._phase is _Phase.LOST:
+        if self._phase == "lost":
             return
         self._phase = phase
         self._due = None if seconds is None else self._time() + seconds
@@ -539,37 +543,37 @@ class Connection(web.RequestHandler):
             self._on_timeout()
 
     def _on_timeout(self) -> None:
-        if self._phase is _Phase.BODY:
+        if self._phase == "body":
             if self.transport is not None and self.transport.is_reading():
                 self._limiter.count("body_rate" if self._time() >= self._rate_due else "body_timeout")
                 self._break_body(BodyTimeout("the client stopped sending its body"))
             else:
                 # The handler is slow and not the client: what that has sent fills the buffer.
                 self._await_body(self._limiter.limits(), resumed=True)
-        elif self._phase is _Phase.CLOSING:
+        elif self._phase == "closing":
             self.force_close()
-        elif self._phase is _Phase.HEAD and self._is_waiting():
+        elif self._phase == "head" and self._is_waiting():
             self._reject(HTTPStatus.REQUEST_TIMEOUT, "header_timeout")
         elif self._is_waiting() and self._is_quiet():
-            if self._phase is _Phase.OPENED:
+            if self._phase == "opened":
                 self._limiter.count("header_timeout")
             self.force_close()
         else:
             # A response is still being sent, or a request arrived this moment.
-            self._enter(self._phase, _RECHECK_INTERVAL)
+            self._set_timer(self._time() + _RECHECK_INTERVAL)
 
     # Refusals
 
     def _break_body(self, error: Exception) -> None:
         """Have the handler's read of the body raise an error, and wait for no more of it."""
         self._payload.set_exception(error)
-        self._enter(_Phase.HANDLING, None)
+        self._enter("handling", None)
 
     def _refuse(self, status: HTTPStatus, reason: str | None = None) -> web.Response:
         """Return the last response on this connection, to a request that was read."""
         if reason is not None:
             self._limiter.count(reason)
-        self._enter(_Phase.HANDLING, None)
+        self._enter("handling", None)
         response = refusal(status)
         response.force_close()
         return response
@@ -579,11 +583,21 @@ class Connection(web.RequestHandler):
         self._limiter.count(reason)
         if self.transport is not None:
             self.transport.write(raw_refusal(status))
-        self._enter(_Phase.CLOSING, _CLOSING_TIME)
+        self._enter("closing", _CLOSING_TIME)
 
 
 class Request(web.Request):
-    """A request that tells its connection which response is sent. `clone` makes another of its kind."""
+    """A request of a Connection."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection stays open behind the response. In a drain it does not."""
+        # Asked when the headers are made, also for a handler that sends its response itself.
+        return super().keep_alive and not cast("Connection", self.protocol).is_last()
+
+
+class UpgradeRequest(Request):
+    """A request for another protocol. It tells its connection which WebSocket answers it. `clone` makes another one."""
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         await super()._prepare_hook(response)
@@ -594,11 +608,12 @@ def serve_connections(server: web.Server) -> None:
     """Have the connections of a server make and answer its requests. Each of them must be a Connection."""
     # Around the whole application, not as one of its middlewares: those belong to the user's object, which may be
     # frozen already and may be served by another server too.
-    make_request: Any = functools.partial(server.request_factory, _cls=Request)  # type: ignore[call-arg]
+    make_request: Any = server.request_factory
+    plain, upgrade = (functools.partial(make_request, _cls=kind) for kind in (Request, UpgradeRequest))
     handle = server.request_handler
 
     def begin(message: Any, payload: Any, connection: Any, writer: Any, task: Any) -> Any:
-        return connection.begin(make_request, message, payload, writer, task)
+        return connection.begin(upgrade if message.upgrade else plain, message, payload, writer, task)
 
     def answer(request: Any) -> Any:
         return request.protocol.answer(handle, request)

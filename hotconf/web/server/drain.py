@@ -46,17 +46,11 @@ class DrainState:
         self.draining = asyncio.Event()
         self.closing = self.cancelling = False
 
-    def mark(self, request: web.BaseRequest) -> None:
-        """Have `drain_state` return this state for a request."""
-        request[_STATE] = self
-
-
-_STATE = web.RequestKey("drain", DrainState)
-
 
 def drain_state(request: web.BaseRequest) -> DrainState | None:
     """Return the state of the server that received a request; None under a server of another kind."""
-    return request.get(_STATE)
+    state = getattr(request.protocol, "drain", None)
+    return state if isinstance(state, DrainState) else None
 
 
 def shutdown_event(request: web.BaseRequest) -> asyncio.Event:

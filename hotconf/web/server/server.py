@@ -177,8 +177,6 @@ class Server:
     def begin_drain(self) -> None:
         """Send `Connection: close` in every response from now on. The server still accepts and serves."""
         self._drain.closing = True
-        for connection in self._connections():
-            connection.announce_close()
 
     async def drain(self, *, deadline: float) -> tuple[str, ...]:
         """Stop accepting and finish what was accepted. Ends at most about a second after the deadline.

@@ -1018,6 +1018,16 @@ async def test_malformed_chunk_is_answered_at_once(gates, caplog, path):
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+async def test_malformed_chunk_behind_the_response_ends_the_connection_at_once(gates, caplog):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        assert (await client.reply()).status == 200
+        client.send(b"s3cr3t\r\n")
+        async with asyncio.timeout(8):  # aiohttp would wait 10 s for the rest of the body
+            assert await client.ended()
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 async def test_client_that_leaves_in_the_middle_of_its_body_is_not_logged_as_an_error(gates, caplog):
     async with serving(gates.app()) as server:
         async with client_of(server) as client:
