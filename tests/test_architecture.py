@@ -25,6 +25,7 @@ ROOMS = (
     "conf",
     "metrics",
     "process",
+    "fleet",
     "api",
     "web",
     "demo",
@@ -35,8 +36,13 @@ ROOMS = (
 )
 """Modules and packages at the top of the package, from the ground up: each imports from those before it."""
 
-PURE = ("values", "schema", "jsonschema")
-"""Rooms without await, clock, environment, log or file."""
+PURE = (
+    "values",
+    "schema",
+    "jsonschema",
+    *(f"fleet.{name}" for name in ("plan", "cohort", "operations", "report", "guards", "ranks", "verdict")),
+)
+"""Rooms and modules without await, clock, environment, log or file."""
 
 # What may be imported or called where. A place is a module or a package of hotconf.
 FENCED_MODULES = {
