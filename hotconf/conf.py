@@ -7,11 +7,13 @@ import inspect
 import logging
 import os
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from pydantic import BaseModel
 
+import hotconf.schema.caches as caches
 from hotconf.abc import Resource
 from hotconf.engine.running import EngineHost, Running
 from hotconf.errors import ConfigError, NotLoaded, NotRunning, SchemaError
@@ -82,6 +84,7 @@ class HotConf(Holder[S]):
     ) -> None:
         super().__init__()
         _check(schema)
+        weakref.finalize(self, caches.forget).atexit = False
         self.schema = schema
         self.options = options or Options()
         self._constructor = Constructor(schema, init, settings_options)

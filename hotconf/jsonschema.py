@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, PydanticJsonSchemaWarning
 
-from hotconf.schema.fields import fields_of
+from hotconf.schema.fields import fields_of, models_in, reads_sources
 from hotconf.schema.redact import document
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def _with_marks(model: type, schema: JsonSchemaValue) -> JsonSchemaValue:
         marked = properties[field.keys[0]] = dict(properties[field.keys[0]])
         if field.sensitive:
             marked["x-secret"] = True
-            marked.pop("default", None)
+        if field.sensitive or any(map(reads_sources, models_in(field.shape))):
+            marked.pop("default", None)  # the one of nested settings is what their sources said
         elif "default" in marked:
             # Pydantic's own text would show what Sensitive marks, in the field itself and below it.
             marked["default"] = document(field.info.default, field.shape)

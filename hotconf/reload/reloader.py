@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import inspect
 import logging
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -425,10 +426,13 @@ class Reloader(Generic[S]):
         self.resources = Resources(self._holder, self._retire_after)
 
 
-@functools.cache
+_advised: weakref.WeakSet[type] = weakref.WeakSet()
+
+
 def _advise_to_freeze(model: type) -> None:
     """Say once per process and class that its settings can be changed in place."""
-    if parts := mutable(model):
+    if model not in _advised and (parts := mutable(model)):
+        _advised.add(model)
         log.info(
             "the program can change these settings in place: %s. model_config = {'frozen': True} prevents that; leave "
             "the class as it is where a validator assigns to fields",

@@ -14,14 +14,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pydantic_settings import BaseSettings, DotEnvSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    InitSettingsSource,
+    SecretsSettingsSource,
+)
 
 import hotconf.formats as formats
 import hotconf.values.keypath as keypath
 from hotconf.errors import FormatError
 from hotconf.sample.placeholder import TEXT
 from hotconf.schema.diff import differences
-from hotconf.sources.provenance import names_of
+from hotconf.schema.fields import shape_at
+from hotconf.sources.provenance import names_of, reads_environment
 from hotconf.values.merge import ABSENT
 
 if TYPE_CHECKING:
@@ -139,7 +146,8 @@ def write(text_format: str, root: Section, model: type, *, exploded: bool = True
     if text_format == "toml":
         lines = _toml(root)
     else:
-        lines = _yaml(root) if text_format == "yaml" else _env(root, Variables(model), exploded=exploded)
+        source = DotEnvSettingsSource(model, env_file=None) if issubclass(model, BaseSettings) else None
+        lines = _yaml(root) if text_format == "yaml" else _env(root, Variables(source), exploded=exploded)
     return "\n".join((title, *lines)).rstrip("\n") + "\n"
 
 
@@ -298,22 +306,26 @@ def short(value: Any) -> str:
 
 
 class Variables:
-    """The variables of the environment, or of a dotenv file, that a class reads."""
+    """The variables that a source of a class reads; without a source, each key at the top is one.
 
-    def __init__(self, model: type) -> None:
-        self._source = DotEnvSettingsSource(model, env_file=None) if issubclass(model, BaseSettings) else None
-        self._fields = getattr(model, "model_fields", {})
-        self._delimiter = (self._source.env_nested_delimiter if self._source is not None else None) or ""
+    `depth` tells how many keys lead to the class.
+    """
+
+    def __init__(self, source: EnvSettingsSource | None, depth: int = 0) -> None:
+        self._source = source
+        self._depth = depth
+        self._delimiter = (source.env_nested_delimiter if source is not None else None) or ""
 
     def name(self, section: Section) -> str:
         """Return the variable of a section or entry, the empty string where it has none of its own."""
-        keys = section.keys
+        keys, owner = section.keys[self._depth :], next(section.all_settings(), None)
         if self._source is None:
             return str(keys[0]) if len(keys) == 1 else ""
-        owner = next(section.all_settings(), None)
-        if owner is None or (len(keys) > 1 and (not self._delimiter or len(keys) != len(owner.path[: len(keys)]))):
+        path = owner.path[self._depth :] if owner is not None else ()
+        if not path or (len(keys) > 1 and (not self._delimiter or len(keys) != len(path[: len(keys)]))):
             return ""
-        names = names_of(self._source, str(owner.path[0]), self._fields[owner.path[0]])
+        field = str(path[0])
+        names = names_of(self._source, field, self._source.settings_cls.model_fields[field])
         whole = self._delimiter.join((*names[:1], *map(str, keys[1:])))
         return whole if self._source.case_sensitive else whole.upper()
 
@@ -324,11 +336,31 @@ class Variables:
         return bool(self._delimiter) and is_plain and (not section.shown or any(one.shown for one in settings))
 
 
+def _environment(model: type, depth: int = 0) -> Variables | None:
+    """Return the variables of the environment that a class reads, None where it reads none.
+
+    A class may leave out the source that does, or put its own in the place.
+    """
+    if not issubclass(model, BaseSettings):
+        return None
+    own = EnvSettingsSource(model)
+    try:
+        sources = model.settings_customise_sources(
+            model,
+            init_settings=InitSettingsSource(model, {}),
+            env_settings=own,
+            dotenv_settings=DotEnvSettingsSource(model, env_file=None),
+            file_secret_settings=SecretsSettingsSource(model, secrets_dir=None),
+        )
+    except Exception:  # noqa: BLE001 - the user's code; it may need files that are not here
+        sources = (own,)
+    return next((Variables(source, depth) for source in sources if reads_environment(source)), None)
+
+
 def markdown(root: Section, model: type) -> str:
     """Return a table of all settings."""
-    variables = Variables(model)
     header = ("name", "type", "default", "description", "variable", "marks")
-    rows = [header, ("---",) * len(header), *_rows(root, variables)]
+    rows = [header, ("---",) * len(header), *_rows(root, model, _environment(model))]
     lines = (f"| {' | '.join(map(_cell, row))} |" for row in rows)
     return (
         "\n".join(
@@ -338,12 +370,16 @@ def markdown(root: Section, model: type) -> str:
     )
 
 
-def _rows(section: Section, variables: Variables) -> Iterator[tuple[str, ...]]:
+def _rows(section: Section, model: type, variables: Variables | None) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each part of a section, and for all that is in it."""
     for part in section.parts.values():
-        variable = _code(variables.name(part))
+        variable = _code(variables.name(part)) if variables is not None else ""
         if not part.settings:
             yield _code(keypath.render(part.keys)), "section", "", part.description, variable, ", ".join(part.marks)
-            yield from _rows(part, variables)
+            # Nested settings read variables of their own.
+            inner = (one for one in shape_at(model, part.keys).models if issubclass(one, BaseSettings))
+            own = next((_environment(one, len(part.keys)) for one in inner), variables)
+            yield from _rows(part, model, own)
         for setting in part.settings:
             for one in (setting, *setting.items):
                 is_value = one.default.startswith("default ") and one.default != HIDDEN

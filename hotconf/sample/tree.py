@@ -8,11 +8,9 @@ are respected too; an entry without a choice left is a comment.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime as dt
 import inspect
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+import hotconf.formats as formats
 import hotconf.sample.text as sample_text
 import hotconf.values.keypath as keypath
 from hotconf.errors import Rejected, SourceError
@@ -32,12 +31,12 @@ from hotconf.reload.validate import validate
 from hotconf.sample.placeholder import candidates
 from hotconf.sample.text import Section, Setting
 from hotconf.schema.diff import differences
-from hotconf.schema.fields import fields_of, holds_secret, unwrapped
+from hotconf.schema.fields import fields_of, holds_secret, models_in, reads_sources, unwrapped
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import document, is_masked
 from hotconf.schema.tree import children, is_list
-from hotconf.sources.dotenv import Dotenv
-from hotconf.sources.file import File
+from hotconf.sources.dotenv import layer_of
+from hotconf.values.layer import Layer
 from hotconf.values.merge import ABSENT, merge
 
 if TYPE_CHECKING:
@@ -105,15 +104,15 @@ def _fitted(tree: Tree, model: type[BaseModel], text_format: str, *, examples: b
 
 
 def _faults(model: type[BaseModel], text_format: str, text: str) -> Sequence[Fault]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"sample.{text_format}")
-        path.write_text(text, encoding="utf-8")
-        file: Any = File(path, settle=0)
-        source = Dotenv(file, model) if file.is_dotenv and issubclass(model, BaseSettings) else file
-        try:
-            validate(model, merge([with_canonical_keys(model, asyncio.run(source.read()))]))
-        except (SourceError, Rejected) as refused:
-            return refused.faults
+    data = text.encode()
+    try:
+        if text_format == "env" and issubclass(model, BaseSettings):
+            layer = layer_of("sample", Path("sample.env"), data, model, {})
+        else:
+            layer = Layer("sample", formats.parse(text_format.replace("env", "dotenv"), data))
+        validate(model, merge([with_canonical_keys(model, layer)]))
+    except (SourceError, Rejected) as refused:
+        return refused.faults
     return ()
 
 
@@ -204,7 +203,8 @@ class Tree:
         is_empty = default is None or (isinstance(default, (list, tuple, AbstractSet, Mapping)) and not default)
         holds = holds_secret(entry.shape) and not is_empty and not isinstance(default, (str, int, float))
         secret = place.secret or entry.sensitive or holds or is_masked(default, entry.shape)
-        raw = ABSENT if secret or default is ABSENT else _plain(default)
+        asks = any(map(reads_sources, models_in(entry.shape)))
+        raw = ABSENT if secret or asks or default is ABSENT else _plain(default)
         if isinstance(raw, (dt.date, dt.time)) and not sample_text.can_hold(self._format, raw):
             raw = raw.isoformat()
         if not sample_text.can_hold(self._format, raw):
@@ -276,12 +276,18 @@ def doc_of(model: type) -> str:
 
 
 def _default(entry: Field, given: Any) -> Any:
-    """Return the value that a field has where no source sets it; ABSENT for none, or one that is new each time."""
+    """Return the value that a field has where no source sets it; ABSENT where the class alone does not tell.
+
+    It does not where a factory makes another one each time, and where settings have it from their own sources.
+    """
     if given is not ABSENT:
-        return children(given).get(entry.name, ABSENT)
+        said = given.model_fields_set if isinstance(given, BaseSettings) else ()
+        return ABSENT if entry.name in said else children(given).get(entry.name, ABSENT)
     factory: Any = entry.info.default_factory
     if factory is None:
         return ABSENT if entry.info.default is PydanticUndefined else entry.info.default
+    if isinstance(factory, type) and issubclass(factory, BaseSettings):
+        return ABSENT  # what each of its fields has by itself is its default
     try:
         made, again = factory(), factory()
     except Exception:  # noqa: BLE001 - the user's code; it may need the other fields

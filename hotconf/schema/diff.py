@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel
 
+from hotconf.schema.caches import cached
 from hotconf.schema.fields import cut_at_secret, fields_of, may_hold_secret, models_in, reads_sources
 from hotconf.schema.shape import SECRET_TYPES, shape_of
 from hotconf.values.keypath import KeyPath, key_text
@@ -227,7 +228,7 @@ def _put(value: Any, parts: Mapping[str, Any]) -> None:
         object.__setattr__(value, name, part)
 
 
-@functools.lru_cache(maxsize=1024)
+@cached
 def _has_own_state(kind: type) -> bool:
     """Whether objects of a class derive something from themselves, which must not come to stand beside other values."""
     members = (member for cls in kind.__mro__ for member in vars(cls).values())

@@ -24,6 +24,7 @@ from typing_extensions import is_typeddict
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import SchemaError
+from hotconf.schema.caches import cached
 from hotconf.schema.secrets import Secrecy, folded
 from hotconf.schema.shape import Shape, is_named_tuple, shape_of, type_hints, union, with_marks, with_names
 
@@ -65,7 +66,7 @@ class Field:
         return self.shape.restart_required
 
 
-@functools.lru_cache(maxsize=1024)
+@cached
 def fields_of(model: type) -> Mapping[str, Field]:
     """Return the fields of a model, dataclass, typed dictionary or named tuple; nothing for any other class."""
     if issubclass(model, BaseModel):
@@ -128,7 +129,7 @@ def _field(name: str, info: FieldInfo, config: Mapping[str, Any]) -> Field:
     )
 
 
-@functools.lru_cache(maxsize=1024)
+@cached
 def fields_by_key(model: type) -> Mapping[str, Field]:
     """Return the fields of a model by every key that it accepts. Of two fields with one key, the earlier has it."""
     found: dict[str, Field] = {}
@@ -173,13 +174,13 @@ def models_in(shape: Shape) -> Iterator[type]:
         yield from models_in(inner)
 
 
-@functools.lru_cache(maxsize=1024)
+@cached
 def reads_sources(model: type) -> bool:
     """Whether a class is a settings class, or has one anywhere in its fields: its constructor reads sources."""
     return any(issubclass(nested, BaseSettings) for _, nested in models_within(model))
 
 
-@functools.lru_cache(maxsize=1024)
+@cached
 def masked_by_name(model: type) -> tuple[str, ...]:
     """Return the dotted paths of the fields whose values are masked only because of their names, of each the first."""
     found = [
@@ -191,7 +192,7 @@ def masked_by_name(model: type) -> tuple[str, ...]:
     return tuple(found)
 
 
-@functools.lru_cache(maxsize=1024)
+@cached
 def mutable(model: type) -> tuple[str, ...]:
     """Return the parts of a class, by dotted path and the class itself by name, whose values a program can set."""
 
@@ -288,7 +289,7 @@ def cut_at_secret(model: type, path: KeyPath) -> KeyPath:
     return path
 
 
-@functools.lru_cache(maxsize=4096)
+@cached
 def unwrapped(shape: Shape) -> Shape:
     """Return a shape with what its root models wrap in their place: a root model has no key of its own."""
     wrapped = [model for model in shape.models if issubclass(model, RootModel)]
@@ -298,13 +299,13 @@ def unwrapped(shape: Shape) -> Shape:
     return unwrapped(union([rest, *(fields_of(model)["root"].shape for model in wrapped)]))
 
 
-@functools.lru_cache(maxsize=4096)
+@cached
 def holds_secret(shape: Shape) -> bool:
     """Whether a secret is declared, by a mark or by the name of a field, at or anywhere below a shape."""
     return any(found.secret for found in _reachable(shape))
 
 
-@functools.lru_cache(maxsize=4096)
+@cached
 def may_hold_secret(shape: Shape) -> bool:
     """Whether a secret may lie at or anywhere below a shape: a key that says so may lie below any mapping."""
     return any(
@@ -313,13 +314,13 @@ def may_hold_secret(shape: Shape) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=4096)
+@cached
 def holds_restart_required(shape: Shape) -> bool:
     """Whether anything that only a restart can apply lies at or anywhere below a shape."""
     return any(found.restart_required for found in _reachable(shape))
 
 
-@functools.lru_cache(maxsize=4096)
+@cached
 def holds_content(shape: Shape) -> bool:
     """Whether the path of a file whose content counts lies at or anywhere below a shape."""
     return any(found.content for found in _reachable(shape))
@@ -339,7 +340,7 @@ def _reachable(shape: Shape) -> Iterator[Shape]:
         pending += [extra for model in current.models if (extra := extra_of(model)) is not None]
 
 
-@functools.lru_cache(maxsize=1024)
+@cached
 def extra_of(model: type) -> Shape | None:
     """Return the shape of keys beyond the fields, None where the model accepts none."""
     config = getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) or {}

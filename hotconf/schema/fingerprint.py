@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import types
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from hotconf.schema.caches import cached
 from hotconf.schema.fields import fields_of, holds_secret, models_within
 
 
-@functools.lru_cache(maxsize=64)
+@cached
 def fingerprint(model: type) -> str:
     """Return a short text that is equal for settings classes, of two processes, that take the same values.
 

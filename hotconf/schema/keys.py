@@ -7,11 +7,11 @@ canonical key is the first that pydantic accepts, so validators that look at the
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hotconf.schema.caches import cached
 from hotconf.schema.fields import fields_by_key, fields_of, models_within, shape_below, unwrapped
 from hotconf.schema.settings import Untyped
 from hotconf.schema.shape import Shape
@@ -79,7 +79,7 @@ def _spelling(shape: Shape, key: str) -> str:
     return Key(key_text(key.value), key.value) if shape.opaque else text
 
 
-@functools.lru_cache(maxsize=1024)
+@cached
 def accepts_several_keys(model: type) -> bool:
     """Whether any model reachable from this class accepts a field under more than one key."""
     return any(len(field.input_paths) > 1 for _, nested in models_within(model) for field in fields_of(nested).values())
@@ -179,7 +179,7 @@ class _Keys:
         return any(path[0] == head and lookup(values, path) is not ABSENT for path in paths)
 
 
-@functools.lru_cache(maxsize=1024)
+@cached
 def _keys_of(models: tuple[type, ...]) -> _Keys:
     claimed: dict[str, Field] = {}
     for model in models:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import functools
 import json
 import math
 import re
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel, RootModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from hotconf.schema.caches import cached
 from hotconf.schema.fields import (
     descend,
     fields_of,
@@ -187,7 +187,7 @@ def _secrets(shape: Shape, value: Any, built: Any, path: tuple[Any, ...] = ()) -
             yield from _secrets(below, item, beside.get(name), (*path, key))
 
 
-@functools.lru_cache(maxsize=1024)
+@cached
 def _alias_heads(models: tuple[type, ...]) -> frozenset[str]:
     """Return the keys that an AliasPath takes a secret from."""
     known = [field for model in models for field in fields_of(model).values() if holds_secret(field.shape)]
@@ -253,7 +253,7 @@ def secret_texts(model: type, values: Any) -> set[str]:
     return {text for each in found for text in (each, each.strip(), repr(each)[1:-1], json.dumps(each)[1:-1]) if text}
 
 
-@functools.lru_cache(maxsize=64)
+@cached
 def _default_texts(model: type) -> frozenset[str]:
     known = [field for _, nested in models_within(model) for field in fields_of(nested).values()]
     return frozenset(text for field in known for text in _texts_in(field.shape, field.info.default))

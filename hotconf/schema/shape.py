@@ -24,6 +24,7 @@ from typing import (
 from pydantic import BaseModel, ImportString, Json, Secret, SecretBytes, SecretStr, TypeAdapter
 from typing_extensions import is_typeddict  # unlike typing's, it knows the classes that pydantic asks for
 
+from hotconf.schema.caches import cached
 from hotconf.schema.secrets import HARMLESS, Secrecy, secrecy_of
 from hotconf.schema.settings import Content, Public, RestartRequired, Sensitive
 from hotconf.values.keypath import Key, key_text
@@ -149,7 +150,7 @@ def shape_of(annotation: Any, within: frozenset[Any] = frozenset()) -> Shape:  #
     return _shape_of_generic(kind, arguments, inner)
 
 
-@functools.lru_cache(maxsize=4096)
+@cached
 def _shape_of_class(kind: type) -> Shape:
     if issubclass(kind, SECRET_TYPES):
         return Shape(secrecy=Secrecy.ALL)

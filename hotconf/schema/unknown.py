@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import hotconf.values.keypath as keypath
+from hotconf.schema.caches import cached
 from hotconf.schema.fields import descend, extra_of, fields_of, models_in, suggest, unwrapped
 from hotconf.schema.redact import secret_texts, visible_path
 from hotconf.schema.settings import Untyped
@@ -73,7 +73,7 @@ def _unknown(
                 yield from _unknown(below, item, (*path, key), (*names, name))
 
 
-@functools.lru_cache(maxsize=1024)
+@cached
 def _known(models: tuple[type, ...]) -> frozenset[str]:
     """Return the keys that models read; nothing where they refuse all others, declare them, or have no fields."""
     configs = (getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) for model in models)

@@ -75,8 +75,11 @@ class Dotenv:
         data = await self._file.contents()
         # `${NAME}` is looked up in the environment as well, which may be another by now.
         if self._last is None or self._last[0] != data or b"$" in (data or b""):
-            # In a thread: pydantic-settings looks at every field for every variable that it does not know.
-            layer = await asyncio.to_thread(self._layer, data)
+            if data is None:
+                layer = Layer(self.name, {}, {(): Origin("dotenv", self.name)}, "absent")
+            else:
+                # In a thread: pydantic-settings looks at every field for every variable that it does not know.
+                layer = await asyncio.to_thread(layer_of, self.name, self._file.path, data, self._model, self._options)
             if self._last is None or self._last[0] != data or self._last[1].values != layer.values:
                 self._last = (data, layer)
         return self._last[1]
@@ -85,27 +88,38 @@ class Dotenv:
         """Return when a file that was refused as still being written may be read again."""
         await self._file.until_quiet()
 
-    def _layer(self, data: bytes | None) -> Layer:
-        if data is None:
-            return Layer(self.name, {}, {(): Origin("dotenv", self.name)}, "absent")
-        source = DotEnvSettingsSource(self._model, env_file=None, **self._options)
-        document = Document(self.name, self._file.path, "dotenv", source.env_file_encoding)
-        text = document.text({self._file.path: data})
-        place = Origin("dotenv", self.name)
-        if text is None:
-            raise SourceError([Fault("", f"is not text in {source.env_file_encoding}", place)])
-        try:
-            formats.parse("dotenv", text)
-        except FormatError as error:
-            raise SourceError([Fault("", error.reason, replace(place, line=error.line, column=error.column))]) from None
-        variables = dotenv_values(stream=StringIO(text.decode("utf-8-sig")))
-        rules = source.case_sensitive, source.env_ignore_empty, source.env_parse_none_str
-        source.env_vars = parse_env_vars(variables, *rules)
-        lines = Lines(source, [document], {self._file.path: data})
-        try:
-            said = source()
-        except Exception as error:
-            origins = Variables(source, {}, source.env_vars, lines)
-            fault = failure(error, origins, place, secret_texts(self._model, variables))
-            raise SourceError([fault]) from error
-        return Layer(self.name, said, Variables(source, said, source.env_vars, lines), str(hash(data)))
+
+def layer_of(name: str, path: Path, data: bytes, model: type[BaseSettings], options: Mapping[str, Any]) -> Layer:
+    """Return what the variables of a dotenv file mean to a settings class.
+
+    Args:
+        name: What the file is called.
+        path: Where it is.
+        data: What it holds.
+        model: The class.
+        options: The options of DotEnvSettingsSource that differ from the class's own.
+
+    Raises:
+        SourceError: The text is no dotenv file, or a variable has no value for its field.
+    """
+    source = DotEnvSettingsSource(model, env_file=None, **options)
+    document = Document(name, path, "dotenv", source.env_file_encoding)
+    text = document.text({path: data})
+    place = Origin("dotenv", name)
+    if text is None:
+        raise SourceError([Fault("", f"is not text in {source.env_file_encoding}", place)])
+    try:
+        formats.parse("dotenv", text)
+    except FormatError as error:
+        raise SourceError([Fault("", error.reason, replace(place, line=error.line, column=error.column))]) from None
+    variables = dotenv_values(stream=StringIO(text.decode("utf-8-sig")))
+    rules = source.case_sensitive, source.env_ignore_empty, source.env_parse_none_str
+    source.env_vars = parse_env_vars(variables, *rules)
+    lines = Lines(source, [document], {path: data})
+    try:
+        said = source()
+    except Exception as error:
+        origins = Variables(source, {}, source.env_vars, lines)
+        fault = failure(error, origins, place, secret_texts(model, variables))
+        raise SourceError([fault]) from error
+    return Layer(name, said, Variables(source, said, source.env_vars, lines), str(hash(data)))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pydantic_settings import (
     CliSettingsSource,
@@ -416,7 +416,7 @@ def origins_of(asked: Asked, folder: Path, contents: Mapping[Path, bytes]) -> Ma
         places = _secret_places(source, folder, contents)
         texts = {name: contents[Path(place.source)].decode(errors="replace").strip() for name, place in places.items()}
         return Variables(source, said, texts, places.get)
-    if isinstance(source, EnvSettingsSource) and _reads_environment(source):
+    if reads_environment(source):
         return Variables(source, said, source.env_vars, _Environment(source))
     found = [document for document in documents(source, folder) if document.format != "dotenv"]
     return _Keys(source, said, found, contents) if found else {(): Origin("source", name_of(source))}
@@ -425,10 +425,10 @@ def origins_of(asked: Asked, folder: Path, contents: Mapping[Path, bytes]) -> Ma
 def may_fall_silent(source: Any) -> bool:
     """Whether all values of a source may go at once: those that the process was started with."""
     given = isinstance(source, CliSettingsSource) or type(source) is InitSettingsSource
-    return given or (isinstance(source, EnvSettingsSource) and _reads_environment(source))
+    return given or reads_environment(source)
 
 
-def _reads_environment(source: EnvSettingsSource) -> bool:
+def reads_environment(source: Any) -> TypeGuard[EnvSettingsSource]:
     """Whether a source reads the environment. Those that ask a cloud derive from the one that does, and load else."""
     loaders = (cls for cls in type(source).__mro__ if "_load_env_vars" in vars(cls))
     return next(loaders, None) is EnvSettingsSource

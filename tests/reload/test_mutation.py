@@ -33,7 +33,7 @@ def conf_of(model, **values):
 
 @pytest.fixture(autouse=True)
 def _first_in_this_process():
-    hotconf.reload.reloader._advise_to_freeze.cache_clear()
+    hotconf.reload.reloader._advised.clear()
 
 
 async def test_the_mutable_parts_are_named_once_in_a_process_and_quietly(caplog):

@@ -29,10 +29,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_settings import BaseSettings, EnvSettingsSource
 from typing_extensions import TypeAliasType, TypedDict
 
 import hotconf.formats as formats
 from hotconf.conf import HotConf
+from hotconf.jsonschema import json_schema
 from hotconf.sample import sample
 from hotconf.schema.diff import differences
 from hotconf.schema.settings import RestartRequired, Section, Sensitive, Settings
@@ -493,3 +495,50 @@ def test_a_description_of_any_text_stays_within_its_line(tmp_path):
         assert settings_of(model, found.text, tmp_path, text_format).port == 0
     row = sample(model, "markdown").text.splitlines()[-1]
     assert row.startswith("| `port` | integer | required | a \\| b ")
+
+
+class Db(BaseSettings):
+    model_config = {"env_prefix": "DB_"}
+    url: str = "sqlite://"
+    pool: int = 5
+
+
+@pytest.mark.parametrize("text_format", ["toml", "yaml", "json", "env", "markdown"])
+def test_what_the_environment_says_is_no_default(text_format, monkeypatch):
+    monkeypatch.setenv("DB_URL", "of-this-machine")
+
+    class App(BaseSettings):
+        made: Db = Field(default_factory=Db)
+        said: Db = Field(default_factory=lambda: Db(pool=7))
+        once: Db = Db()
+        several: list[Db] = [Db()]
+        by_name: dict[str, Db] = {"one": Db()}
+
+    assert "of-this-machine" not in sample(App, text_format, [("made",), ("once",), ("several",)]).text
+    assert "of-this-machine" not in str(json_schema(App))
+
+
+def test_the_variable_of_a_setting_is_the_one_that_the_class_reads():
+    class Own(BaseSettings):
+        port: int = 1
+        db: Db = Field(default_factory=Db)
+
+        @classmethod
+        def settings_customise_sources(cls, settings_cls, init_settings, **_others):
+            return EnvSettingsSource(settings_cls, env_prefix="OWN_"), init_settings
+
+    class Without(Own):
+        @classmethod
+        def settings_customise_sources(cls, settings_cls, init_settings, **_others):
+            return (init_settings,)
+
+    def variables(model):
+        rows = [row.split(" | ") for row in sample(model, "markdown").text.splitlines() if row.startswith("| `")]
+        return {row[0].strip("| `"): row[4].strip("`") for row in rows}
+
+    assert variables(Own) == {"port": "OWN_PORT", "db": "OWN_DB", "db.url": "DB_URL", "db.pool": "DB_POOL"}
+    assert variables(Without) == {"port": "", "db": "", "db.url": "DB_URL", "db.pool": "DB_POOL"}
+
+
+async def test_a_sample_can_be_written_while_an_event_loop_runs():
+    assert not sample(Db, "env").faults

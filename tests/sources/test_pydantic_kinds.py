@@ -1,13 +1,17 @@
 """What `cls()` gives, `HotConf(cls)` gives: one test for each kind of difference that there once was.
 
-Each class is of the kind that pydantic-settings' own documentation shows.
+Each class is of the kind that pydantic-settings' own documentation shows. Kinds 3 and 26, nested classes and own
+constructors, are in `test_construct`; 10, bare generics, in `tests/schema/test_fields`; 20, samples, in `tests/sample`.
 """
 
 import asyncio
+import contextlib
 import contextvars
+import gc
 import importlib.resources
 import sys
 import typing
+import weakref
 import zipfile
 from importlib.metadata import version
 from typing import Literal
@@ -30,6 +34,7 @@ from pydantic_settings import (
 )
 
 from hotconf import ConfigError, HotConf
+from hotconf.jsonschema import json_schema
 from tests.heart import QUIET, until
 
 OF_2_16 = pytest.mark.skipif(version("pydantic-settings") < "2.16", reason="pydantic-settings 2.15 does otherwise")
@@ -744,6 +749,31 @@ def test_27_a_missing_field_is_named_by_the_key_that_counts():
         foobar: str = Field(validation_alias="FOO_URL")
 
     assert fault_of(App) == "foobar: field required: no source sets FOO_URL"
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_27_a_class_is_freed_with_its_configuration(live):
+    def used():
+        class Node(BaseModel):
+            name: str = ""
+            below: "list[Node]" = []
+
+        class App(BaseSettings):
+            node: Node = Node()
+            words: dict[int, str] = {1: "one"}
+
+        conf = HotConf(App, init={"node": {"below": [{"name": "a"}]}}, options=QUIET)
+        conf.load()
+        with conf.running(signals=()) if live else contextlib.nullcontext():
+            conf.reload_blocking()
+            told = conf.explain("node.below.0.name"), conf.snapshot.document, conf.snapshot.digest, json_schema(App)
+        assert all(told)
+        return weakref.ref(App), weakref.ref(Node)
+
+    freed = used()
+    gc.collect()  # the configuration
+    gc.collect()  # what caches knew of its class
+    assert [found() for found in freed] == [None, None]
 
 
 # What all of this stands on
