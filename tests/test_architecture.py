@@ -84,6 +84,7 @@ SHARED = {
         "cli.target",
         "cli.output",
         "cli.serving",
+        "cli.log",
         "cli.remote",
     },
 }

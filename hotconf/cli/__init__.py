@@ -1,6 +1,7 @@
-"""The command line: a verb a module, imported when it is used. May import every other room.
+"""The command line: verbs, and what they share to print, and to reach a configuration or a process.
 
-`main` knows the verbs. `target` and `remote` are what verbs work on: a configuration here, and a running process.
-`output` is the only way in which verbs print. `serving` has the options of `serve` and `demo`. Verbs do not import each
-other. Read `main`, `output`, `target`, `remote`, then a verb.
+May import every earlier room. Read `main` first (the verbs, each imported when it is used), then what they share:
+`output` (all that verbs print), `target` (a configuration here), `remote` (a running process), `serving` and `log` (for
+`serve` and `demo`). Then the verbs, most of them a file each; the short ones are in `control`. Verbs do not import each
+other.
 """

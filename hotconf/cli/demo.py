@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from hotconf.cli.serving import PATH, PidFile, Serving, log_to_stderr, say, serves
+from hotconf.cli.log import log_to_stderr, say
+from hotconf.cli.serving import PATH, PidFile, Serving, serves
 
 if TYPE_CHECKING:
     from hotconf.signals import SignalRouter
@@ -27,14 +27,14 @@ def demo(router: SignalRouter, serving: Serving, config: Path | None) -> int:
     safety = serving.safety()
     path = config or _default_config()
     log_to_stderr()
-    from hotconf.demo.service import demo_conf, demo_server
+    from hotconf.demo.service import demo_conf, demo_server, greeting
 
     conf = demo_conf(path)
     service = serving.service(conf, router)
     server = demo_server(service, conf, host=serving.host, port=serving.port, safety=safety)
     if serving.pid_file is not None:
         service.add(PidFile(serving.pid_file))
-    service.on_ready(lambda: _greet(server.url, path))
+    service.on_ready(lambda: say(greeting(server.url, path)))
     return service.run()
 
 
@@ -47,20 +47,3 @@ def _default_config() -> Path:
         except OSError as error:
             raise click.UsageError(f"cannot write {COPY}: {error.strerror}; name a file with --config") from None
     return COPY
-
-
-def _greet(url: str, path: Path) -> None:
-    pid = os.getpid()
-    advice = {
-        f"curl {url}/": "the message, as configured",
-        f"edit {path}": "the message changes",
-        f"kill -HUP {pid}": "reloads, and logs the report",
-        "break the file": "the old message stays in force; the log names the line",
-        f"curl {url}/status": "the state and the reports as JSON",
-        f"open {url}/dashboard": "the same in a browser",
-        f"curl '{url}/slow?seconds=10'": "then press Ctrl-C here: the request finishes first",
-    }
-    width = max(map(len, advice))
-    lines = [f"  {what:<{width}}  {outcome}" for what, outcome in advice.items()]
-    text = "\n".join([f"hotconf demo: {url} with {path}, pid {pid}", "", "Try, in another terminal:", *lines, ""])
-    say(text)

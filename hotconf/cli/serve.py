@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hotconf.cli.serving import PATH, PidFile, Serving, log_to_stderr, say, seconds, serves
+from hotconf.cli.log import log_to_stderr, say
+from hotconf.cli.serving import PATH, PidFile, Serving, seconds, serves
 from hotconf.cli.target import Inputs, takes_inputs
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import functools
 import itertools
 import logging
 import math
+import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -95,6 +96,23 @@ def demo_server(service: Service, conf: HotConf[Demo], *, host: str, port: int, 
     service.every(60.0, _run_of("every minute"), name="every minute")
     service.on_ready(lambda: _set_log_level(conf.current))  # on_change is not called for the first configuration
     return server
+
+
+def greeting(url: str, path: Path) -> str:
+    """Return what to try with the demo that serves at a URL and reads a file."""
+    pid = os.getpid()
+    advice = {
+        f"curl {url}/": "the message, as configured",
+        f"edit {path}": "the message changes",
+        f"kill -HUP {pid}": "reloads, and logs the report",
+        "break the file": "the old message stays in force; the log names the line",
+        f"curl {url}/status": "the state and the reports as JSON",
+        f"open {url}/dashboard": "the same in a browser",
+        f"curl '{url}/slow?seconds=10'": "then press Ctrl-C here: the request finishes first",
+    }
+    width = max(map(len, advice))
+    lines = [f"  {what:<{width}}  {outcome}" for what, outcome in advice.items()]
+    return "\n".join([f"hotconf demo: {url} with {path}, pid {pid}", "", "Try, in another terminal:", *lines, ""])
 
 
 def _set_log_level(settings: Demo) -> None:
