@@ -62,7 +62,8 @@ class Options(Section):
       which may belong together.
     - `max_wait`: how long a file that is written again and again can delay a reload.
     - `settle`: how long a file must stay unchanged where nothing tells whether it is still being written.
-    - `poll`: how often files are checked where there are no events, and how often as a safeguard where there are.
+    - `poll`: how often files are checked where there are no events, and how often as a safeguard where there are; more
+      rarely where there are so many that the safeguard would take more than a thousandth of a processor.
     - `size_limit`: bytes a file may have.
     - `guard`: the share of all values that one reload may lose, of at least ten; None: all of them.
     - `prepare_timeout`: how long an async prepare, or opening a resource, may take; None: without limit.

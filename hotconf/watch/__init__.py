@@ -8,13 +8,14 @@ a change from being missed:
 - A watch belongs to a folder's inode. When a path leads through other folders than before, the watches are set again,
   and the states seen before setting them are compared with those seen after.
 - Every `poll` seconds the watcher looks at all paths, for changes without an event: an overflow of the event queue, a
-  write through a memory map.
+  write through a memory map. Where a look is expensive, that is done less often: it takes at most a thousandth of a
+  processor, unless there are no events at all.
 
-Everything that touches the file system runs in one thread of the watcher's own. A dead network mount blocks that thread
-and nothing else.
+All watchers of a process share one thread and one instance of inotify. That thread only waits: a look at the files runs
+in a thread of its own, because a dead network mount blocks it, and a source of the program may do so too.
 
-Read `watcher` first: the event loop's side and the thread. `events` tells what happens in folders, `states` follows
-paths and tells what is there.
+Read `watcher` first, the event loop's side of one watcher; then `follower`, what the thread knows of it, and `thread`.
+`events` tells what happens in folders, `states` follows paths and tells what is there.
 """
 
 from hotconf.watch.watcher import Watcher as Watcher

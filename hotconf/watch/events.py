@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,9 +21,7 @@ _GROUP = 10  # milliseconds after which events are told although more are being 
 
 
 class EventSource(Protocol):
-    """What tells of events. `open` is False where nothing could be opened yet."""
-
-    open: bool
+    """What tells of events."""
 
     def wait(self, until: float, wake: threading.Event, alert_until: float) -> AbstractSet[str]:
         """Return the paths of events; none when `until` (monotonic) has come or `wake` is set.
@@ -39,15 +36,12 @@ class EventSource(Protocol):
         """Release the thread and the descriptors."""
 
 
-@dataclass(slots=True)
 class PollTimer:
     """No events: only the time passes."""
 
-    open: bool = True
-
     def wait(self, until: float, wake: threading.Event, alert_until: float) -> AbstractSet[str]:  # noqa: ARG002 - the protocol
         """Return nothing, when `until` has come or `wake` is set."""
-        wake.wait(max(0.0, until - monotonic()))
+        wake.wait(min(max(0.0, until - monotonic()), threading.TIMEOUT_MAX))
         return frozenset()
 
     def drain(self) -> AbstractSet[str]:
@@ -69,7 +63,6 @@ class NativeEvents:
         # has one pause for all waits, and ends each of them in a way that drops events; see _Pauses.
         from watchfiles._rust_notify import RustNotify
 
-        self.open = True
         with _panics_as_errors():
             self._notify = RustNotify(
                 list(folders),

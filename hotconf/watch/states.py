@@ -103,6 +103,15 @@ class FileStates:
         files = {resolved.state.device for resolved in self.paths.values() if isinstance(resolved.state, Stamp)}
         return files.union(device for device, _ in self.places.values())
 
+    @property
+    def watchable(self) -> frozenset[str]:
+        """The folders to watch. A mere parent that cannot be read cannot be watched: only a look finds it replaced."""
+        return frozenset(
+            name
+            for name, folder in self.folders.items()
+            if folder.required or os.access(name, os.R_OK, effective_ids=True)
+        )
+
     def relevant(self, events: AbstractSet[str]) -> AbstractSet[str]:
         """Return the events that concern any path, or a folder on its way."""
         return {

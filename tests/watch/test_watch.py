@@ -506,7 +506,7 @@ def deaf(monkeypatch):
     """Events are armed, and never told."""
 
     def sleep(source, until, wake, alert_until):
-        wake.wait(max(0.0, until - monotonic()))
+        wake.wait(min(max(0.0, until - monotonic()), threading.TIMEOUT_MAX))
         return frozenset()
 
     monkeypatch.setattr(events.NativeEvents, "wait", sleep)
@@ -706,7 +706,7 @@ class Panicking:
 async def test_a_panic_in_watchfiles_while_waiting_is_survived_by_polling(file, monkeypatch, caplog):
     async with watching(file, poll=0.5) as notices:
         assert notices.watcher.kind == "events"
-        source = notices.watcher._watch._source
+        source = notices.watcher._follower.thread._source
         notify = source._notify
         monkeypatch.setattr(source, "_notify", Panicking())
         monkeypatch.setattr(NOTIFY, lambda *_, **__: Panicking())
@@ -880,9 +880,8 @@ def test_a_closed_loop_ends_the_thread(file):
     async def abandon():
         await Watcher(lambda: [file], debounce=0.0, max_wait=1.0, poll=0.02, mode="poll").__aenter__()
 
-    before = set(threading.enumerate())
     asyncio.run(abandon())
-    (thread,) = set(threading.enumerate()) - before
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "hotconf-watch")
     replace(file)
     thread.join(SOON)
     assert not thread.is_alive()
@@ -899,6 +898,219 @@ def test_a_program_that_exits_without_leaving_exits_cleanly(file):
         subprocess.run(
             [sys.executable, "-c", code, file], check=True, cwd=Path(watch.__file__).parents[2], timeout=SOON
         )
+
+
+# Many watchers.
+
+
+def inotify_instances():
+    count = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that has listed the folder
+            count += "inotify" in os.readlink(f"/proc/self/fd/{number}")
+    return count
+
+
+def numbered(tmp_path, count):
+    files = [tmp_path / str(number) / "app.toml" for number in range(count)]
+    for path in files:
+        path.parent.mkdir()
+        path.write_text("old")
+    return files
+
+
+async def test_all_watchers_share_one_thread_and_one_instance_of_inotify(tmp_path):
+    files = numbered(tmp_path, 40)
+    async with contextlib.AsyncExitStack() as stack:
+        every = [await stack.enter_async_context(watching(file)) for file in files]
+        async with asyncio.timeout(SOON):
+            while any(thread.name == "hotconf-look" for thread in threading.enumerate()):
+                await asyncio.sleep(0.001)
+        assert sum(thread.name == "hotconf-watch" for thread in threading.enumerate()) == 1
+        assert inotify_instances() == 1
+        for file, notices in zip(files, every, strict=True):
+            replace(file)
+            assert await notices.next() == {file}
+        assert [await notices.drain() for notices in every[::8]] == [0] * 5
+
+
+async def test_watchers_that_come_and_go_leave_the_others_alone(tmp_path):
+    files = numbered(tmp_path, 12)
+    async with watching(files[0]) as notices:
+        for file in files[1:]:
+            async with watching(file) as other:
+                replace(files[0])
+                assert await notices.next() == {files[0]}
+                replace(file)
+                assert await other.next() == {file}
+            replace(files[0])
+            assert await notices.next() == {files[0]}
+        await notices.drain()
+        assert notices.watcher._follower.thread._opened == notices.watcher._follower.folders
+        replace(file)
+        assert await notices.drain() == 0
+
+
+async def test_a_watcher_that_hangs_delays_no_other(tmp_path):
+    files = numbered(tmp_path, 2)
+    release = threading.Event()
+    hangs = threading.Event()
+
+    def ask():
+        if hangs.is_set():
+            release.wait(SOON)
+        return [files[0]]
+
+    before = monotonic()
+    async with Watcher(ask, debounce=0.0, max_wait=1.0, poll=60.0) as stuck, watching(files[1]) as notices:
+        hangs.set()
+        refreshing = asyncio.create_task(stuck.refresh())
+        for _ in range(5):
+            replace(files[1])
+            assert await notices.next() == {files[1]}
+        async with watching(files[0]) as newcomer:
+            replace(files[0])
+            assert await newcomer.next() == {files[0]}
+        assert not refreshing.done()
+    await asyncio.wait_for(refreshing, SOON)  # the watch has ended, although its look has not
+    assert not release.is_set()
+    assert monotonic() - before < SOON
+    release.set()
+
+
+async def test_a_watcher_that_fails_ends_no_other(tmp_path):
+    files = numbered(tmp_path, 2)
+    paths = [files[0]]
+    async with (
+        watching(files[1]) as notices,
+        Watcher(lambda: paths or 1 / 0, debounce=0.0, max_wait=1.0, poll=60.0) as failing,
+    ):
+        paths.clear()
+        await failing.refresh()
+        with pytest.raises(ZeroDivisionError):
+            await anext(failing.changes())
+        replace(files[1])
+        assert await notices.next() == {files[1]}
+
+
+async def test_what_watchfiles_refuses_to_one_it_refuses_to_no_other(tmp_path, monkeypatch, caplog):
+    files = numbered(tmp_path, 3)
+
+    def refuse(folders, **options):
+        if str(files[1].parent) in folders:
+            raise OSError("OS file watch limit reached")
+        return RustNotify(folders, **options)
+
+    monkeypatch.setattr(NOTIFY, refuse)
+    async with (
+        watching(files[0]) as first,
+        watching(files[1], poll=0.05) as refused,
+        watching(files[2]) as last,
+    ):
+        assert [notices.watcher.kind for notices in (first, refused, last)] == ["events", "polling", "events"]
+        for file, notices in zip(files, (first, refused, last), strict=True):
+            replace(file)
+            assert await notices.next() == {file}
+    assert len(caplog.records) == 1
+
+
+async def test_names_that_are_not_utf8_end_the_events_of_their_own_watcher_only(tmp_path):
+    files = numbered(tmp_path, 2)
+    strange = Path(os.fsdecode(os.fsencode(files[0].parent) + b"/\xff\xfe"))
+    async with watching(files[0], poll=30.0) as first, watching(files[1], poll=30.0) as second:
+        while first.watcher.kind == "events":
+            strange.mkdir()
+            await first.until(files[0])
+            strange.rmdir()
+            await first.until(files[0])
+        await second.drain()
+        assert second.watcher.kind == "events"
+        replace(files[1])
+        assert await second.next() == {files[1]}
+        shutil.rmtree(files[1].parent)
+        files[1].parent.mkdir()
+        await second.until(files[1])
+
+
+def test_watchers_of_several_loops_share_the_thread(tmp_path):
+    files = numbered(tmp_path, 4)
+    here = threading.Barrier(4)
+    faults = []
+
+    async def main(file):
+        async with watching(file) as notices:
+            await asyncio.to_thread(here.wait, SOON)
+            assert sum(thread.name == "hotconf-watch" for thread in threading.enumerate()) == 1
+            replace(file)
+            assert await notices.next() == {file}
+            await asyncio.to_thread(here.wait, SOON)
+
+    def run(file):
+        try:
+            asyncio.run(main(file))
+        except BaseException as error:
+            faults.append(error)
+            here.abort()
+
+    threads = [threading.Thread(target=run, args=(file,)) for file in files]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    assert faults == []
+
+
+async def test_a_thread_that_breaks_is_told_to_all_its_watchers_and_another_one_begins(tmp_path, monkeypatch):
+    files = numbered(tmp_path, 2)
+    async with watching(files[0]) as first, watching(files[1]) as second:
+        with monkeypatch.context() as broken:
+            broken.setattr(first.watcher._follower, "give_notice", raising(ZeroDivisionError("a fault of the thread")))
+            replace(files[0])
+            for notices in (first, second):
+                await asyncio.wait_for(notices.watcher.refresh(), SOON)
+                assert isinstance(notices.watcher._error, ZeroDivisionError)
+        async with watching(files[0]) as third:
+            replace(files[0])
+            assert await third.next() == {files[0]}
+
+
+def test_a_forked_child_has_a_thread_of_its_own(tmp_path):
+    files = numbered(tmp_path, 2)
+    code = """if True:
+        import asyncio, os, pathlib, sys
+        from hotconf.watch import Watcher
+
+        def watcher(name):
+            return Watcher(lambda: [pathlib.Path(name)], debounce=0.0, max_wait=1.0, poll=60.0)
+
+        async def use(name):
+            async with watcher(name) as watch:
+                pathlib.Path(name).write_text("new")
+                assert await anext(watch.changes()) == {pathlib.Path(name)}
+
+        async def main():
+            async with watcher(sys.argv[1]):
+                child = os.fork()
+                if child:
+                    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+                    return
+            os._exit(1)  # the loop of the parent is not left by the child
+
+        def in_child():
+            asyncio.events._set_running_loop(None)
+            try:
+                asyncio.run(use(sys.argv[2]))
+            except BaseException:
+                import traceback
+                traceback.print_exc()
+                os._exit(2)
+            os._exit(0)
+
+        os.register_at_fork(after_in_child=in_child)
+        asyncio.run(main())
+        asyncio.run(use(sys.argv[1]))
+    """
+    subprocess.run([sys.executable, "-c", code, *files], check=True, cwd=Path(watch.__file__).parents[2], timeout=SOON)
 
 
 def test_a_forked_child_does_not_wait_at_its_exit_for_a_thread_that_it_has_not(file):
