@@ -124,7 +124,7 @@ class CandidateBuilder:
         force: bool = False,
         expected: Expected | None = None,
     ) -> Candidate[Any]:
-        """Merge, guard, validate, defer and compare.
+        """Merge, guard, validate, compare and defer; then lay overrides on top, validate and compare again.
 
         Args:
             readings: what the sources said.

@@ -1,6 +1,6 @@
 """The reload, from reading the sources to the swap and what follows it.
 
-Read `Reloader._reload` from the top: every step that can fail comes first, and one line divides it from the rest.
+Read `Reloader._reload` from the top: every step that can reject comes first, and one line divides it from the rest.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class Reloader(Generic[S]):
         finally:
             if edit is not None:
                 edit.discard()
-        # ──────────────── nothing below this line can fail, and nothing below it awaits ────────────────
+        # ──────────── whatever can reject a reload happens above this line, and nothing below it awaits ────────────
         self._rolled_back_from, self.editor.pending = plan.rolled_back_from, plan.pending
         self._overrides = plan.readings.overrides
         self.recovered = plan.note if isinstance(request.operation, StartFromLastGood) else ""
