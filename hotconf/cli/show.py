@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hotconf.cli.output import echo, literal, print_document, print_json, progress, styled
+import hotconf.formats as formats
+from hotconf.cli.output import echo, literal, print_document, print_json, print_text, progress, styled
 from hotconf.cli.remote import Remote, token_option
 from hotconf.cli.target import Inputs, loaded, takes_inputs
 
@@ -35,10 +36,12 @@ def show(inputs: Inputs, style: str, token_file: Path | None, *, origins: bool) 
     """
     url = inputs.url()
     if url is None:
-        shown = _read(inputs, origins=origins, typed=style != "json")
+        shown: Mapping[str, Any] | str = _read(inputs, origins=origins, typed=style != "json")
     else:
-        shown = _asked(Remote(url, token_file), origins=origins)
-    if style == "json":
+        shown = _asked(Remote(url, token_file), style, origins=origins)
+    if isinstance(shown, str):
+        print_text(shown)
+    elif style == "json":
         print_json(shown)
     elif style == "toml" and origins:
         lines = {f"{path} = {literal(leaf['value'])}": leaf["origin"] for path, leaf in shown.items()}
@@ -54,9 +57,7 @@ def _read(inputs: Inputs, *, origins: bool, typed: bool) -> Mapping[str, Any]:
 
     With `typed` infinity, NaN and dates are what TOML and YAML have for them; JSON has a text for each.
     """
-    import hotconf.values.keypath as keypath
     from hotconf.schema.redact import with_types
-    from hotconf.values.merge import leaves
 
     conf = inputs.configuration()
     with progress("reading"):
@@ -66,19 +67,28 @@ def _read(inputs: Inputs, *, origins: bool, typed: bool) -> Mapping[str, Any]:
         document = with_types(document, snapshot.settings)
     if not origins:
         return document
-    numbers = {keypath.render(path): value for path, value in leaves(document) if isinstance(value, float)}
     explained = ((path, conf.explain(path)) for path in snapshot.origins)
-    return {path: {"value": numbers.get(path, entry.value), "origin": str(entry.origin)} for path, entry in explained}
+    return _with_numbers({path: {"value": e.value, "origin": str(e.origin)} for path, e in explained}, document)
 
 
-def _asked(remote: Remote, *, origins: bool) -> Mapping[str, Any]:
-    """Return what `_read` returns, for a running process."""
+def _with_numbers(entries: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return entries by path with infinity and NaN as a document has them."""
+    import hotconf.values.keypath as keypath
+    from hotconf.values.merge import leaves
 
-    async def ask(client: Client) -> Mapping[str, Any]:
-        if not origins:
-            document: Mapping[str, Any] = (await client.get("config")).document
-            return document
-        leaves = (await client.get("explain", "values")).document["values"]
-        return {leaf["path"]: {"value": leaf["value"], "origin": leaf["origin"]} for leaf in leaves}
+    numbers = {keypath.render(path): value for path, value in leaves(document) if isinstance(value, float)}
+    return {path: {**entry, "value": numbers.get(path, entry["value"])} for path, entry in entries.items()}
+
+
+def _asked(remote: Remote, style: str, *, origins: bool) -> Mapping[str, Any] | str:
+    """Return what `_read` returns, for a running process, or its text: JSON has no dates, infinity and other keys."""
+
+    async def ask(client: Client) -> Mapping[str, Any] | str:
+        text = await client.text("config", f"application/{style}") if style != "json" else None
+        if origins:
+            leaves = (await client.get("explain", "values")).document["values"]
+            entries = {leaf["path"]: {"value": leaf["value"], "origin": leaf["origin"]} for leaf in leaves}
+            return _with_numbers(entries, formats.parse(style, text.encode()) if text is not None else {})
+        return text if text is not None else (await client.get("config")).document
 
     return remote.ask(ask)

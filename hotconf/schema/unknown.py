@@ -75,7 +75,14 @@ def _unknown(
 
 @cached
 def _known(models: tuple[type, ...]) -> frozenset[str]:
-    """Return the keys that models read; nothing where they refuse all others, declare them, or have no fields."""
+    """Return the keys that models read; nothing where they refuse all others, declare them, or have no fields.
+
+    A validator that gets the whole input may read any key.
+    """
+    decorators = (getattr(model, "__pydantic_decorators__", None) for model in models)
+    validators = (one for found in decorators if found is not None for one in found.model_validators.values())
+    if any(one.info.mode != "after" for one in validators):
+        return frozenset()
     configs = (getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", None) for model in models)
     extras = [extra for model in models if (extra := extra_of(model)) is not None]
     if all((config or {}).get("extra") == "forbid" for config in configs) or not all(one.opaque for one in extras):

@@ -157,12 +157,12 @@ def path_of(file: Any, folder: Path) -> Any:
 def documents(source: Any, folder: Path) -> Iterator[Document]:
     """Yield the files that a source reads as a whole, the weakest first. Secrets are no such files."""
     if isinstance(source, DotEnvSettingsSource):
-        for file in listed(source.env_file):
+        for file in listed(getattr(source, "env_file", None)):
             places = _upward(file, _depth(source), folder)
             found = next((path for path in places if path.is_file() or path.is_fifo()), None)
             name = str(Path(file).expanduser()) if found == path_of(file, folder) else str(found)
             if found is not None:
-                yield Document(name, found, "dotenv", source.env_file_encoding)
+                yield Document(name, found, "dotenv", getattr(source, "env_file_encoding", None))
     for key, kind in CONFIG_FILES.items():
         within = getattr(source, "toml_table_header" if kind == "toml" else "yaml_config_section", None) or ()
         for file in listed(getattr(source, f"{key}_path", None)):
@@ -182,14 +182,17 @@ def _upward(file: Any, depth: int, folder: Path) -> Iterator[Path]:
 
 
 def watched(source: Any, folder: Path) -> Iterator[Path]:
-    """Yield the files and folders whose change may change what a source says, those that are not there yet too."""
+    """Yield the files and folders whose change may change what a source says, those that are not there yet too.
+
+    A source whose constructor failed may lack any attribute.
+    """
     if isinstance(source, DotEnvSettingsSource):
-        for file in listed(source.env_file):
+        for file in listed(getattr(source, "env_file", None)):
             yield from _upward(file, _depth(source), folder)
     if isinstance(source, PyprojectTomlConfigSettingsSource):
         depth = source.config.get("pyproject_toml_depth", 0)
         places = list(_upward("pyproject.toml", depth, folder))
-        yield from places if source.toml_file_path in places else ()
+        yield from places if getattr(source, "toml_file_path", None) in places else ()
     for document in documents(source, folder):
         archive = getattr(getattr(document.path, "root", None), "filename", None)
         if isinstance(document.path, Path):

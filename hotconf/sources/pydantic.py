@@ -118,7 +118,7 @@ class SettingsSources:
 
     async def _contents(self) -> Mapping[Path, bytes]:
         """Return what the files hold while no process writes them. One that is absent is the business of its source."""
-        paths = await asyncio.to_thread(self._files) if self._asked or self._declared else []
+        paths = await asyncio.to_thread(self._files) if self._asked or self.paths() else []
         self._readers = {path: self._readers.get(path) or FileReader(path, str(path), self._limits) for path in paths}
         return dict(zip(paths, await read_all(reader.contents() for reader in self._readers.values()), strict=True))
 
@@ -144,14 +144,14 @@ class SettingsSources:
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and not error.code:
                 raise  # --help was asked for, and given
-            self._remember(self._asked or list(_sources_in(error.__traceback__)))
+            self._found = self._watched(self._asked or _sources_in(error.__traceback__))
             return error
-        self._remember([asked.source for record in _records(read) for asked in record.sources])
+        self._asked = [asked.source for record in _records(read) for asked in record.sources]
+        self._found = self._watched(self._asked)
         return read
 
-    def _remember(self, sources: list[Any]) -> None:
-        self._asked = sources
-        self._found = [path for source in sources for path in provenance.watched(source, self._folder)]
+    def _watched(self, sources: Iterable[Any]) -> list[Path]:
+        return [path for source in sources for path in provenance.watched(source, self._folder)]
 
     def _layers(
         self, read: Read, contents: Mapping[Path, bytes], below: Sequence[Layer], above: Sequence[Layer]

@@ -118,6 +118,14 @@ class Client:
                 raise self._declined(response, document)
             return Reply(document, response.headers.get("ETag"))
 
+    async def text(self, path: str, media_type: str) -> str | None:
+        """Return a document in another notation than JSON, None where the service does not write it in that one."""
+        async with self._request("GET", path, headers={"Accept": media_type}, total=_ANSWER) as response:
+            if response.status != HTTPStatus.OK or response.content_type != media_type:
+                return None
+            with self._errors():
+                return await response.text("utf-8")
+
     async def report(
         self,
         method: str,

@@ -190,7 +190,11 @@ def test_an_answer_of_another_make_is_1_and_no_traceback(verb, words, monkeypatc
     async def report(self, method, path, **_):
         return current["reload" if method == "PATCH" else path]
 
+    async def text(self, path, media_type):
+        return None
+
     monkeypatch.setattr(Client, "get", get)
+    monkeypatch.setattr(Client, "text", text)
     monkeypatch.setattr(Client, "report", report)
     for name in USED[words[0]]:
         for answer in malformed(ANSWERS[name]):
@@ -211,7 +215,11 @@ def test_a_deeply_nested_answer_is_shown_or_1_and_no_traceback(verb, monkeypatch
     async def get(self, path, *members):
         return Reply(deep, '"1"')
 
+    async def text(self, path, media_type):
+        return None
+
     monkeypatch.setattr(Client, "get", get)
+    monkeypatch.setattr(Client, "text", text)
     for style in ("toml", "json", "yaml"):
         result = verb("show", "http://127.0.0.1:1", "--format", style)
         if result.code == 0:  # how deep is too deep is up to the interpreter

@@ -219,6 +219,18 @@ def test_a_process_shows_what_it_runs_with_as_its_files_do(verb, served, style, 
     assert "canary" not in of_process.out
 
 
+@pytest.mark.parametrize("style", ["toml", "yaml"])
+@pytest.mark.parametrize("options", [[], ["--origins"]])
+def test_a_process_shows_values_that_json_lacks_as_its_files_do(verb, served, folder, style, options):
+    (folder / "floats.py").write_text(FLOATS)
+    (folder / "any.yaml").write_text("8080: web\nuntil: 2020-01-01\nmost: .inf\n")
+    for words in (["floats:App"], ["any.yaml"]):
+        url = served(*words).url
+        of_files = verb("show", *words, "--format", style, *options)
+        assert verb("show", url, "--format", style, *options).out == of_files.out
+    assert ("2020-01-01" if options else "\nuntil") in of_files.out
+
+
 def test_a_process_shows_what_is_in_force_and_not_what_is_in_its_files(verb, served, folder):
     url = served().url
     assert verb("set", url, "message=patched").code == 0

@@ -7,7 +7,7 @@ import logging
 from typing import Annotated, Any
 
 import pytest
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel, model_validator
 from pydantic_settings import BaseSettings
 from typing_extensions import TypedDict
 
@@ -181,3 +181,28 @@ def test_error_rejects_a_reload_and_a_patch(conf, tmp_path):
         live.load()
     assert live.current.message == "x"
     assert live.reports[-1].stage == "validate"
+
+
+def test_a_key_that_a_validator_may_read_is_not_unknown(conf):
+    class Old(BaseModel):
+        port: int = 80
+
+        @model_validator(mode="before")
+        @classmethod
+        def renamed(cls, values: Any) -> Any:
+            return {"port": values.pop("prot"), **values} if "prot" in values else values
+
+    class New(BaseModel):
+        port: int = 80
+
+        @model_validator(mode="after")
+        def checked(self) -> Any:
+            return self
+
+    class Both(BaseModel):
+        old: Old = Old()
+        new: New = New()
+
+    assert named(conf("[old]\nprot = 1\n[new]\nprot = 2", model=Both)) == [
+        "app.toml:4:1: new.prot: unknown key; did you mean 'port'?"
+    ]

@@ -471,6 +471,25 @@ def test_9_why_a_source_failed_is_told(tmp_path):
     assert fault == "secrets: cannot be read: SettingsError: secrets_dir must reference a directory, not a file"
 
 
+async def test_9_why_a_source_cannot_be_made_is_told_and_what_it_would_read_is_watched(tmp_path):
+    folder = tmp_path / "secrets"
+    model = reading(NestedSecretsSettingsSource, secrets_dir=folder, secrets_dir_missing="error")
+    model.settings_customise_sources = classmethod(
+        lambda _cls, _settings_cls, file_secret_settings, **_others: (
+            NestedSecretsSettingsSource(file_secret_settings),
+        )
+    )
+    assert f'directory "{folder}" does not exist' in fault_of(model)
+    folder.mkdir()
+    conf = HotConf(model)
+    async with conf.running(signals=()):
+        folder.rename(tmp_path / "away")
+        assert f'directory "{folder}" does not exist' in str((await conf.reload()).faults)
+        (tmp_path / "away" / "message").write_text("back")
+        (tmp_path / "away").rename(folder)
+        await until(lambda: conf.current.message == "back")
+
+
 def test_9_a_text_that_does_not_parse_is_told_with_its_place(tmp_path):
     path = tmp_path / "app.yaml"
     path.write_text("port: 1\nmessage: [\n")
