@@ -30,7 +30,13 @@ R_co = TypeVar("R_co", covariant=True)
 
 @runtime_checkable
 class Source(Protocol):
-    """Supplies values. Only reading is required of it."""
+    """Supplies values. Only reading is required of it.
+
+    It may have three more attributes. `outage` is what a read does that finds it out of reach: "keep" what it held
+    before, the default for an optional source, or "reject" the reload. `max_stale` are the seconds for which that is
+    kept, None without limit. `quiet` are the seconds without a further hint that the engine waits for before it reads,
+    for values that belong together and are written one after the other.
+    """
 
     @property
     def name(self) -> str:
@@ -45,6 +51,8 @@ class Source(Protocol):
     async def read(self) -> Layer | Sequence[Layer]:
         """Return everything that the source holds now. Called by one reload at a time.
 
+        One that takes longer than `Options.read_timeout` is cancelled, and counts as out of reach.
+
         Several layers, the weakest first, are for what can only be read together, such as the files of a folder.
 
         MUST raise when the source cannot be read or understood, and MUST NOT return an empty layer instead. An optional
@@ -54,6 +62,7 @@ class Source(Protocol):
         Raises:
             SourceError: The source cannot be read. It is the best error to raise: it names the place.
             SourceBusy: The source cannot be read for the moment.
+            SourceUnreachable: The source is out of reach, as with an OSError or TimeoutError, but with its own words.
         """
         ...
 
@@ -81,10 +90,44 @@ class WatchedFiles(Protocol):
 
 @runtime_checkable
 class Hinting(Protocol):
-    """A source that can tell when it may have changed."""
+    """A source that can tell when it may have changed.
+
+    The engine enters `changes` before the first read, and again, after a growing random pause, whenever it has ended or
+    raised. An OSError, TimeoutError or SourceUnreachable that it raises marks the source as out of reach until the next
+    read that succeeds. After each later entry the engine reads once: what changed in between is not lost.
+    """
 
     def changes(self) -> AsyncIterator[object]:
-        """Yield any object for each possible change. It is only a hint: what counts is what `read` returns."""
+        """Yield any object for each possible change. It is only a hint: what counts is what `read` returns.
+
+        The next read MUST be at least as new as the change of which the hint tells. A source may keep to itself what
+        does not concern it. One that needs time to set its watch yields once when it is set.
+        """
+        ...
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A source that can tell cheaply, without its watch, whether its last read is outdated: in case the watch is dead.
+
+    The engine asks about once a minute. True causes a read and a new watch; an error, what an error of `changes` does.
+    """
+
+    async def outdated(self) -> bool:
+        """Return whether the source holds another revision than its last read returned."""
+        ...
+
+
+@runtime_checkable
+class Connected(Protocol):
+    """A source that keeps something open, such as a connection, for as long as an engine runs."""
+
+    def connect(self) -> AbstractAsyncContextManager[object]:
+        """Return a context manager, which the engine enters in its loop before the first read, and leaves at its end.
+
+        Entering MUST NOT wait for a remote: `read` connects. A read outside, such as that of `load`, connects for
+        itself. Another engine may enter it again in another loop, after a fork without having left it.
+        """
         ...
 
 

@@ -120,7 +120,7 @@ class HotConf(Holder[S]):
 
     def _put_together(self) -> None:
         schema, options = self.schema, self.options
-        self._stack = Stack.of(self.schema, compose(self._constructor, self._given, options), _limits(options))
+        self._stack = self._new_stack()
         self._reloader = Reloader(
             CandidateBuilder(
                 self._constructor,
@@ -142,6 +142,12 @@ class HotConf(Holder[S]):
         self.audit = AuditLog(options.audit_log) if options.audit_log is not None else None
         if self.audit is not None:
             self.observe(self.audit)
+
+    def _new_stack(self) -> Stack:
+        options = self.options
+        limits = ReadLimits(options.size_limit, options.settle, options.max_wait)
+        sources = compose(self._constructor, self._given, options)
+        return Stack.of(self.schema, sources, limits, options.read_timeout)
 
     def load(self) -> Report:
         """Read the sources once, blocking, and put the settings into force: for scripts, and before anything runs.
@@ -448,6 +454,7 @@ class HotConf(Holder[S]):
             pending_restart=running.pending if running else (),
             held=self._reloader.held,
             degraded=self._degraded(),
+            revisions=running.readings.revisions if running else {},
             leased=self.leased,
             uptime=time.monotonic() - self._host.started,
         )
@@ -514,9 +521,7 @@ class HotConf(Holder[S]):
         """Go on in a forked child: with the settings, and without what only the parent's threads and loop can run."""
         super()._leave_parent()
         self._subscribers = self._subscribers.afresh()
-        self._stack = Stack.of(
-            self.schema, compose(self._constructor, self._given, self.options), _limits(self.options)
-        )
+        self._stack = self._new_stack()
         self._reloader.leave_parent(self._subscribers, self._stack)
         if self._host.leave_parent(self._stack) and self.loaded:
             # Not now: a child that only runs another program, or enters `running` anew, needs neither of the two.
@@ -547,7 +552,3 @@ def _check(model: type[BaseModel]) -> None:
         check_schema(model)
     except NameError as error:
         raise SchemaError(f"{model.__name__} refers to a type that is not defined yet: {error}") from error
-
-
-def _limits(options: Options) -> ReadLimits:
-    return ReadLimits(options.size_limit, options.settle, options.max_wait)

@@ -49,10 +49,14 @@ class Refuse(HotconfError):
 
 
 class SourceError(HotconfError):
-    """A source could not be read. `faults` says what is wrong and where; what was running stays in force."""
+    """A source could not be read. `faults` says what is wrong and where; what was running stays in force.
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
+    `revision` is the version of the content that could not be understood, for the report; empty where none is known.
+    """
+
+    def __init__(self, faults: Iterable[Fault], revision: str = "") -> None:
         self.faults = tuple(faults)
+        self.revision = revision
         super().__init__(self.faults)
 
     def __str__(self) -> str:
@@ -64,6 +68,10 @@ class SourceBusy(SourceError):
 
     It is read again as soon as that is over.
     """
+
+
+class SourceUnreachable(SourceError):
+    """A source is out of reach, or denies access. What it held when it was read last may stand in for it."""
 
 
 class Rejected(HotconfError):

@@ -107,6 +107,12 @@ class Metrics(Collector):
             "source",
             stale,
         )
+        yield _labelled(
+            "hotconf_source_age_seconds",
+            "Seconds since a source was in reach, 0 while it is.",
+            "source",
+            {str(source["name"]): source["age"] or 0.0 for source in status.sources},
+        )
         yield _labelled("hotconf_watchers", "Clients that wait for changes.", "kind", self._watchers())
         yield CounterMetricFamily(
             "hotconf_http_unauthorized",

@@ -74,6 +74,7 @@ SHARED = {
     "formats": set(),
     "sources": {
         "sources.reader",
+        "sources.patience",
         "sources.mounts",
         "sources.provenance",
         "sources.construct",

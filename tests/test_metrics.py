@@ -22,6 +22,7 @@ NAMES = {
     "hotconf_config_generation",
     "hotconf_pending_restart",
     "hotconf_source_stale",
+    "hotconf_source_age_seconds",
     "hotconf_watchers",
     "hotconf_snapshots_leased",
     "hotconf_http_unauthorized",
@@ -62,7 +63,7 @@ async def live():
 async def test_every_name_of_the_contract_is_there_before_the_first_load_too():
     metrics = Metrics(HotConf(App), watchers=lambda: {"poll": 0})
     families = {family.name for family in text_string_to_metric_families(metrics.exposition().decode())}
-    assert families - {"hotconf_reloads_created"} >= NAMES - {"hotconf_source_stale"}
+    assert families - {"hotconf_reloads_created"} >= NAMES - {"hotconf_source_stale", "hotconf_source_age_seconds"}
     values = read(metrics.exposition().decode())
     assert values[("hotconf_config_generation",)] == 0
     assert values[("hotconf_config_last_reload_successful",)] == 0
@@ -122,6 +123,7 @@ async def test_gauges_follow_the_status(live):
     source.down = True
     await conf.reload()
     assert values()[("hotconf_source_stale", ("source", "remote"))] == 1
+    assert values()[("hotconf_source_age_seconds", ("source", "remote"))] > 0
     source.down = False
     await conf.reload()
     assert values()[("hotconf_source_stale", ("source", "remote"))] == 0

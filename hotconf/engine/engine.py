@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import logging
 import threading
 import time
@@ -13,11 +14,12 @@ from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 import hotconf.reload.last_good as last_good
-from hotconf.abc import Hinting, Settling
+from hotconf.abc import Connected, Settling
+from hotconf.engine.follow import CLOSING as CLOSING_SOURCES, Follower
 from hotconf.engine.queue import ReloadQueue
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning, OperationRefused
 from hotconf.reload.request import EndOverride, ReloadRequest, Resume, Revert
-from hotconf.reload.subscribers import being_cancelled, ends_more_than_a_call
+from hotconf.reload.subscribers import being_cancelled
 from hotconf.schema.fields import masked_by_name
 from hotconf.schema.redact import traceback_without_message
 from hotconf.watch import Watcher
@@ -72,6 +74,7 @@ class Engine:
         self._resumes = resumes
         self._tasks: set[asyncio.Task[None]] = set()
         self._entered = contextlib.AsyncExitStack()
+        self._connections = contextlib.AsyncExitStack()
         self._awaited_writers: list[Settling] = []
         self._serving: asyncio.Task[None] | None = None
         self._is_reloading = False
@@ -261,8 +264,13 @@ class Engine:
 
     async def _watch(self) -> None:
         for state in self._stack.states:
-            if isinstance(state.source, Hinting):
-                self._spawn(self._follow_source(state.source), f"hotconf-hints-{state.source.name}")
+            if isinstance(state.source, Connected):
+                await self._connections.enter_async_context(state.source.connect())
+            if state.is_followed:
+                ask = functools.partial(self.request_from_outside, state.source.name)
+                timeout, max_wait = self._options.read_timeout, self._options.max_wait
+                follower = Follower(state, ask, check_timeout=timeout, max_wait=max_wait)
+                self._spawn(follower.run(), f"hotconf-hints-{state.source.name}")
         await self._watch_files()
 
     async def _watch_files(self) -> None:
@@ -299,18 +307,6 @@ class Engine:
             log.exception("files are not watched any more; other triggers still work")
             self.watcher = None
 
-    async def _follow_source(self, source: Any) -> None:
-        while True:
-            try:
-                async for _ in source.changes():
-                    self.request_from_outside(source.name)
-            except BaseException as error:
-                if being_cancelled() or ends_more_than_a_call(error):
-                    raise
-                message = "source %s stopped reporting changes; trying again in %s s\n%s"
-                log.error(message, source.name, self._pause, traceback_without_message(error))  # noqa: TRY400 - not its text
-            await asyncio.sleep(self._pause)
-
     _pause = 1.0
 
     async def _stop(self) -> None:
@@ -324,11 +320,18 @@ class Engine:
             last_steps.push_async_callback(self._reloader.close, timeout=self._closing)
             last_steps.push_async_callback(self._reloader.wait_for_listeners, timeout=_LISTENERS_TIMEOUT)
             last_steps.push_async_callback(self._entered.aclose)
+            last_steps.push_async_callback(self._disconnect)
             if not self.hands_over:
                 last_steps.callback(self._reloader.end_changes)
             # First, so that a listener which awaits a reload learns that there will be none.
             last_steps.callback(self.queue.detach)
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _disconnect(self) -> None:
+        """Close the connections of the sources. No remote can hold that up."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(CLOSING_SOURCES):
+                await self._connections.aclose()
 
 
 class EngineThread:

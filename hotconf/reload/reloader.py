@@ -40,7 +40,7 @@ from hotconf.values.change import Change
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from hotconf.abc import Prepared
     from hotconf.reload.candidate import Candidate
@@ -150,6 +150,7 @@ class Reloader(Generic[S]):
     async def _reload(self, request: ReloadRequest, started: StartedReport) -> Report:
         stage: Stage = "read"
         edit: OverlayEdit | None = None
+        plan: Plan | None = None
         try:
             plan = await self._plan(request)
             edit, stage = plan.edit, "validate"
@@ -177,14 +178,14 @@ class Reloader(Generic[S]):
         except Rejected as rejection:
             # In a thread: it locates every key of the patched overlay.
             faults = rejection.faults if edit is None else await asyncio.to_thread(edit.blamed, rejection.faults)
-            return started.end("rejected", generation=self.generation, stage=rejection.stage, faults=faults)
+            return self._rejected(started, plan, rejection.stage, faults)
         except OperationRefused:
             raise
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             unforeseen = "a reload failed with an unexpected error; what was running stays in force\n%s"
             log.error(unforeseen, traceback_without_message(error))  # noqa: TRY400 - not its text
             faults = (Fault("", f"unexpected {type(error).__name__}, see the log"),)
-            return started.end("rejected", generation=self.generation, stage=stage, faults=faults)
+            return self._rejected(started, plan, stage, faults)
         finally:
             if edit is not None:
                 edit.discard()
@@ -207,7 +208,7 @@ class Reloader(Generic[S]):
         pending = self.editor.pending
         match request.operation:
             case None:
-                readings = await self._read()
+                readings = await self._read(request.triggers)
                 left = self._rolled_back_from
                 if left is not None and not request.force and left.say_the_same_as(readings):
                     return Plan(self._running_readings or readings, str(self.held), left, pending)
@@ -243,9 +244,9 @@ class Reloader(Generic[S]):
         # An override whose end was rejected still runs, and must not be built upon.
         return dataclasses.replace(self.running.readings, overrides=self._overrides)
 
-    async def _read(self) -> Readings:
+    async def _read(self, triggers: Collection[str] = ()) -> Readings:
         try:
-            readings = await self._stack.read()
+            readings = await self._stack.read(triggers)
         except SourceError as error:
             raise Rejected(error.faults, "read") from None
         return dataclasses.replace(readings, overrides=self._overrides) if self._overrides else readings
@@ -367,6 +368,11 @@ class Reloader(Generic[S]):
         old = before.settings if before is not None else None
         return Change(old, candidate.settings, rendered(paths), generation)
 
+    def _rejected(self, started: StartedReport, plan: Plan | None, stage: Stage, faults: Sequence[Fault]) -> Report:
+        revisions = plan.readings.revisions if plan is not None else self._stack.revisions
+        generation = self.generation
+        return started.end("rejected", generation=generation, stage=stage, faults=faults, revisions=revisions)
+
     def _report(
         self, started: StartedReport, plan: Plan, candidate: Candidate[S], *, commit_errors: tuple[str, ...] = ()
     ) -> Report:
@@ -377,6 +383,7 @@ class Reloader(Generic[S]):
             pending_restart=candidate.pending,
             commit_errors=commit_errors,
             note=plan.note,
+            revisions=plan.readings.revisions,
         )
 
     def notify_listeners(self) -> None:

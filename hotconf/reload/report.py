@@ -36,7 +36,8 @@ class Status:
 
     `generation` is 0, `digest` and `loaded_at` are None before the first load. `degraded` lists the reasons why less is
     in force than was asked for. `held` is None while no rollback is held. `leased` counts leases by generation.
-    `uptime` is in seconds since the engine started.
+    `revisions` are those of the sources, by name, of which what is in force was made. `uptime` is in seconds since the
+    engine started.
     """
 
     state: State
@@ -50,6 +51,7 @@ class Status:
     pending_restart: tuple[PendingRestart, ...]
     held: HeldRollback | None
     degraded: tuple[str, ...]
+    revisions: Mapping[str, str]
     leased: Mapping[int, int]
     uptime: float
 

@@ -66,6 +66,11 @@ class Snapshot(Generic[S]):
         return self.candidate.origins
 
     @property
+    def revisions(self) -> Mapping[str, str]:
+        """The revision of each source that has one, by name, from which these settings were made."""
+        return self.candidate.readings.revisions
+
+    @property
     def digest(self) -> str:
         """A short keyed name for the values, secrets included: two of one key are equal where the values are."""
         return self.candidate.digest

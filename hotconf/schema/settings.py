@@ -65,6 +65,7 @@ class Options(Section):
     - `poll`: how often files are checked where there are no events, and how often as a safeguard where there are; more
       rarely where there are so many that the safeguard would take more than a thousandth of a processor.
     - `size_limit`: bytes a file may have.
+    - `read_timeout`: how long reading a source may take. One that takes longer counts as out of reach.
     - `guard`: the share of all values that one reload may lose, of at least ten; None: all of them.
     - `prepare_timeout`: how long an async prepare, or opening a resource, may take; None: without limit.
     - `on_restart_required`: whether a change that only a restart can apply waits ("defer") or rejects the reload.
@@ -90,6 +91,7 @@ class Options(Section):
     poll: PositiveFloat = 2.0
     settle: NonNegativeFloat = 0.05
     size_limit: PositiveInt = 4 * 1024 * 1024
+    read_timeout: PositiveFloat = 10.0
     guard: Annotated[float, Field(ge=0, le=1)] | None = 0.5
     prepare_timeout: PositiveFloat | None = 10.0
     on_restart_required: Literal["defer", "reject"] = "defer"

@@ -122,4 +122,4 @@ def layer_of(name: str, path: Path, data: bytes, model: type[BaseSettings], opti
         origins = Variables(source, {}, source.env_vars, lines)
         fault = failure(error, origins, place, secret_texts(model, variables))
         raise SourceError([fault]) from error
-    return Layer(name, said, Variables(source, said, source.env_vars, lines), str(hash(data)))
+    return Layer(name, said, Variables(source, said, source.env_vars, lines))

@@ -17,7 +17,7 @@ from hotconf.schema.diff import differences
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.sources.atomic_write import Staged, stage
 from hotconf.sources.patch import merge_patch
-from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, ReadLimits
+from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, ReadLimits, content_revision
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import ABSENT, leaves, lookup, origin_in
@@ -123,7 +123,7 @@ class Overlay:
         """
         values = self.merged(layer, patch)
         self._encoded(values)
-        revision = str(hash((layer.revision, repr(values))))
+        revision = content_revision(f"{layer.revision} {values!r}".encode())
         return Layer(self.name, values, _Patched(f"{self.name} (unconfirmed)", values, layer), revision)
 
     def merged(self, layer: Layer, patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Overlay:
         """
         data = self._encoded(values)
         places = Located(self.name, "toml", data, kind="overlay")
-        layer = Layer(self.name, values, places, revision=str(hash(data)))
+        layer = Layer(self.name, values, places, revision=content_revision(data))
         try:
             mode = stat.S_IMODE(self.path.stat().st_mode)
             before = self.path.read_bytes()

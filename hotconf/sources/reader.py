@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import signal
 import stat
@@ -194,7 +195,8 @@ class FileReader:
             self.name,
             values,
             Located(self.name, kind, data, kind=self._kind),
-            revision=str(hash(data)),
+            # A hash of a short file of nothing but secrets would let them be guessed.
+            revision="" if kind == "dotenv" else content_revision(data),
             odd_keys=kind == "yaml" and formats.has_odd_keys(values),
         )
         self._accepted = (data, layer)
@@ -215,6 +217,11 @@ class FileReader:
         kind: type[SourceError] = SourceError,
     ) -> NoReturn:
         raise kind([Fault("", message, Origin(self._kind, self.name, line, column))]) from None
+
+
+def content_revision(data: bytes) -> str:
+    """Return the revision of a content that has no other: the same in every process and on every host."""
+    return hashlib.sha256(data).hexdigest()
 
 
 async def read_all(reads: Iterable[Awaitable[T]]) -> list[T]:

@@ -6,28 +6,32 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003 - the OpenAPI document reads these annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from pydantic_settings import BaseSettings
 from typing_extensions import TypedDict
 
-from hotconf.abc import Source, WatchedFiles
-from hotconf.errors import SourceBusy, SourceError
+from hotconf.abc import Hinting, Source, WatchedFiles
+from hotconf.errors import SourceBusy, SourceError, SourceUnreachable
 from hotconf.schema.keys import accepts_several_keys, with_canonical_keys
 from hotconf.sources.content import ContentFiles
 from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.file import File
 from hotconf.sources.memory import program_layer
 from hotconf.sources.overlay import Overlay
+from hotconf.sources.patience import Overdue, within
 from hotconf.sources.pydantic import SettingsSources
-from hotconf.sources.reader import ReadLimits, stamp_of
+from hotconf.sources.reader import ReadLimits, content_revision, stamp_of
 from hotconf.values.layer import Layer, Origin, Readings, SourceReading
 from hotconf.values.report import Fault
+from hotconf.values.times import utcnow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -38,11 +42,19 @@ if TYPE_CHECKING:
 _READS = 3
 """How often one read of the stack reads a source whose files are replaced meanwhile."""
 
+OUTAGES = (OSError, TimeoutError, SourceUnreachable)
+"""Errors of a source that is out of reach: what it held may still be right."""
+
 ReadState: TypeAlias = Literal["unread", "fresh", "stale", "failed"]
 
 
 class SourceStatus(TypedDict):
-    """The state of one source, as the status of a configuration shows it."""
+    """The state of one source, as the status of a configuration shows it.
+
+    `revision` is that of what it holds, as far as it was read; `read_at` when it was last read without a failure.
+    `following` says since when it tells of changes, or why it does not; None for one that never does. `failures` counts
+    those in a row. `age` is 0 while the source is in reach, else the seconds since it was, None before it ever was.
+    """
 
     name: str
     kind: str
@@ -50,6 +62,11 @@ class SourceStatus(TypedDict):
     state: ReadState
     protection: str | None
     error: str | None
+    revision: str | None
+    read_at: datetime | None
+    following: datetime | str | None
+    failures: int
+    age: float | None
 
 
 def compose(constructor: Constructor, sources: Sequence[Any], options: Options) -> list[Source]:
@@ -124,28 +141,37 @@ class SourceState:
     """One source, and how its last read went.
 
     `stale` means that the layers of an earlier read stand in for it; `busy`, that one of its files is being written, or
-    that the process is out of descriptors or memory.
+    that the process is out of descriptors or memory. `revision` is the version of what the last read found, understood
+    or not. `following` says since when the source tells of changes, or why it does not.
     """
 
     source: Source
+    read_timeout: float | None = None
     state: ReadState = "unread"
     error: str | None = None
     busy: bool = False
     layers: Sequence[Layer] | None = None
+    revision: str = ""
+    read_at: datetime | None = None
+    following: datetime | str | None = None
+    failures: int = 0
+    _in_reach: float = 0.0
     # Asked once: a check of a runtime protocol takes longer than anything else in a small reload.
+    is_followed: bool = field(init=False)
     _is_watched: bool = field(init=False)
     # The layers of the last read, each with its canonical one.
     _canonical: tuple[tuple[Layer, Layer], ...] = ()
 
     def __post_init__(self) -> None:
         self._is_watched = isinstance(self.source, WatchedFiles)
+        self.is_followed = isinstance(self.source, Hinting)
 
     def paths(self) -> Iterable[Path]:
         """Return the files and folders that should be watched now. Raises what the source raises."""
         return cast("WatchedFiles", self.source).paths() if self._is_watched else ()
 
     async def read(self, others: tuple[Sequence[Layer], Sequence[Layer]] | None = None) -> Sequence[Layer]:
-        """Read the source. An optional source that is out of reach keeps the layers of its last read.
+        """Read the source. One that is out of reach may keep the layers of its last read.
 
         `others` are the layers of the weaker and of the stronger sources, for a source that reads after them.
 
@@ -153,21 +179,23 @@ class SourceState:
             SourceError: It cannot be read or understood.
         """
         try:
-            self.layers = await self._layers(others)
-        except (OSError, TimeoutError) as error:
-            faults = self.failed(error)
-            if self.source.required or self.layers is None:
-                raise SourceError(faults) from error
-            self.state = "stale"
+            layers = await within(self.read_timeout, self._layers(others))
         except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # a panic in an extension's Rust is no Exception
             if isinstance(error, SystemExit) and not error.code:
                 raise  # exit code 0, for example after --help
-            raise SourceError(self.failed(error)) from error
-        else:
-            self.state, self.error, self.busy = "fresh", None, False
-        return self.layers
+            faults = self.failed(error)
+            if isinstance(error, OUTAGES) and self.layers is not None and self.keeps:
+                self.state = "stale"
+                return self.layers
+            self.revision = getattr(error, "revision", "")
+            raise SourceError(faults) from error
+        self.layers, self.revision = layers, _joined([layer.revision for layer in layers])
+        self.state, self.error, self.busy, self.failures = "fresh", None, False, 0
+        self.read_at = utcnow()
+        self.touch()
+        return layers
 
     async def _layers(self, others: tuple[Sequence[Layer], Sequence[Layer]] | None) -> Sequence[Layer]:
         read = await (self.source.read() if others is None else cast("SettingsSources", self.source).read(*others))
@@ -179,16 +207,41 @@ class SourceState:
                 raise SourceError([Fault("", message, Origin("source", self.source.name))])
         return layers
 
+    def touch(self) -> None:
+        """Note that the source is in reach."""
+        self._in_reach = time.monotonic()
+
+    def waits_for(self, triggers: Collection[str]) -> bool:
+        """Whether it is out of reach, and will say itself when that is over."""
+        return self.state == "stale" and self.is_followed and self.source.name not in triggers and self.keeps
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what was read last may stand in for a source that is out of reach."""
+        limit = getattr(self.source, "max_stale", None)
+        outage = getattr(self.source, "outage", "reject" if self.source.required else "keep")
+        return outage == "keep" and (limit is None or time.monotonic() - self._in_reach <= limit)
+
+    def lost(self, error: BaseException) -> None:
+        """Note that the source does not tell of changes any more, and whether it is out of reach."""
+        state, layers = self.state, self.layers
+        self.following = "; ".join(map(str, self.failed(error)))
+        out_of_reach = isinstance(error, OUTAGES) and layers is not None and self.keeps
+        self.state = "stale" if out_of_reach else state
+        self.error = self.following if out_of_reach else None
+
     def failed(self, error: BaseException) -> Sequence[Fault]:
-        """Note that a read failed, and return its faults."""
+        """Note a failure, and return its faults."""
         if isinstance(error, SourceError):
             faults: Sequence[Fault] = error.faults
         else:
             # Not the error's own text, which may quote a token. A source that has more to say raises SourceError.
             number = error.errno if isinstance(error, OSError) else None
-            what = f"{type(error).__name__}: {os.strerror(number)}" if number else type(error).__name__
+            kind = str(error) if isinstance(error, Overdue) else type(error).__name__
+            what = f"{kind}: {os.strerror(number)}" if number else kind
             faults = [Fault("", f"cannot be read: {what}", Origin("source", self.source.name))]
         self.state, self.error, self.busy = "failed", "; ".join(map(str, faults)), isinstance(error, SourceBusy)
+        self.failures += 1
         return faults
 
     def reading(self, model: type[BaseModel]) -> SourceReading:
@@ -202,11 +255,13 @@ class SourceState:
         )
         layers = tuple(canonical for _, canonical in self._canonical)
         guarded = self.source.required and getattr(self.source, "guarded", True)
-        return SourceReading(layers, guarded=guarded, files=getattr(self.source, "files", frozenset()))
+        files: frozenset[str] = getattr(self.source, "files", frozenset())
+        return SourceReading(layers, guarded, files, self.source.name, self.revision)
 
     @property
     def status(self) -> SourceStatus:
         """The state as the status of the configuration shows it."""
+        age = None if self.read_at is None else time.monotonic() - self._in_reach
         return {
             "name": self.source.name,
             "kind": getattr(self.source, "kind", "source"),
@@ -214,6 +269,11 @@ class SourceState:
             "state": self.state,
             "protection": getattr(self.source, "protection", None),
             "error": self.error,
+            "revision": self.revision or None,
+            "read_at": self.read_at,
+            "following": self.following,
+            "failures": self.failures,
+            "age": 0.0 if self.state == "fresh" else age,
         }
 
 
@@ -226,17 +286,32 @@ class Stack:
     contents: ContentFiles
 
     @classmethod
-    def of(cls, model: type[BaseModel], sources: Sequence[Source], limits: ReadLimits | None = None) -> Stack:
+    def of(
+        cls,
+        model: type[BaseModel],
+        sources: Sequence[Source],
+        limits: ReadLimits | None = None,
+        read_timeout: float | None = None,
+    ) -> Stack:
         """Build a stack, the weakest source first."""
-        return cls(model, tuple(SourceState(source) for source in sources), ContentFiles(limits or ReadLimits()))
+        states = tuple(SourceState(source, read_timeout) for source in sources)
+        return cls(model, states, ContentFiles(limits or ReadLimits()))
+
+    @property
+    def revisions(self) -> Mapping[str, str]:
+        """The revision that the last read found in each source, understood or not, by the source's name."""
+        return {state.source.name: state.revision for state in self.states if state.revision}
 
     @property
     def overlay(self) -> Overlay | None:
         """The source that patches are written to, None where there is none."""
         return next((state.source for state in self.states if isinstance(state.source, Overlay)), None)
 
-    async def read(self) -> Readings:
+    async def read(self, triggers: Collection[str] = ()) -> Readings:
         """Read every source at once.
+
+        Where `triggers` are file changes and hints of other sources only, a source that is known to be out of reach is
+        not waited for: its own hint tells when it is back.
 
         Several files are read as they were at one time: a source of which one was replaced meanwhile is read again. For
         files that are replaced all the time this ends after a few reads; the watcher then asks for another reload.
@@ -244,7 +319,10 @@ class Stack:
         Raises:
             SourceError: Every fault of every source.
         """
-        before, late, results = await self._stamps(), self.states, dict[SourceState, Any]()
+        hints = {"file", *(state.source.name for state in self.states)}
+        left = [state for state in self.states if triggers and hints.issuperset(triggers) and state.waits_for(triggers)]
+        results: dict[SourceState, Any] = {state: state.layers for state in left}
+        before, late = await self._stamps(), tuple(state for state in self.states if state not in results)
         for _ in range(_READS):
             await self._read_into(results, late)
             after = await self._stamps()
@@ -310,6 +388,13 @@ class Stack:
         for state in self.states:
             yield from state.paths()
         yield from self.contents.paths()
+
+
+def _joined(revisions: Sequence[str]) -> str:
+    """Return one revision for several layers, empty where one of them has none."""
+    if len(revisions) == 1 or not all(revisions):
+        return revisions[0] if len(revisions) == 1 else ""
+    return content_revision("\n".join(revisions).encode())
 
 
 def _differ(before: Mapping[Path, object], after: Mapping[Path, object]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hotconf.sources.memory import Memory
 
@@ -23,6 +23,9 @@ class FakeSource(Memory):
         name: Its name in origins and status.
         required: False makes it an optional remote source: while it fails with an OSError, its last layer stays in
             force and is shown as stale.
+        outage: "keep" gives a required one this behaviour too, "reject" takes it from an optional one.
+        max_stale: Seconds for which the last layer may be kept; None: without limit.
+        quiet: Seconds without a hint that the engine waits for after one.
 
     Attributes:
         reads: How many reads have begun, failed ones included.
@@ -30,9 +33,22 @@ class FakeSource(Memory):
 
     kind = "fake"
 
-    def __init__(self, values: Mapping[str, Any] | None = None, *, name: str = "fake", required: bool = True) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        name: str = "fake",
+        required: bool = True,
+        outage: Literal["keep", "reject"] | None = None,
+        max_stale: float | None = None,
+        quiet: float = 0.0,
+    ) -> None:
         super().__init__(values, name=name)
         self.required = required
+        self.outage = outage or ("reject" if required else "keep")
+        self.max_stale = max_stale
+        self.quiet = quiet
+        self._lost: Exception | None = None
         self.reads = 0
         self._error: Exception | None = None
         self._failures = 0
@@ -57,6 +73,11 @@ class FakeSource(Memory):
         """Report a possible change: a running configuration reloads, with the name of this source as the trigger."""
         self._hints.increase()
 
+    def lose(self, error: Exception) -> None:
+        """End the change notices with an error, once, as a broken connection does. They can be entered again."""
+        self._lost = error
+        self._hints.increase()
+
     async def read(self) -> Layer:
         """Return the values that were set last, after `release` where it hangs.
 
@@ -78,6 +99,9 @@ class FakeSource(Memory):
     async def _changes(self, seen: int) -> AsyncIterator[object]:
         while True:
             seen = await self._hints.above(seen)
+            if self._lost is not None:
+                error, self._lost = self._lost, None
+                raise error
             yield None
 
 

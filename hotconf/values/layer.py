@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hotconf.values.keypath import KeyPath
 
 OriginKind: TypeAlias = Literal[
-    "file", "env", "dotenv", "secrets", "init", "cli", "source", "overlay", "override", "default"
+    "file", "env", "dotenv", "secrets", "init", "cli", "source", "remote", "overlay", "override", "default"
 ]
 
 
@@ -85,12 +85,15 @@ class SourceReading:
     """What one source said when it was read: its layers, the weakest first.
 
     `guarded` is true for a source that held values and may not lose them all at once. An optional source and the
-    environment are not guarded. `files` are those of several files that held something.
+    environment are not guarded. `files` are those of several files that held something. `name` is the source's,
+    `revision` the version of all its layers together; empty where it has none.
     """
 
     layers: tuple[Layer, ...]
     guarded: bool
     files: frozenset[str] = frozenset()
+    name: str = ""
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +114,15 @@ class Readings:
     def by_source(self) -> tuple[SourceReading, ...]:
         """Return one reading for each source, the overlay last. Overrides are none of them."""
         overlay = self.patched or self.overlay
-        return self.sources if overlay is None else (*self.sources, SourceReading((overlay,), guarded=False))
+        if overlay is None:
+            return self.sources
+        reading = SourceReading((overlay,), guarded=False, name=overlay.source, revision=overlay.revision)
+        return (*self.sources, reading)
+
+    @property
+    def revisions(self) -> Mapping[str, str]:
+        """The revision of each source that has one, by the source's name."""
+        return {reading.name: reading.revision for reading in self.by_source() if reading.revision}
 
     def layers(self) -> tuple[Layer, ...]:
         """Return the layers of all sources, the weakest first, without overrides."""

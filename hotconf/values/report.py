@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -89,6 +89,7 @@ class Report:
 
     `triggers` are the distinct triggers that this reload answers, in the order they came; `generation` is the one in
     force afterwards, 0 before the first load. `duration` is in seconds. `stage` says where a candidate was rejected.
+    `revisions` are those that this reload read, by source, applied or not; a source without revisions is left out.
     """
 
     id: int
@@ -104,6 +105,7 @@ class Report:
     commit_errors: tuple[str, ...] = ()
     note: str = ""
     dry_run: bool = False
+    revisions: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         """Return the one line that the log shows."""
@@ -149,7 +151,7 @@ def members(cls: type) -> tuple[str, ...]:
     """Return the names of the fields and properties of a dataclass, which its JSON has."""
     owned = [vars(owner).items() for owner in reversed(cls.__mro__)]
     properties = (name for items in owned for name, member in items if isinstance(member, property))
-    return (*(field.name for field in fields(cls)), *properties)
+    return (*(member.name for member in fields(cls)), *properties)
 
 
 def _one_line(text: str) -> str:

@@ -95,13 +95,19 @@ async def test_I5_a_required_source_that_fails_rejects_and_recovers(error):
         assert type(error).__name__ in conf.status.sources[0]["error"]
         source.error = None
         assert (await conf.reload()).outcome == "applied"
-        assert conf.status.sources[0] == {
+        status = conf.status.sources[0]
+        assert status.pop("read_at") is not None
+        assert status == {
             "name": "fake",
             "kind": "fake",
             "required": True,
             "state": "fresh",
             "protection": None,
             "error": None,
+            "revision": None,
+            "following": None,
+            "failures": 0,
+            "age": 0.0,
         }
 
 

@@ -54,6 +54,7 @@ def test_options_refuse_it_by_name(name, value):
 def test_options_with_numbers_that_are_not_whole_are_all_tried():
     assert set(TIMES) == {
         "debounce", "max_wait", "poll", "settle", "guard", "prepare_timeout", "retire_after", "lease_warning",
+        "read_timeout",
     }  # fmt: skip
 
 
