@@ -440,7 +440,7 @@ async def test_I11_what_a_source_raises_while_it_is_followed_is_not_quoted(outpu
 
     conf = HotConf(App, sources=[Followed(None)], options=QUIET)
     async with conf.running(signals=()):
-        await until(lambda: "stopped reporting changes" in caplog.text)
+        await until(lambda: "is out of reach" in caplog.text)
         outputs.add_conf(conf)
     outputs.check()
 
