@@ -1,4 +1,4 @@
-"""The layout, held by a test: imports go downward, no cycles, and what is dangerous lives in one place each."""
+"""The layout, held by a test: rooms import earlier ones, no cycles, and what is dangerous lives in one place each."""
 
 import ast
 import subprocess
@@ -34,7 +34,7 @@ ROOMS = (
     "cli",
     "__main__",
 )
-"""Modules and packages at the top of the package, from the ground up: each imports from those before it."""
+"""Modules and packages at the top of the package, from the ground up: each imports only from earlier ones."""
 
 PURE = (
     "values",
@@ -162,9 +162,9 @@ def within(name: str, places: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_imports_go_downward(name):
-    upward = {target for target in own_imports(name) if room_of(target) > room_of(name)}
-    assert not upward, f"{name} imports from a room above it: {upward}"
+def test_a_room_imports_only_earlier_rooms(name):
+    later = {target for target in own_imports(name) if room_of(target) > room_of(name)}
+    assert not later, f"{name} imports from a later room: {later}"
 
 
 def test_every_module_has_a_room():

@@ -1,8 +1,8 @@
 """The configuration over HTTP, as functions that know neither aiohttp nor ASGI: a request in, a response or stream out.
 
-It imports what stands below `web`, and no framework: a face (`hotconf.web.app` is the one for aiohttp) hands requests
-over and sends what comes back. Read `exchange` first (what the two exchange), then `endpoints` (the table of all of
-them), then the handlers: `config` (reading and long polls), `feed` (everything that waits for a change), `commands`
-(reload, patch, confirm, rollback), `inspect` (history, reports, origins, health). `safety` decides which requests are
-answered at all.
+May import every earlier room, and no framework: a face (`hotconf.web.app` is the one for aiohttp) hands requests over
+and sends what comes back. Read `exchange` first (what the two exchange), then `endpoints` (the table of all of them),
+then the handlers: `config` (reading and long polls), `feed` (everything that waits for a change), `commands` (reload,
+patch, confirm, rollback), `inspect` (history, reports, origins, health). `safety` decides which requests are answered
+at all.
 """

@@ -1,1 +1,1 @@
-"""The demo: the service of `hotconf demo`, and its sample file. May import every room but `testing` and `cli`."""
+"""The demo: the service of `hotconf demo`, its file, and what it says at its start. May import every earlier room."""

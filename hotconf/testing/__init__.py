@@ -1,4 +1,4 @@
-"""Testing: for tests of services that use hotconf, and of sources. May import every room below it.
+"""Testing: for tests of services that use hotconf, and of sources. May import every earlier room.
 
 Read `source` first (`FakeSource` returns values, fails, hangs and sends change notices on command), then `clock`
 (`ManualClock` is an event loop's clock that a test advances). These two need no pytest. `conformance`, the tests that

@@ -1,6 +1,6 @@
 """Values: frozen data and pure functions that every other room uses.
 
-Nothing here waits, reads a file or knows pydantic, and this room imports from no other. Read `keypath` (where a value
-lies), `layer` (what a source said, and from which place), `merge` (layers into one mapping), then `change` and `report`
-(what a reload hands out); `times` is for durations and the wall clock.
+Nothing here waits, reads a file or knows pydantic. Imports no other room. Read `keypath` (where a value lies), `layer`
+(what a source said, and from which place), `merge` (layers into one mapping), then `change` and `report` (what a reload
+hands out); `times` is for durations and the wall clock.
 """

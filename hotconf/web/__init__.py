@@ -1,8 +1,8 @@
 """HTTP with aiohttp: the endpoints of `hotconf.api` as an application, and a server that drains.
 
-It imports everything below except `demo`. Read `app` first (routes, applications, and how requests and streams are
-handed over), then `safety` and `pin` (middlewares), then `server/`, which serves any application. `client` is the other
-side: requests to a running service, and its stream of changes.
+May import every earlier room. Read `app` first (routes, applications, and how requests and streams are handed over),
+then `safety` and `pin` (middlewares), then `server/`, which serves any application. `client` is the other side:
+requests to a running service, and its stream of changes.
 """
 
 from hotconf.web.app import config_app as config_app, config_routes as config_routes
