@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import dataclasses
 import functools
 import logging
-import threading
 import time
-from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 import hotconf.reload.last_good as last_good
@@ -332,53 +329,3 @@ class Engine:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CLOSING_SOURCES):
                 await self._connections.aclose()
-
-
-class EngineThread:
-    """An engine in a thread and a loop of its own, for programs without an event loop."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._started: Future[None] = Future()
-        self._finish: Future[None] = Future()
-        # In the context of the caller: what a source reads may depend on a context variable.
-        run = contextvars.copy_context().run
-        self._thread = threading.Thread(target=run, args=(self._main,), name="hotconf-engine", daemon=True)
-
-    def start(self) -> None:
-        """Start, and return when the first configuration is in force. Raises what the engine raises."""
-        self._thread.start()
-        try:
-            self._started.result()
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Stop, and wait until the thread has ended."""
-        with contextlib.suppress(InvalidStateError):  # asked before, or the loop has ended by itself
-            self._finish.set_result(None)
-        self._thread.join()
-
-    def _main(self) -> None:
-        try:
-            asyncio.run(self._run())
-        except BaseException as error:
-            if not self._started.done():
-                self._started.set_exception(error)
-            else:
-                log.exception("the engine's thread ended with an error")
-
-    async def _run(self) -> None:
-        finished = asyncio.wrap_future(self._finish)
-        living = asyncio.create_task(self._live())
-        await asyncio.wait({living, finished}, return_when=asyncio.FIRST_COMPLETED)
-        for future in (living, finished):
-            future.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await living
-
-    async def _live(self) -> None:
-        async with self._engine:
-            self._started.set_result(None)
-            await asyncio.get_running_loop().create_future()

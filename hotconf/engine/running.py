@@ -15,7 +15,8 @@ from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import hotconf.reload.last_good as last_good
-from hotconf.engine.engine import CLOSING, Engine, EngineThread
+from hotconf.engine.engine import CLOSING, Engine
+from hotconf.engine.thread import EngineThread
 from hotconf.errors import Draining, NotRunning, OperationRefused
 from hotconf.reload.holder import keep_for_ever
 from hotconf.reload.request import refuse_reentry

@@ -105,6 +105,8 @@ class WatchThread:
             for follower in tuple(self._followers):
                 follower.take_look()
             gone = [follower for follower in self._followers if follower.is_over]
+            if len(gone) == len(self._followers) and watch_threads.has_left(self):
+                return
             for follower in gone:
                 self._followers.remove(follower)
             if any(follower.must_open for follower in self._followers) or self._folders() < self._opened:
@@ -116,8 +118,6 @@ class WatchThread:
                 follower.give_notice(now)
                 if self._next_look(now) <= now and follower.start_look(now):
                     self._alert_until = max(self._alert_until, now + _LOOKING)
-            if not self._followers and watch_threads.has_left(self):
-                return
 
     def _next_look(self, now: float) -> float:
         """Return when the next look may start: they take turns, unless one takes long."""
