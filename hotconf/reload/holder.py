@@ -80,12 +80,12 @@ class Holder(Generic[S]):
     """Holds the settings in force. Reading is safe from any thread or task; publishing is for one thread at a time."""
 
     # `current` is the one pointer; `_snapshot` follows it under `_swap` and is never trusted on its own.
-    __slots__ = ("__weakref__", "_callback", "_leases", "_retired", "_snapshot", "_swap", "current")
+    __slots__ = ("__weakref__", "_callback", "_leases", "_released", "_snapshot", "_swap", "current")
 
     current: S
     _snapshot: Snapshot[S] | None
-    _leases: dict[Snapshot[S], set[Lease[S]]]
-    _retired: Callable[[Snapshot[S]], None]
+    _leases: dict[Lease[S], Snapshot[S]]
+    _released: Callable[[], None]
     _swap: threading.RLock
     _callback: Callable[[], None]
 
@@ -98,7 +98,7 @@ class Holder(Generic[S]):
         # Reentrant: a signal handler or a finalizer may read in the very thread that stands inside.
         set_slot(self, "_swap", threading.RLock())
         set_slot(self, "_leases", {})
-        set_slot(self, "_retired", _ignore)
+        set_slot(self, "_released", _ignore)
         set_slot(self, "_snapshot", None)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -135,22 +135,19 @@ class Holder(Generic[S]):
     @property
     def leased(self) -> dict[int, int]:
         """The number of live leases by generation."""
-        with self._swap:
-            counts: dict[int, int] = {}
-            for snapshot, leases in self._leases.items():
-                counts[snapshot.generation] = counts.get(snapshot.generation, 0) + len(leases)
-            return counts
+        counts: dict[int, int] = {}
+        for snapshot in self._leases.copy().values():
+            counts[snapshot.generation] = counts.get(snapshot.generation, 0) + 1
+        return counts
 
     def overdue(self, seconds: float) -> list[tuple[int, Lease[S]]]:
         """Return the leases of replaced snapshots that have been held for longer, each with its generation."""
         latest = time.monotonic() - seconds
-        with self._swap:
-            old = [(snapshot, lease) for snapshot, leases in self._leases.items() for lease in leases]
-            return [
-                (snapshot.generation, lease)
-                for snapshot, lease in old
-                if snapshot is not self._snapshot and lease.since < latest
-            ]
+        return [
+            (snapshot.generation, lease)
+            for lease, snapshot in self._leases.copy().items()
+            if snapshot is not self._snapshot and lease.since < latest
+        ]
 
     def _publish(self, snapshot: Snapshot[S]) -> Snapshot[S] | None:
         """Swap. Return the snapshot that was in force, None the first time. Settings must be an object of their own."""
@@ -170,21 +167,19 @@ class Holder(Generic[S]):
             object.__setattr__(self, "_snapshot", None)
 
     def _acquire(self, lease: Lease[S]) -> Snapshot[S]:
-        with self._swap:
-            snapshot = self._snapshot
-            if snapshot is not None:
-                self._leases.setdefault(snapshot, set()).add(lease)
+        # Every request pins, and a lock costs as much as all the rest of it. So the lease is entered first, and then
+        # the snapshot must be in force still: a swap before that look is seen here, and one after it sees the lease.
+        while (snapshot := self._snapshot) is not None:
+            self._leases[lease] = snapshot
+            if snapshot is self._snapshot:
                 return snapshot
+            self._release(snapshot, lease)
         raise NotLoaded
 
     def _release(self, snapshot: Snapshot[S], lease: Lease[S]) -> None:
-        with self._swap:
-            leases = self._leases.get(snapshot, set())
-            leases.discard(lease)
-            if leases:
-                return
-            self._leases.pop(snapshot, None)
-        self._retired(snapshot)
+        self._leases.pop(lease, None)  # a forked child has forgotten those of other threads
+        if snapshot is not self._snapshot:
+            self._released()
 
     def _follow_forks(self) -> None:
         """Let forked children leave this process properly from now on. For the end of construction."""
@@ -195,10 +190,8 @@ class Holder(Generic[S]):
 
         The leases of other threads are forgotten: those threads are not there to end them.
         """
-        for snapshot, leases in list(self._leases.items()):
-            leases -= {lease for lease in leases if not lease.is_of_this_thread}
-            if not leases:
-                del self._leases[snapshot]
+        for lease in [lease for lease in self._leases if not lease.is_of_this_thread]:
+            del self._leases[lease]
 
     def _on_next_read(self, callback: Callable[[], None]) -> None:
         """Call a function once, in the thread that reads or pins next."""
@@ -214,16 +207,16 @@ class Holder(Generic[S]):
                 object.__setattr__(self, "__class__", type(self).__bases__[1])
             return waits
 
-    def _on_last_release(self, callback: Callable[[Snapshot[S]], None]) -> None:
-        """Have a function called, in the releasing thread, whenever the last lease of a snapshot ends."""
-        object.__setattr__(self, "_retired", callback)
+    def _on_release(self, callback: Callable[[], None]) -> None:
+        """Have a function called, in the releasing thread, whenever a lease of a replaced snapshot ends."""
+        object.__setattr__(self, "_released", callback)
 
 
 _CURRENT: Any = vars(Holder)["current"]
 _READ_ONLY = frozenset({"current", "snapshot", "loaded"})
 
 
-def _ignore(_snapshot: object) -> None:
+def _ignore() -> None:
     pass
 
 

@@ -257,12 +257,12 @@ class Resources:
     def _retire(self, retired: _Retired) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._retired.append(retired)
-        self.holder._on_last_release(self._released)  # noqa: SLF001 - the other half of a lease
+        self.holder._on_release(self._released)  # noqa: SLF001 - the other half of a lease
         if self.retire_after is not None:
             retired.timer = loop.call_later(self.retire_after, self._on_retire_timeout, retired)
         self._look()
 
-    def _released(self, _snapshot: object) -> None:
+    def _released(self) -> None:
         """Look again, from whatever thread let go of a snapshot."""
         if self._retired and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has closed

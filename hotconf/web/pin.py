@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from multidict import istr
 
 from hotconf.api.exchange import GENERATION
-from hotconf.reload.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
     from hotconf.conf import HotConf
+    from hotconf.reload.holder import Lease
+    from hotconf.reload.snapshot import Snapshot
 
-_LEASES: web.RequestKey[contextlib.ExitStack] = web.RequestKey("leases", contextlib.ExitStack)
-_SNAPSHOT: web.RequestKey[Snapshot[Any]] = web.RequestKey("snapshot", Snapshot)
+_PINNED: web.RequestKey[tuple[Lease[Any], Snapshot[Any]]] = web.RequestKey("pinned", tuple)
+_GENERATION = istr(GENERATION)
 
 
 def pin_snapshot(conf: HotConf[Any]) -> Middleware:
@@ -33,12 +34,11 @@ def pin_snapshot(conf: HotConf[Any]) -> Middleware:
 
     @web.middleware
     async def pin(request: web.Request, handler: Handler) -> web.StreamResponse:
-        with contextlib.ExitStack() as leases:
-            request[_SNAPSHOT] = snapshot = leases.enter_context(conf.pin())
-            request[_LEASES] = leases
+        with (lease := conf.pin()) as snapshot:
+            request[_PINNED] = lease, snapshot
             response = await handler(request)
             if not response.prepared:
-                response.headers.setdefault(GENERATION, str(snapshot.generation))
+                response.headers.setdefault(_GENERATION, str(snapshot.generation))
             return response
 
     return pin
@@ -49,9 +49,8 @@ def release_snapshot(request: web.BaseRequest) -> None:
 
     Does nothing without `pin_snapshot`.
     """
-    leases = request.get(_LEASES)
-    if leases is not None:
-        leases.close()
+    if _PINNED in request:
+        request[_PINNED][0].__exit__(None, None, None)
 
 
 def request_snapshot(request: web.BaseRequest) -> Snapshot[Any]:
@@ -66,4 +65,4 @@ def request_snapshot(request: web.BaseRequest) -> Snapshot[Any]:
     Raises:
         KeyError: `pin_snapshot` is not installed.
     """
-    return request[_SNAPSHOT]
+    return request[_PINNED][1]

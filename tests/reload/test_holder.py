@@ -252,13 +252,33 @@ def test_a_pin_ends_with_its_block_also_when_that_raises():
     assert conf.leased == {}
 
 
-def test_the_last_release_is_told_once_and_outside_the_lock():
+def test_the_end_of_a_lease_is_told_where_its_snapshot_is_replaced():
     holder, told = Holder(), []
+    holder._on_release(lambda: told.append(holder.leased))
     holder._publish(snapshot(1))
-    holder._on_last_release(lambda ended: told.append((ended.generation, holder.leased)))
-    with holder.pin(), holder.pin():
-        pass
-    assert told == [(1, {})]
+    with holder.pin():
+        with holder.pin():
+            pass
+        assert told == []
+        holder._publish(snapshot(2))
+    assert told == [{}]
+
+
+def test_a_pin_that_meets_a_swap_holds_the_snapshot_in_force():
+    class Leases(dict):
+        def __setitem__(self, lease, held):
+            super().__setitem__(lease, held)
+            if held.generation == 1:
+                holder._publish(snapshot(2))
+
+    holder, told = Holder(), []
+    object.__setattr__(holder, "_leases", Leases())
+    holder._on_release(lambda: told.append(holder.leased))
+    holder._publish(snapshot(1))
+    with holder.pin() as held:
+        assert held is holder.snapshot
+        assert holder.leased == {2: 1}
+    assert told == [{}]  # the swap may have waited for the lease of the first snapshot
 
 
 def test_a_reader_may_interrupt_a_reader_in_the_same_thread():

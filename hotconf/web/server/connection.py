@@ -110,7 +110,6 @@ class Connection(web.RequestHandler):
         "_request",
         "_slot",
         "_stalled_since",
-        "_task",
         "_time",
         "_timer",
         "_undelivered",
@@ -144,7 +143,6 @@ class Connection(web.RequestHandler):
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._refusal: web.Response | None = None
         self._websocket: OpenWebSocket | None = None
-        self._task: asyncio.Task[Any] | None = None
         self._began = 0.0
         self._body_size = 0
         self._is_full = False
@@ -241,7 +239,7 @@ class Connection(web.RequestHandler):
         try:
             await super().start()
         finally:
-            self._request = self._task = self._websocket = None
+            self._request = self._websocket = None
             if self._phase == "lost":
                 self._slot.release()
 
@@ -282,7 +280,6 @@ class Connection(web.RequestHandler):
 
     async def answer(self, handle: Handler, request: web.BaseRequest) -> web.StreamResponse:
         """Return the response to the request that runs: what the application answers, or a refusal."""
-        self._task = task = asyncio.current_task()
         refused = _shutting_down() if self.drain.cancelling else self._refusal
         try:
             return await handle(request) if refused is None else refused
@@ -298,6 +295,7 @@ class Connection(web.RequestHandler):
             return self._refuse(HTTPStatus.EXPECTATION_FAILED)
         except asyncio.CancelledError:
             # Once the headers are sent, the client must see that the response is not complete: the connection closes.
+            task = asyncio.current_task()
             if not self.drain.cancelling or request.writer.output_size or task is None:
                 raise
             task.uncancel()
@@ -321,7 +319,7 @@ class Connection(web.RequestHandler):
             return await super().finish_response(request, resp, start_time)
         finally:
             self.drain.informed.discard(self)
-            self._request = self._task = self._websocket = None
+            self._request = self._websocket = None
             self._received = 0
             if payload.is_eof():
                 self._enter("idle", self._limiter.limits().idle_timeout)
@@ -466,8 +464,9 @@ class Connection(web.RequestHandler):
 
     def cancel(self) -> None:
         """Cancel the handler. Where no headers were sent yet, the client is answered 503 if the drain is cancelling."""
-        if self._task is not None:
-            self._task.cancel()
+        if self._request is not None:
+            # That of the connection, which hands it on to the task of the handler and goes on with its response.
+            self._request.task.cancel()
 
     # Sizes
 
