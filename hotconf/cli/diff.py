@@ -85,8 +85,8 @@ def _differences(old: _Side, new: _Side) -> Iterator[tuple[str, dict[str, Any]]]
     """Yield the paths that differ, each with the values of the sides that have one there."""
     import hotconf.values.keypath as keypath
     from hotconf.schema.diff import differences
-    from hotconf.schema.secrets import MASK
     from hotconf.values.merge import ABSENT, lookup
+    from hotconf.values.secrets import MASK
 
     # Settings tell whether a secret changed. A document has only the mask, which equals every other one. So a value
     # that one side alone takes for a secret is not compared, and not shown as the other side has it.

@@ -41,6 +41,7 @@ from hotconf.sources.atomic_write import stage
 from hotconf.values.layer import Layer, Origin, Readings, SourceReading
 from hotconf.values.merge import ABSENT, lookup
 from hotconf.values.report import Fault
+from hotconf.values.secrets import credentials_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -215,7 +216,7 @@ class LastGood:
                 "generation": generation,
                 "written_at": when.isoformat(),
                 "held": sorted(held),
-                "omitted": [list(map(_json, path)) for path in omitted],
+                "omitted": [list(map(_json, path)) for path in omitted if not credentials_in(str(path[0]))],
                 "values": _json(_without(values, set(omitted))),
             }
             data = json.dumps({"format": FORMAT, "checksum": _checksum(content), "content": content}).encode()
@@ -293,9 +294,9 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 
 def _above_lists(values: Any, path: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return as much of a path as leads to no list, or to the first."""
+    """Return as much of a path as leads to no list, or to the first, and to no key that is a URL with credentials."""
     for depth, key in enumerate(path):
-        if is_list(values):
+        if is_list(values) or (depth and credentials_in(str(key))):
             return path[:depth]
         values = values[key]
     return path

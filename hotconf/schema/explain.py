@@ -121,6 +121,10 @@ def _typed(settings: Any, dotted: str) -> KeyPath:
         if inner is ABSENT and str(key).isdecimal():
             key = int(key)  # noqa: PLW2901 - as the settings have it
             inner = child(settings, key, ABSENT)
+        if inner is ABSENT:  # the credentials of a URL are not in the path of its key
+            below = children(settings)
+            key = next((own for own in below if keypath.render((own,)) == keypath.render((key,))), key)  # noqa: PLW2901
+            inner = below.get(key, ABSENT)
         if inner is ABSENT:
             raise KeyError(keypath.render(parsed))
         settings = inner

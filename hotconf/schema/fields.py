@@ -25,8 +25,8 @@ from typing_extensions import is_typeddict
 import hotconf.values.keypath as keypath
 from hotconf.errors import SchemaError
 from hotconf.schema.caches import cached
-from hotconf.schema.secrets import Secrecy, folded
 from hotconf.schema.shape import Shape, is_named_tuple, shape_of, type_hints, union, with_marks, with_names
+from hotconf.values.secrets import Secrecy, folded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -14,6 +14,7 @@ import math
 import re
 import traceback
 from collections.abc import Mapping, Set as AbstractSet
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, RootModel
@@ -29,11 +30,11 @@ from hotconf.schema.fields import (
     shape_below,
     unwrapped,
 )
-from hotconf.schema.secrets import MASK, Secrecy, credential_texts, credentials_in, hides, mask_credentials
 from hotconf.schema.shape import PLAIN, SECRET_TYPES, Shape, shape_of
 from hotconf.schema.tree import children, is_list, refined, refined_at, value_at
 from hotconf.values.keypath import key_text
 from hotconf.values.merge import SCALARS, are_scalars
+from hotconf.values.secrets import MASK, Secrecy, credential_texts, credentials_in, hides, mask_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -70,20 +71,33 @@ def document(value: Any, shape: Shape = PLAIN) -> Any:  # noqa: PLR0911 - a tabl
         is_open = not may_hold_secret(within) and not within.public
         inner = {key: document(item, PLAIN if is_open else shape_below(within, key)) for key, item in items.items()}
         if isinstance(value, Mapping):
-            return inner
+            return _with_shown_keys(inner)
         # A set is sorted: its own order follows from hashes, which differ from process to process.
         return list(inner.values()) if is_list(value) else sorted(inner.values(), key=_canonical_json)
     if known or isinstance(value, BaseModel):  # a model may have nothing but extra keys
         own = shape_of(kind)
-        return {
+        inner = {
             name: document(item, known[name].shape if name in known else shape_below(own, name))
             for name, item in children(value).items()
         }
+        return inner if len(inner) == len(known) else _with_shown_keys(inner)
     try:
         plain = to_jsonable_python(value, fallback=lambda unknown: f"<{type(unknown).__name__}>")
     except Exception:  # noqa: BLE001 - bytes that are no text, and whatever else has no JSON form
         return f"<{kind.__name__}>"
     return document(plain, shape)
+
+
+def _with_shown_keys(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return values with the credentials in their keys masked; keys that are alike then are numbered."""
+    if not any(map(credentials_in, values)):
+        return dict(values)
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        text = mask_credentials(key)
+        number = sum(mask_credentials(other) == text for other in islice(values, len(result)))
+        result[f"{text} ({number + 1})" if number else text] = value
+    return result
 
 
 def with_types(shown: Any, value: Any) -> Any:
@@ -121,13 +135,14 @@ def mask_input(model: type, path: KeyPath, value: Any, *, within: Any = None) ->
     password, is hidden as a whole. `within` are settings that were built from it, or from what shadows it.
     """
     shape = refined_at(Shape(models=(model,)), within, path)
-    found = {secret.path: secret for secret in _secrets(shape, value, value_at(within, path))}
+    secrets = _secrets(shape, value, value_at(within, path))
+    found = {secret.path: secret for secret in secrets if not secret.is_key}
 
     def mask(value: Any, at: tuple[Any, ...]) -> Any:
         if at in found:
             return mask_credentials(_text(value)) if found[at].is_part else MASK
         if isinstance(value, Mapping):
-            return {key_text(key): mask(item, (*at, key)) for key, item in value.items()}
+            return _with_shown_keys({key_text(key): mask(item, (*at, key)) for key, item in value.items()})
         if is_list(value):
             return [mask(item, (*at, index)) for index, item in enumerate(value)]
         # The items of a set have no place of their own.
@@ -151,12 +166,16 @@ def is_masked(value: Any, shape: Shape) -> bool:
 
 
 class _Secret(NamedTuple):
-    """A secret and its path; with `is_part`, a value of which only the credentials of URLs in it are secrets."""
+    """A secret and its path; with `is_part`, a value of which only the credentials of URLs in it are secrets.
+
+    With `is_key` the value is the last key of the path, and not what lies there.
+    """
 
     path: tuple[Any, ...]
     shape: Shape
     value: Any
     is_part: bool = False
+    is_key: bool = False
 
 
 def _secrets(shape: Shape, value: Any, built: Any, path: tuple[Any, ...] = ()) -> Iterator[_Secret]:
@@ -175,11 +194,13 @@ def _secrets(shape: Shape, value: Any, built: Any, path: tuple[Any, ...] = ()) -
     inner, beside = _by_key(value), {} if built is None else children(built)
     if not may_hold_secret(shape) and are_scalars(inner.values()) and are_scalars(beside.values()):
         # Nearly every section of a large file. Only the URLs in it are of interest.
-        inner = {key: item for key, item in inner.items() if credentials_in(_text(item))}
+        inner = {key: item for key, item in inner.items() if credentials_in(_text(item)) or credentials_in(_text(key))}
     heads = _alias_heads(shape.models) if inner else ()
     for key, item in inner.items():
         text = key_text(key) if isinstance(value, Mapping) else key
         below, name = descend(shape, text) or (Shape(secrecy=shape.secrecy), text)
+        if isinstance(text, str) and credentials_in(text):
+            yield _Secret((*path, key), shape, text, is_part=True, is_key=True)
         # A key that the schema does not know may be that of a secret, misspelt. To take it back is no secret.
         if isinstance(value, Mapping) and (text in heads or (item is not None and _is_misspelt(shape, text))):
             yield _Secret((*path, key), Shape(secrecy=Secrecy.ALL), item)

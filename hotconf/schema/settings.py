@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hotconf.schema.secrets import folded
+from hotconf.values.secrets import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

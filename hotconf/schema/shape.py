@@ -25,9 +25,9 @@ from pydantic import BaseModel, ImportString, Json, Secret, SecretBytes, SecretS
 from typing_extensions import is_typeddict  # unlike typing's, it knows the classes that pydantic asks for
 
 from hotconf.schema.caches import cached
-from hotconf.schema.secrets import HARMLESS, Secrecy, secrecy_of
 from hotconf.schema.settings import Content, Public, RestartRequired, Sensitive
 from hotconf.values.keypath import Key, key_text
+from hotconf.values.secrets import HARMLESS, Secrecy, secrecy_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,9 @@ from pydantic import BaseModel, RootModel
 
 import hotconf.values.keypath as keypath
 from hotconf.schema.fields import fields_of, holds_content, shape_below
-from hotconf.schema.secrets import Secrecy
 from hotconf.schema.shape import SECRET_TYPES, Shape, shape_of, union
 from hotconf.values.merge import SCALARS
+from hotconf.values.secrets import Secrecy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,10 +22,10 @@ import hotconf.values.keypath as keypath
 from hotconf.errors import Rejected
 from hotconf.schema.fields import descend, fields_by_key, fields_of, shape_at, shape_below, suggest, unwrapped
 from hotconf.schema.redact import masked_paths
-from hotconf.schema.secrets import Secrecy
 from hotconf.schema.shape import Shape
 from hotconf.schema.tree import is_list
 from hotconf.values.report import Fault
+from hotconf.values.secrets import Secrecy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,6 +14,8 @@ from datetime import date, time
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from hotconf.values.secrets import mask_credentials
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,14 +26,14 @@ _SEGMENT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^.\"']+")
 
 
 def render(path: KeyPath) -> str:
-    """Return the dotted text of a path; the empty path is the empty string."""
+    """Return the dotted text of a path; the empty path is the empty string. Credentials in a key are masked."""
     # One object for each path: the reports that are kept name the same paths again and again.
     return sys.intern(".".join(map(_render_key, path)))
 
 
 @functools.lru_cache(maxsize=8192, typed=True)
 def _render_key(key: str | int) -> str:
-    text = str(key)
+    text = mask_credentials(str(key))  # a key may be a URL
     return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 

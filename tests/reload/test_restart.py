@@ -16,8 +16,8 @@ from hotconf.reload.restart import Built, refusals
 from hotconf.reload.validate import validate
 from hotconf.schema.diff import compare, differences
 from hotconf.schema.explain import Origins
-from hotconf.schema.secrets import MASK
 from hotconf.schema.settings import RestartRequired, Section, Sensitive
+from hotconf.values.secrets import MASK
 from tests.trees import env, file, merged
 
 HIDDEN = "hunter2-Ünsafe"

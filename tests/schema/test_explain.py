@@ -11,11 +11,11 @@ from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, Config
 
 import hotconf.schema.tree as tree
 from hotconf.schema.explain import Origins, input_paths
-from hotconf.schema.secrets import MASK
 from hotconf.schema.settings import Section
 from hotconf.values.layer import DEFAULT, Layer
 from hotconf.values.merge import merge
 from hotconf.values.report import jsonable
+from hotconf.values.secrets import MASK
 from tests.trees import build, env, file, merged, origins
 
 

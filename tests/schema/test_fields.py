@@ -36,10 +36,10 @@ from hotconf.jsonschema import json_schema
 from hotconf.schema.fields import holds_restart_required, holds_secret, unwrapped
 from hotconf.schema.fingerprint import fingerprint
 from hotconf.schema.redact import document
-from hotconf.schema.secrets import Secrecy
 from hotconf.schema.settings import RestartRequired, Section, Sensitive, Settings
 from hotconf.schema.shape import Shape, shape_of
 from hotconf.sources import Memory
+from hotconf.values.secrets import Secrecy
 
 T = TypeVar("T")
 

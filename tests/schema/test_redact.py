@@ -42,13 +42,13 @@ from hotconf.schema.redact import (
     traceback_without_message,
     visible_path,
 )
-from hotconf.schema.secrets import MASK
 from hotconf.schema.settings import Section, Sensitive
 from hotconf.schema.shape import shape_of
 from hotconf.sources import Memory
 from hotconf.values.keypath import render
 from hotconf.values.merge import lookup, merge
 from hotconf.values.report import jsonable
+from hotconf.values.secrets import MASK
 from tests.trees import ODD_KEYS, build, origins, tables
 
 HIDDEN = "hunter2-Ünsafe\"'\\\n"

@@ -35,10 +35,10 @@ from hotconf.sample import sample
 from hotconf.schema.diff import differences
 from hotconf.schema.fields import fields_of, masked_by_name
 from hotconf.schema.redact import document, mask_input, masked_paths, scrub, secret_texts
-from hotconf.schema.secrets import MASK, Secrecy, credential_texts, hides, mask_credentials, secrecy_of
 from hotconf.sources import Memory
 from hotconf.sources.patch import merge_patch
 from hotconf.values.report import jsonable
+from hotconf.values.secrets import MASK, Secrecy, credential_texts, hides, mask_credentials, secrecy_of
 from tests.heart import QUIET
 
 # Names
@@ -310,6 +310,7 @@ class Unmarked(BaseModel):
     replica: PostgresDsn | None = None
     dsn: str = ""
     hooks: list[str] = []
+    weights: dict[str, int] = {}
     headers: dict[str, str] = {"Accept": "*/*", "Authorization": f"Bearer {CANARY}-default"}
     credentials: dict[str, Any] = {}
     vault: dict[str, Any] = {}
@@ -336,6 +337,7 @@ RAW = {
     "replica": f"postgresql://app:{CANARY}@db/shop",
     "dsn": f"app:{CANARY}@tcp(db)/shop",
     "hooks": ["https://example.com", f"https://user:{CANARY}@example.com"],
+    "weights": {f"postgres://app:{CANARY}@one": 11, f"postgres://app:{CANARY}-too@one": 12, "postgres://two": 13},
     "headers": {"Accept": "text/plain", "Authorization": f"Bearer {CANARY}", "X-Api-Key": CANARY},
     "credentials": {"user": "u", "value": CANARY, "number": 5, CANARY: [1]},
     "vault": {"a": [{"db": {"authToken": CANARY, "port": 7}}], "password": CANARY},
@@ -349,6 +351,7 @@ RAW = {
     "tokens": [CANARY],
     "anything": [{"private_key": CANARY}, f"x://a:{CANARY}@b"],
     "extra_secret": CANARY,
+    f"https://user:{CANARY}@extra": 14,
     "extra": {"deep": [{"PASSWORD": CANARY, "url": f"http://a:{CANARY}@b"}]},
 }
 
@@ -363,6 +366,9 @@ def test_I11_a_document_of_an_unmarked_class_shows_no_secret_and_all_the_rest():
     assert shown["database_url"] == f"postgres://app:{MASK}@db/shop?token={MASK}"
     assert shown["replica"] == f"postgresql://app:{MASK}@db/shop"
     assert shown["hooks"] == ["https://example.com", f"https://user:{MASK}@example.com"]
+    one = f"postgres://app:{MASK}@one"
+    assert shown["weights"] == {one: 11, f"{one} (2)": 12, "postgres://two": 13}
+    assert shown[f"https://user:{MASK}@extra"] == 14
     assert shown["headers"] == {"Accept": "text/plain", "Authorization": MASK, "X-Api-Key": MASK}
     assert shown["credentials"] == MASK
     assert shown["vault"] == {"a": [{"db": {"authToken": MASK, "port": 7}}], "password": MASK}
@@ -459,6 +465,7 @@ def test_I11_a_fault_of_an_unmarked_class_quotes_no_secret(wrong):
         ({"database_url": f"postgres://app:{CANARY}@db"}, "database_url"),
         ({"hooks": ["http://x", f"http://a:{CANARY}@x"]}, "hooks.1"),
         ({"headers": {"Authorization": CANARY}}, "headers.Authorization"),
+        ({"weights": {f"x://a:{CANARY}@b": 1}}, f"weights.x://a:{MASK}@b"),
         ({"credentials": {"user": "u"}}, "credentials"),
         ({"vault": {"db": {"password": CANARY}}}, "vault.db.password"),
         ({"by_name": {"a": {"passwd": CANARY}}}, "by_name.a.passwd"),

@@ -8,8 +8,8 @@ import pytest
 
 from hotconf.conf import HotConf
 from hotconf.schema.redact import mask_input, secret_texts
-from hotconf.schema.secrets import MASK
 from hotconf.schema.settings import Untyped, untyped
+from hotconf.values.secrets import MASK
 
 
 @pytest.fixture
