@@ -6,6 +6,8 @@ The lists come from the code. A new name fails here until the documents and a te
 import ast
 import inspect
 import re
+import subprocess
+import sys
 
 import click
 import pytest
@@ -215,16 +217,48 @@ def definitions(file):
             yield from (f"{node.name}.{inner.name}" for inner in getattr(node, "body", ()) if hasattr(inner, "name"))
 
 
-@pytest.mark.parametrize("heading", ["A SIGHUP, step by step", "A PATCH, step by step"])
-def test_the_functions_of_each_step_are_in_the_files_that_it_names(heading):
+def steps(heading):
+    """The functions that the steps below a heading of docs/design.md name, each with its file, in their order."""
     text = DOCS["design.md"].partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    steps = re.findall(r"`(hotconf/[\w/]+\.py)`(?:\s+`([\w.]+)`)?|`([A-Z]\w+\.\w+)`", text)
-    assert len(steps) > 12
     file = ""
-    for path, after_path, method in steps:
+    for path, after_path, method in re.findall(r"`(hotconf/[\w/]+\.py)`(?:\s+`([\w.]+)`)?|`([A-Z]\w+\.\w+)`", text):
         file = path or file
-        for function in filter(None, (after_path, method)):
-            assert function in set(definitions(file)), f"{file} has no {function}"
+        yield from ((file, function) for function in (after_path, method) if function)
+
+
+WALKS = {"A SIGHUP, step by step": "SIGHUP to swap", "A PATCH, step by step": "PATCH to response"}
+"""The headings of docs/design.md, with the titles that `benchmarks.way` prints."""
+
+
+@pytest.mark.parametrize("heading", WALKS)
+def test_the_functions_of_each_step_are_in_the_files_that_it_names(heading):
+    named = list(steps(heading))
+    assert len(named) > 12
+    for file, function in named:
+        assert function in set(definitions(file)), f"{file} has no {function}"
+
+
+@pytest.fixture(scope="module")
+def ways():
+    """What `benchmarks.way` prints: the functions that a real SIGHUP and a real PATCH call, in their order."""
+    command = [sys.executable, "-m", "benchmarks.way"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=True).stdout
+    _, *parts = re.split("^--- (.+) ---$", printed, flags=re.MULTILINE)
+    return {
+        title: [
+            (f"hotconf/{file}", name.partition(".<")[0]) for file, name in re.findall(r"^(\S+):\d+ (\S+)$", text, re.M)
+        ]
+        for title, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+@pytest.mark.parametrize("heading", WALKS)
+def test_the_steps_come_in_the_order_of_a_real_run(heading, ways):
+    """A step that such a run does not need, such as building a resource, is passed over."""
+    called = ways[WALKS[heading]]
+    in_both = [step for step in dict.fromkeys(steps(heading)) if step in called]
+    assert len(in_both) > 12
+    assert in_both == sorted(in_both, key=called.index)
 
 
 def private_names():
