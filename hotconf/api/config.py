@@ -1,4 +1,4 @@
-"""Reading: `GET /config` and its parts, at once or when they change, with one token for both."""
+"""Reading: `GET /config` and its parts, at once or when they change, with one state token for both."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ConfigHandlers:
         return now.found if now.changed_in > changed_in else now.unchanged
 
     def token(self, snapshot: Snapshot[Any]) -> str:
-        """Return the token of the whole."""
+        """Return the state token of the whole."""
         return self._feed.token(snapshot.changed_in(()))
 
     async def _view(self, request: Request) -> View:

@@ -138,7 +138,7 @@ class Feed:
         return {"poll": len(self._parked), "stream": sum(len(group.streams) for group in self._groups.values())}
 
     def token(self, generation: int) -> str:
-        """Return the token of a part that changed last in a generation."""
+        """Return the state token of a part that changed last in a generation."""
         return f"{self._store}.{generation}"
 
     # Parked requests

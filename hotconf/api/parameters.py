@@ -33,9 +33,9 @@ _SUPPORTED = "gzip, deflate"
 _DECODED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 """The codings that a face has undone by now. Without a library for the last two, it has refused them."""
 
-# A token names the state that a client has, in ETag, long poll, stream and If-Match alike. It is <store>.<generation>:
-# the run of the process that issued it, and the generation in which the values of the part last changed. An ETag adds a
-# suffix where the same part is served in several representations.
+# A state token names the state that a client has, in ETag, long poll, stream and If-Match alike. It is
+# <store>.<generation>: the run of the process that issued it, and the generation in which the values of the part last
+# changed. An ETag adds a suffix where the same part is served in several representations.
 
 ANY = " * "
 """The tag of a condition that everything satisfies. No real tag can hold a space."""
