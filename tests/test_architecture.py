@@ -46,8 +46,8 @@ PURE = (
 
 # What may be imported or called where. A place is a module or a package of hotconf.
 FENCED_MODULES = {
-    "aiohttp": {"web", "demo"},
-    "yarl": {"api.safety", "web"},
+    "aiohttp": {"sources.etcd_gateway", "sources.http", "web", "demo"},
+    "yarl": {"sources.etcd_gateway", "sources.http", "api.safety", "web"},
     "watchfiles": {"watch.events"},
     "tomli_w": {"formats.toml"},
     "rtoml": {"formats.toml"},
@@ -75,6 +75,8 @@ SHARED = {
     "sources": {
         "sources.reader",
         "sources.patience",
+        "sources.remote",
+        "sources.etcd_gateway",
         "sources.mounts",
         "sources.provenance",
         "sources.construct",
