@@ -12,7 +12,6 @@ The programs have to be installed: `etcd`, `nats-server`, `redis-server`. All me
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
@@ -49,7 +49,7 @@ class FaultyServer:
     def __init__(self, folder: str | os.PathLike[str], *, port: int | None = None, program: str | None = None) -> None:
         self.folder = Path(folder)
         self.port = port or free_port()
-        self._program = program or shutil.which(self.program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        self._program = program or shutil.which(self.program) or shutil.which(self.program, path="/usr/sbin")
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen = False
         if self._program is None:
