@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # An open table or array: its path, and for an array the indices to come.
 _Container: TypeAlias = "tuple[KeyPath, Iterator[int] | None]"
 
+MAX_DOTS: Final = 250_000  # of dotted keys: each makes a table, two bytes one of 300
 _RESERVED: Final = "$__toml_private"  # a table whose first key begins so may turn into a date inside rtoml
 
 _MESSAGE: Final = re.compile(r"(.*) at line (\d+) column (\d+)")
@@ -35,19 +36,24 @@ _DOT: Final = re.compile(rf"{_BLANK.pattern}\.{_BLANK.pattern}")
 _EQUALS: Final = re.compile(rf"{_BLANK.pattern}={_BLANK.pattern}")
 _HEADER: Final = re.compile(r"\[\[?[ \t]*+")
 _HEADER_END: Final = re.compile(r"[ \t]*+\]\]?")
-_SCALAR: Final = re.compile(
+_STRING: Final = (
     r'''"""(?:[^"\\]++|\\.|"(?!""))*+""""{0,2}'''
     r"""|'''(?:[^']++|'(?!''))*+''''{0,2}"""
     r"""|"(?:[^"\\]++|\\.)*+"|'[^']*+'"""
-    r"""|[^,\]}#\n]++""",
-    re.DOTALL,
 )
+_SCALAR: Final = re.compile(rf"{_STRING}|[^,\]}}#\n]++", re.DOTALL)
+_NO_KEY: Final = re.compile(
+    rf"#[^\n]*+|{_STRING}|(?<![\w.-])[+-]?[\d_]++\.[\d_]++(?:[eE][+-]?[\d_]++)?(?![\w.-])", re.DOTALL
+)
+"""Comments, strings and numbers: what is left between them has a dot only in a key, or in a time."""
 _ESCAPE: Final = re.compile(r"\\(?:x(..)|u(.{4})|U(.{8})|(.))")
 _ESCAPED: Final = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b"}
 
 
 def parse(text: str) -> dict[str, Any]:
     """Return the document's mapping. Raises FormatError."""
+    if text.count(".") > MAX_DOTS and _NO_KEY.sub("", text).count(".") > MAX_DOTS:
+        raise FormatError(f"more than {MAX_DOTS} dots in keys")
     try:
         values: Any = rtoml.loads(text)
     except ValueError as error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import yaml
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from hotconf.values.keypath import KeyPath
 
 MAX_NODES: Final = 100_000  # about a second's work, and ten times the largest configurations in use
+MAX_DIRECTIVES: Final = 100  # libyaml compares each tag directive with all others, and no signal is heard meanwhile
 MAX_NUMBER: Final = 3570  # characters: what Python writes of an integer, 4300 digits, in base 16; base 60 takes fewer
 
+_DIRECTIVE: Final = re.compile(r"^%TAG", re.MULTILINE)
 _TOO_DEEP: Final = "nested too deeply"
 
 _CORE: Final = "tag:yaml.org,2002:"
@@ -200,6 +203,9 @@ def parse(text: str) -> dict[str, Any]:
     control = Reader.NON_PRINTABLE.search(text)
     if control is not None:  # both parsers refuse it, but only one tells where it is
         raise error_at(text, control.start(), "a control character: write it as an escape in double quotes")
+    beyond = next(islice(_DIRECTIVE.finditer(text), MAX_DIRECTIVES, None), None)
+    if beyond is not None:
+        raise error_at(text, beyond.start(), f"more than {MAX_DIRECTIVES} tag directives")
     try:
         loader = Loader(text)
         root = loader.get_single_node()

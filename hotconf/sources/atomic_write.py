@@ -62,19 +62,24 @@ class Staged:
             self.temporary.unlink()
 
 
-def stage(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600) -> Staged:
+def stage(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600, follow: bool = True) -> Staged:
     """Write the next content of a file beside it and wait until the disk has it.
 
     Args:
         path: The file. Where it is a link, the file behind it is replaced.
         data: The next content.
         mode: Its permissions, whatever the umask.
+        follow: False replaces a link itself.
 
     Raises:
         OSError: Names the file; nothing is left behind. Also where a device or the like is in the place of the file: a
-            rename would remove /dev/null for the whole machine.
+            rename would remove /dev/null for the whole machine. And where it is a link that another user has put into
+            a folder that others may write.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(Path(path).parent), Path(path).name)
+    while follow and target.is_symlink():
+        _check_link(target)
+        target = Path(os.path.realpath(target.parent / target.readlink().parent), target.readlink().name)
     staged = Staged(target, target.with_name(f".{target.name}.{secrets.token_hex(4)}{_SUFFIX}"))
     with _naming(target):
         with suppress(FileNotFoundError):
@@ -93,6 +98,14 @@ def stage(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o600) -> St
             if is_staged and entry.stat(follow_symlinks=False).st_mtime < written - _ABANDONED:
                 Path(entry.path).unlink()
     return staged
+
+
+def _check_link(path: Path) -> None:
+    """Refuse a planted link. The kernel guards what opens a file (fs.protected_symlinks), but not what reads a link."""
+    folder = path.parent.stat()
+    shared = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if shared and path.lstat().st_uid not in (os.geteuid(), folder.st_uid):
+        raise OSError(errno.EACCES, "is a link of another user, in a folder that others may write", os.fspath(path))
 
 
 def _write(path: Path, data: bytes, mode: int) -> float:

@@ -152,7 +152,7 @@ class Overlay:
             before = self.path.read_bytes()
         except FileNotFoundError:
             return StagedOverlay(layer, stage(self.path, data), None)
-        previous = stage(f"{self.path}.previous", before, mode=mode)
+        previous = stage(f"{self.path}.previous", before, mode=mode, follow=False)
         try:
             return StagedOverlay(layer, stage(self.path, data, mode=mode), previous)
         except BaseException:
