@@ -59,7 +59,7 @@ else:
         "Source": "abc",
         "Subscriber": "abc",
     }
-    _SUBMODULES = frozenset({"abc", "errors", "sources", "testing", "web"})
+    _SUBMODULES = frozenset({"abc", "errors", "fleet", "sources", "testing", "web"})
 
     __all__ = tuple(_HOMES)
 

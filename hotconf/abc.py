@@ -131,6 +131,15 @@ class Connected(Protocol):
         ...
 
 
+@runtime_checkable
+class Attachable(Protocol):
+    """A source that has to know the configuration that reads it: to observe its reloads, or to rehearse one."""
+
+    def attach(self, conf: Any) -> None:
+        """Note the HotConf. Called once, when it is made; nothing is read yet."""
+        ...
+
+
 class Prepared(Protocol):
     """Returned by prepare. Exactly one of its two methods is called, once."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 from pydantic import BaseModel
 
 import hotconf.schema.caches as caches
-from hotconf.abc import Resource
+from hotconf.abc import Attachable, Resource
 from hotconf.engine.running import EngineHost, Running
 from hotconf.errors import ConfigError, NotLoaded, NotRunning, SchemaError
 from hotconf.reload.audit import AuditLog
@@ -24,7 +24,7 @@ from hotconf.reload.last_good import LastGood, place_of
 from hotconf.reload.override import Override
 from hotconf.reload.reloader import Reloader
 from hotconf.reload.report import Status
-from hotconf.reload.request import Confirm, Patch, ReloadRequest, Rollback, refuse_reentry
+from hotconf.reload.request import Confirm, Patch, Rehearse, ReloadRequest, Rollback, refuse_reentry
 from hotconf.reload.subscribers import LatestChange, Subscribers, Subscription
 from hotconf.schema.fields import check_schema, resolve_path
 from hotconf.schema.settings import Options
@@ -93,6 +93,7 @@ class HotConf(Holder[S]):
         self._started: list[Running[Any]] = []
         self._put_together()
         self._follow_forks()
+        self._attach(self._given)
 
     def __repr__(self) -> str:
         generation = self.snapshot.generation if self.loaded else 0
@@ -113,10 +114,17 @@ class HotConf(Holder[S]):
         if self.loaded or self._host.state != "new":
             raise RuntimeError("files and options can be amended only before the first load")
         self.options = Options(**{**dict(self.options), **options})
-        self._given.extend(several(files))
+        added = several(files)
+        self._given.extend(added)
         observers = tuple(observer for observer in self._reloader.reports.observers if observer is not self.audit)
         self._put_together()
         self._reloader.reports.observers += observers
+        self._attach(added)
+
+    def _attach(self, sources: Iterable[AnySource]) -> None:
+        for source in sources:
+            if isinstance(source, Attachable):
+                source.attach(self)
 
     def _put_together(self) -> None:
         schema, options = self.schema, self.options
@@ -219,6 +227,21 @@ class HotConf(Holder[S]):
             NotRunning: The process was forked from one where the configuration is live.
         """
         return await self._host.run(ReloadRequest((trigger,), force, dry_run=dry_run))
+
+    async def rehearse(self, within: AbstractContextManager[None], *, trigger: str = "rehearsal") -> Report:
+        """Make a dry run whose sources are read within a context, and return its report. Nothing is applied.
+
+        For a source that knows what it may say next: within the context it says that. Validation, prepare hooks and
+        resources take part as in any reload, and are rolled back.
+
+        Args:
+            within: Entered in the task that reads the sources, so that it can set a context variable.
+            trigger: What the report calls the reason.
+
+        Raises:
+            HotconfError: Whatever `reload` raises.
+        """
+        return await self._host.run(ReloadRequest((trigger,), operation=Rehearse(within), dry_run=True))
 
     def reload_blocking(self, timeout: float | None = None, *, force: bool = False) -> Report:
         """Do what `reload` does, for threads.

@@ -10,9 +10,17 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from hotconf.fleet.cohort import bucket as bucket, wanted as wanted
+    from hotconf.fleet.judge import Judge as Judge
     from hotconf.fleet.ranks import mann_whitney as mann_whitney
+    from hotconf.fleet.source import Fleet as Fleet
 else:
-    _HOMES = {"bucket": "cohort", "wanted": "cohort", "mann_whitney": "ranks"}
+    _HOMES = {
+        "Fleet": "source",
+        "Judge": "judge",
+        "bucket": "cohort",
+        "mann_whitney": "ranks",
+        "wanted": "cohort",
+    }
 
     def __getattr__(name: str) -> object:
         from importlib import import_module
@@ -22,4 +30,4 @@ else:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-__all__ = ("bucket", "mann_whitney", "wanted")
+__all__ = ("Fleet", "Judge", "bucket", "mann_whitney", "wanted")

@@ -26,6 +26,7 @@ from hotconf.reload.request import (
     EndOverride,
     OverlayOperation,
     Patch,
+    Rehearse,
     Resume,
     Rollback,
     StartFromLastGood,
@@ -155,7 +156,7 @@ class Reloader(Generic[S]):
             plan = await self._plan(request)
             edit, stage = plan.edit, "validate"
             # A caller that names a generation, a patch or an override means to lose what it replaces.
-            force = request.force or request.operation is not None
+            force = request.force or not isinstance(request.operation, Rehearse | None)
             expected = None if force else request.expected or self._expected
             build = functools.partial(self._builder.build, plan.readings, self.running, force=force, expected=expected)
             # In a thread, so that no reader waits for it.
@@ -213,6 +214,9 @@ class Reloader(Generic[S]):
                 if left is not None and not request.force and left.say_the_same_as(readings):
                     return Plan(self._running_readings or readings, str(self.held), left, pending)
                 return Plan(await self.editor.with_pending(readings), pending=pending)
+            case Rehearse(within=within):
+                with within:
+                    return Plan(await self.editor.with_pending(await self._read()), pending=pending)
             case Rollback(generation=generation):
                 target = self.history.find(generation)
                 readings = self.editor.without_unconfirmed(target.readings)

@@ -13,6 +13,7 @@ from hotconf.values.times import check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from hotconf.reload.guard import Expected
     from hotconf.reload.snapshot import Snapshot
@@ -73,6 +74,13 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Rehearse:
+    """Read the sources within a context, in which one of them says what it may say next. Only for a dry run."""
+
+    within: AbstractContextManager[None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class BeginOverride:
     """Lay a layer above all sources."""
 
@@ -87,7 +95,7 @@ class EndOverride:
 
 
 OverlayOperation: TypeAlias = Patch | Confirm | Revert
-Operation: TypeAlias = Rollback | StartFromLastGood | Resume | BeginOverride | EndOverride | OverlayOperation
+Operation: TypeAlias = Rehearse | Rollback | StartFromLastGood | Resume | BeginOverride | EndOverride | OverlayOperation
 
 Phase: TypeAlias = Literal["load", "start", "live"]
 
