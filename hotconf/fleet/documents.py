@@ -30,10 +30,10 @@ def layer_of(source: str, release: ReleaseName, data: bytes) -> Layer:
     """
     name = f"{source}/{release.release}"
     if digest_of(data) != release.digest:
-        raise SourceError([Fault("", "the document is not the one that the plan names", Origin("source", name))])
+        raise SourceError([Fault("", "the document is not the one that the plan names", Origin("remote", name))])
     try:
         values = formats.parse(release.format, data)
     except FormatError as error:
-        raise SourceError([Fault("", error.reason, Origin("source", name, error.line, error.column))]) from None
-    origins = formats.Located(name, release.format, data, kind="source")
+        raise SourceError([Fault("", error.reason, Origin("remote", name, error.line, error.column))]) from None
+    origins = formats.Located(name, release.format, data, kind="remote")
     return Layer(source, values, origins, release.digest, odd_keys=formats.has_odd_keys(values))

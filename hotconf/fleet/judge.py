@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import random
 import secrets
 import socket
 import time
@@ -23,6 +22,7 @@ from hotconf.fleet.report import InstanceReport
 from hotconf.fleet.store import LEASE, Conflict, StoreError, first_of
 from hotconf.fleet.stores import open_store
 from hotconf.fleet.verdict import Evidence, Patience, step
+from hotconf.sources.patience import Backoff
 from hotconf.values.times import utcnow
 
 if TYPE_CHECKING:
@@ -98,16 +98,17 @@ class Judge:
 
     async def run(self) -> None:
         """Judge until it is cancelled. A store that is out of reach is waited for."""
-        pause = 0.2
+        backoff = Backoff()
         while True:
             try:
                 async with self.store.connect(self.fleet) as session:
                     await _Leadership(session, self._id, self._lease).hold(self._lead)
             except* (StoreError, PlanUnreadable, Deposed) as errors:
                 log.warning("judge of %s: %s", self.fleet, first_of(errors))
-            pause = 0.2 if self.leads else min(30.0, pause * 2)
+            if self.leads:
+                backoff.reset()
             self.leads = False
-            await asyncio.sleep(pause * random.random())  # noqa: S311 - jitter
+            await asyncio.sleep(backoff.pause())
 
     async def _lead(self, session: Session) -> None:
         """Lead: fence the judge before, listen, and then act on every plan and report."""

@@ -1,6 +1,6 @@
 """The instance: a source that follows the plan of a fleet, and reports what became of it.
 
-`Fleet.read` says which document the plan has for this instance. `Fleet.changes` is its life while the configuration is
+`Fleet.read` says which document the plan has for this instance. `Fleet.connect` is its life while the configuration is
 live: it follows the plan, rehearses what it is asked to, and keeps its report in the store.
 """
 
@@ -10,14 +10,13 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import random
 import secrets
 import socket
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import hotconf
-from hotconf.errors import HotconfError, SourceError
+from hotconf.errors import HotconfError, SourceError, SourceUnreachable
 from hotconf.fleet.cache import FleetCache
 from hotconf.fleet.cohort import bucket, wanted
 from hotconf.fleet.documents import layer_of
@@ -26,6 +25,7 @@ from hotconf.fleet.plan import Plan, PlanUnreadable
 from hotconf.fleet.report import MOST_FAULTS, InstanceReport
 from hotconf.fleet.store import LEASE, StoreError, first_of
 from hotconf.fleet.stores import open_store
+from hotconf.sources.patience import Backoff
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.report import Fault
 
@@ -45,6 +45,9 @@ log = logging.getLogger("hotconf")
 
 _FLOOR = 1.0
 """Seconds between two reports."""
+
+_NONE = "none"
+"""The revision of a fleet without a document for this instance."""
 
 _DOCUMENTS = 4
 """Documents that are kept: the stable one, the one that is rolled out, and what they were before."""
@@ -78,6 +81,7 @@ class Fleet:
 
     kind = "fleet"
     required = True
+    outage = "keep"
     guarded = False  # a document is whole: its digest says so
 
     def __init__(
@@ -103,9 +107,11 @@ class Fleet:
         self._problem = ""
         self._documents: OrderedDict[str, bytes] = OrderedDict()
         self._layers: dict[str, Layer] = {}
-        self._empty = Layer(self.name, {}, {(): Origin("source", self.name)}, "none")
+        self._place = Origin("remote", self.name)
+        self._empty = Layer(self.name, {}, {(): self._place}, _NONE)
         self._is_following = False
-        self._tried: str | None = None
+        self._lost = ""
+        self._tried = _NONE
         self._saving: set[asyncio.Future[None]] = set()
         self._measures: list[Measure] = []
         self._state = InstanceReport(id=self.instance, labels=dict(labels or {}), version=hotconf.__version__)
@@ -156,32 +162,34 @@ class Fleet:
         if not self._is_following:
             await self._look()
         if self._problem and self._plan is None:
-            raise SourceError([Fault("", self._problem, Origin("source", self.name))])
+            raise SourceError([Fault("", self._problem, self._place)])
         release = self._wanted_release()
+        self._set(wanted=release.digest if release is not None else "")
         if release is None:
-            self._set(wanted="")
             return self._empty
-        if release.digest not in self._documents:
-            async with self._connected() as session:
-                await self._fetch(session, release)
-        layer = self._layer(release)
-        self._set(wanted=release.digest)
-        return layer
+        try:
+            if release.digest not in self._documents:
+                async with self._connected() as session:
+                    await self._fetch(session, release)
+            return self._layer(release)
+        except SourceError as error:
+            error.revision = release.digest
+            raise
 
     async def _look(self) -> None:
-        """Look at the plan once, where nothing follows it."""
+        """Look at the plan once, where nothing follows it. Raises SourceUnreachable."""
         try:
             async with self.store.connect(self.fleet) as session:
                 entry = await session.get("plan")
                 if not self._is_following:  # otherwise a newer plan may have come meanwhile
                     await self._take(entry, session)
         except StoreError as error:
-            if self._plan is None and self._cache is not None:
-                self._plan, self._documents = await asyncio.to_thread(self._cache.load)
+            if self._plan is not None or self._cache is None:
+                raise self._unreachable(str(error)) from None
+            self._plan, self._documents = await asyncio.to_thread(self._cache.load)
             if self._plan is None:
-                self._problem = f"the store is out of reach: {error}"
-            else:
-                log.warning("%s: the store is out of reach (%s); what is known of the plan stays", self.name, error)
+                raise self._unreachable(str(error)) from None
+            log.warning("%s: the store is out of reach (%s); starting from the cache", self.name, error)
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[Session]:
@@ -190,7 +198,7 @@ class Fleet:
             async with self.store.connect(self.fleet) as session:
                 yield session
         except StoreError as error:
-            raise SourceError([Fault("", f"out of reach: {error}", Origin("source", self.name))]) from None
+            raise self._unreachable(str(error)) from None
 
     def _wanted_release(self) -> ReleaseName | None:
         plan = self._plan
@@ -206,7 +214,7 @@ class Fleet:
         entry = await session.get(f"doc/{release.digest}")
         if entry is None:
             message = f"the document of release {release.release} is not in the store"
-            raise SourceError([Fault("", message, Origin("source", self.name))])
+            raise SourceError([Fault("", message, self._place)])
         self._documents[release.digest] = entry.value
         while len(self._documents) > _DOCUMENTS:
             self._layers.pop(self._documents.popitem(last=False)[0], None)
@@ -259,51 +267,56 @@ class Fleet:
 
     # ── while the configuration is live ──
 
-    async def changes(self) -> AsyncIterator[object]:
-        """Yield when the plan has another document for this instance. Meanwhile rehearse and report."""
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[None]:
+        """Follow the plan, rehearse and report, for as long as an engine runs."""
         self._loop = asyncio.get_running_loop()
         self._is_dirty, self._hint = asyncio.Event(), asyncio.Event()
         self._set(boot=secrets.token_hex(4))
         life = asyncio.create_task(self._live(), name=f"hotconf-{self.name}")
         try:
-            while True:
-                hint = asyncio.create_task(self._hint.wait())
-                await asyncio.wait([hint, life], return_when=asyncio.FIRST_COMPLETED)
-                hint.cancel()
-                if life.done():
-                    life.result()
-                self._hint.clear()
-                yield None
+            yield
         finally:
             self._loop, self._is_following = None, False
             life.cancel()
             await asyncio.wait([life, *self._saving])
 
+    async def changes(self) -> AsyncIterator[object]:
+        """Yield when the plan has another document for this instance. Raises SourceUnreachable."""
+        while True:
+            await self._hint.wait()
+            self._hint.clear()
+            if self._lost:
+                raise self._unreachable(self._lost)
+            yield None
+
     async def _live(self) -> None:
-        """Follow and report for ever, with a pause after each loss of the store that grows and is never the same."""
-        pause = 0.2
+        """Follow and report for ever, with a pause after each loss of the store."""
+        backoff = Backoff()
         while True:
             try:
                 async with self.store.connect(self.fleet) as session, asyncio.TaskGroup() as group:
-                    group.create_task(self._follow(session))
+                    group.create_task(self._follow(session, backoff))
                     group.create_task(self._keep_reporting(session))
                     if self._measures:
                         group.create_task(self._keep_measuring())
             except* StoreError as errors:
-                log.warning("%s: the store is out of reach (%s); what is running stays", self.name, first_of(errors))
-            pause = 0.2 if self._is_following else min(30.0, pause * 2)
-            self._is_following = False
-            await asyncio.sleep(pause * random.random())  # noqa: S311 - jitter
+                self._lost, self._is_following = str(first_of(errors)), False
+                self._hint.set()
+            await asyncio.sleep(backoff.pause())
 
-    async def _follow(self, session: Session) -> None:
+    def _unreachable(self, reason: str) -> SourceUnreachable:
+        return SourceUnreachable([Fault("", f"the store is out of reach: {reason}", self._place)])
+
+    async def _follow(self, session: Session, backoff: Backoff) -> None:
         rehearsal: asyncio.Task[None] | None = None
         try:
             async for entry in session.follow("plan"):
                 await self._take(entry, session)
-                self._is_following = True
+                self._is_following, self._lost = True, ""
+                backoff.reset()
                 release = self._wanted_release()
-                tried = self._tried if self._tried is not None else self._state.wanted
-                if (release.digest if release is not None else "") != tried:
+                if (release.digest if release is not None else _NONE) != self._tried:
                     self._hint.set()
                 if (asked := self._asked_to_rehearse()) is not None and (rehearsal is None or rehearsal.done()):
                     rehearsal = asyncio.create_task(self._rehearse(asked))
@@ -336,7 +349,8 @@ class Fleet:
         conf, state = self._conf, self._state
         if conf is None:
             return
-        status, self._tried = conf.status, state.wanted
+        status, self._tried = conf.status, report.revisions.get(self.name, self._tried)
+        tried = self._tried if self._tried != _NONE else ""
         rollout = self._plan.rollout if self._plan is not None else None
         common = {
             "generation": report.generation,
@@ -349,15 +363,15 @@ class Fleet:
             else False,
         }
         if report.outcome == "rejected":
-            if state.wanted != state.applied:
-                is_rolled_out = rollout is not None and rollout.digest == state.wanted
-                common["failed_in"] = rollout.id if is_rolled_out and rollout is not None else ""
-                common |= {"failed": state.wanted, "faults": _texts(report.faults)}
+            if tried != state.applied:
+                in_rollout = rollout is not None and rollout.digest == tried
+                common["failed_in"] = rollout.id if in_rollout and rollout is not None else ""
+                common |= {"failed": tried, "faults": _texts(report.faults)}
         elif status.held is None:
-            if state.applied != state.wanted:
+            if state.applied != tried:
                 for measure in self._measures:
                     measure.begin_stage()
-            common |= {"applied": state.wanted, "failed": "", "failed_in": "", "faults": ()}
+            common |= {"applied": tried, "failed": "", "failed_in": "", "faults": ()}
             if self._cache is not None and self._plan is not None and self._loop is not None:
                 self._loop.call_soon_threadsafe(self._save)
         else:

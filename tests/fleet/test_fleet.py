@@ -38,7 +38,11 @@ async def test_a_good_release_reaches_the_whole_fleet(store):
         assert (plan.state, plan.rollout.reason) == ("done", "")
         assert fleet.messages() == {"better"}
         assert fleet.confs["web-1"].explain("message").origin.source == "fleet:shop/2"
-        audit = [line["what"] for line in await fleet.control.audit()]
+
+        async def whole():
+            return len(audit := await fleet.control.audit()) == plan.seq and audit
+
+        audit = [line["what"] for line in await fleet.wait(whole)]
         assert audit == ["propose", "propose", "rehearse", "rehearse", "stage", "bake", "stage", "bake", "done"]
 
 
@@ -167,8 +171,10 @@ async def test_an_outage_changes_nothing_and_ends_by_itself():
         await fleet.propose(GOOD)
         await fleet.join("web-1", "web-2")
         store.failing = True
-        report = await fleet.confs["web-1"].reload()
-        assert report.outcome == "unchanged"
+        conf = fleet.confs["web-1"]
+        await fleet.wait(lambda: conf.status.sources[0]["state"] == "stale")
+        assert "out of reach" in conf.status.sources[0]["error"]
+        assert (await conf.reload()).outcome == "unchanged"
         store.failing = False
         await fleet.propose(BETTER, rehearse=False)
         await fleet.control.act("abort")
