@@ -76,6 +76,7 @@ SHARED = {
         "sources.reader",
         "sources.patience",
         "sources.remote",
+        "sources.frames",
         "sources.etcd_gateway",
         "sources.mounts",
         "sources.provenance",

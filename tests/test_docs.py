@@ -8,7 +8,7 @@ import pytest
 from tests.support import HOTCONF, ROOT, Process, environment
 from tests.transcripts import FENCE, matches, run, steps, write_named_blocks
 
-DOCUMENTS = [path for path in sorted((ROOT / "docs").glob("*.md")) if "```python" in path.read_text("utf-8")]
+DOCUMENTS = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "```python" in path.read_text("utf-8")]
 
 
 def program(text):

@@ -4,9 +4,27 @@ May import values, errors, abc, formats and schema. Read `stack` first: which so
 are read together. Then the sources, each on its own: `file` with `reader` and `mounts`, `memory`, `dotenv`, `pydantic`
 with `construct` and `provenance` for what a settings class declares itself, `overlay` with `patch` and `atomic_write`
 for what PATCH writes. `content` reads the files that settings name.
+
+Sources that live elsewhere are imported when they are first used: `http`, `etcd` with `etcd_gateway`, `nats` and
+`redis`. `remote` is what they share, `patience` and `frames` are what they share with the engine and the client.
 """
+
+from typing import TYPE_CHECKING
 
 from hotconf.sources.file import Dir as Dir, File as File
 from hotconf.sources.memory import Memory as Memory
 
-__all__ = ("Dir", "File", "Memory")
+if TYPE_CHECKING:
+    from hotconf.sources.http import Http as Http
+else:
+    _HOMES = {"Http": "http"}
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+__all__ = ("Dir", "File", "Http", "Memory")

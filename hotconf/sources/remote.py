@@ -68,9 +68,15 @@ class Remote:
         if self._format and self._format not in formats.FORMATS:
             raise ValueError(f"format must be one of {', '.join(formats.FORMATS)}, not {format!r}")
         self._held: tuple[bytes, Layer] | None = None
+        self._was_read: asyncio.Event | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
+
+    async def _first_read(self) -> None:
+        """Return when the engine has read once: a watch begins with what that read found."""
+        if self._was_read is not None:
+            await self._was_read.wait()
 
     def _document(self, data: bytes, revision: str) -> Layer:
         """Return the layer of a document. Unchanged bytes are not parsed again."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,9 +15,10 @@ from yarl import URL
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import HotconfError
+from hotconf.sources.frames import Frames
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
     from types import TracebackType
 
     from hotconf.values.keypath import KeyPath
@@ -181,7 +182,7 @@ class Client:
         async with self._request("GET", "events", query=query, headers=headers, silence=_SILENCE) as response:
             if response.status != HTTPStatus.OK or response.content_type != "text/event-stream":
                 raise self._declined(response, await self._document(response))
-            frames = _Frames()
+            frames = Frames()
             with self._errors():
                 async for chunk in response.content.iter_any():
                     for kind, found, data in frames.feed(chunk):
@@ -234,25 +235,6 @@ class Client:
             yield
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise Unreachable(self.url, _reason(error)) from error
-
-
-@dataclass(slots=True)
-class _Frames:
-    """Splits the bytes of a stream into its events."""
-
-    _rest: bytes = b""
-    _lines: dict[str, str] = field(default_factory=dict)
-
-    def feed(self, chunk: bytes) -> Iterator[tuple[str, str, str]]:
-        """Yield the kind, id and data of each event that is complete."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            name, _, value = line.decode("utf-8", "replace").rstrip("\r").partition(":")
-            if line.strip():
-                self._lines[name] = value.removeprefix(" ")
-            else:
-                event, self._lines = self._lines, {}
-                yield event.get("event", "message"), event.get("id", ""), event.get("data", "")
 
 
 def _place(url: str) -> tuple[str | None, URL]:

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 from hypothesis import given, strategies as st
 
-from hotconf.web.client import Client, Declined, Event, Unreachable, _Frames, _place
+from hotconf.sources.frames import Frames
+from hotconf.web.client import Client, Declined, Event, Unreachable, _place
 from hotconf.web.server.server import Server
 
 
@@ -62,7 +63,7 @@ STREAM = (
 
 @given(cuts=st.lists(st.integers(0, len(STREAM.encode())), max_size=20))
 def test_a_stream_may_be_cut_anywhere(cuts):
-    data, frames, found = STREAM.encode(), _Frames(), []
+    data, frames, found = STREAM.encode(), Frames(), []
     edges = [0, *sorted(cuts), len(data)]
     for start, end in itertools.pairwise(edges):
         found += frames.feed(data[start:end])
