@@ -225,7 +225,9 @@ class Http(Remote):
         timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT, sock_read=silence)
         try:
             async with contextlib.AsyncExitStack() as stack:
-                session: aiohttp.ClientSession = self._session or await stack.enter_async_context(_session())
+                session = self._session
+                if session is None:
+                    session = await stack.enter_async_context(_session())
                 token = await self._token.read()
                 sent = {**headers, **({"Authorization": f"Bearer {token}"} if token else {})}
                 secure = await self._tls.context() if url.scheme == "https" else True
