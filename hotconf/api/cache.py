@@ -32,6 +32,11 @@ class BuildCache(Generic[O, T]):
         self._in_thread = False
         self._builds: dict[Hashable, asyncio.Task[T]] = {}
 
+    def built(self, owner: O, name: Hashable) -> T | None:
+        """Return what was built for an owner, without a wait; None if it was not, or not to its end."""
+        building = self._builds.get(name) if self._owner is owner else None
+        return building.result() if building is not None and building.done() else None
+
     async def get(self, owner: O, name: Hashable, build: Callable[[], T]) -> T:
         """Return the result of `build`, which is called once, in a thread where the owner is large."""
         if self._owner is not owner or len(self._builds) >= self._most:

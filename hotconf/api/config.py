@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from multidict import CIMultiDict
 
 from hotconf.api.cache import BuildCache, is_large
 from hotconf.api.exchange import GENERATION, Problem, Response
 from hotconf.api.parameters import ANY, LONGEST_WAIT, duration, readable_tags, token_of
 from hotconf.api.parts import keys_of, part_at
-from hotconf.api.representations import JSON, best, written
+from hotconf.api.representations import JSON, Representation, best, written
 from hotconf.schema.redact import with_types
 from hotconf.schema.tree import value_at
 
@@ -46,7 +49,7 @@ class ConfigHandlers:
 
     async def read(self, request: Request) -> Response:
         """Answer a read: at once, or with `wait` when the client's values are no longer in force."""
-        wait = duration(request, "wait")
+        wait = duration(request, "wait") if request.query else None
         view = await self._view(request)
         if wait is None:
             return view.unchanged if _matches(request, view) else view.found
@@ -67,31 +70,38 @@ class ConfigHandlers:
         snapshot = self._conf.snapshot  # read once: tag, generation and body must be of the same one
         notation = best(request.header("Accept"))
         keys = keys_of(request.tail)  # by the keys: a path can be spelled in many ways
+        name = keys, notation.suffix
+        view = self._views.built(snapshot, name)
+        if view is not None:
+            return view
+        return await self._views.get(snapshot, name, functools.partial(self._build, snapshot, keys, notation))
 
-        def build() -> View:
-            path, value = part_at(snapshot.document, keys)
-            changed_in = snapshot.changed_in(path)
-            token = self._feed.token(changed_in)
-            tag = token + notation.suffix
-            headers = {
+    def _build(self, snapshot: Snapshot[Any], keys: tuple[str, ...], notation: Representation) -> View:
+        path, value = part_at(snapshot.document, keys)
+        changed_in = snapshot.changed_in(path)
+        token = self._feed.token(changed_in)
+        tag = token + notation.suffix
+        if notation is not JSON:
+            value = with_types(value, value_at(snapshot.settings, path))
+        # In the form in which a face copies it: a response is made for each request.
+        headers = CIMultiDict(
+            {
                 GENERATION: str(snapshot.generation),
                 "ETag": f'"{tag}"',
                 "Cache-Control": "no-cache",
                 "Vary": "Accept",
             }
-            if notation is not JSON:
-                value = with_types(value, value_at(snapshot.settings, path))
-            found = Response(written(notation, value), headers={**headers, "Content-Type": notation.media_type})
-            return View(path, changed_in, token, tag, found, Response(b"", HTTPStatus.NOT_MODIFIED, headers))
-
-        return await self._views.get(snapshot, (keys, notation.name), build)
+        )
+        unchanged = Response(b"", HTTPStatus.NOT_MODIFIED, headers.copy())
+        headers["Content-Type"] = notation.media_type
+        return View(path, changed_in, token, tag, Response(written(notation, value), headers=headers), unchanged)
 
 
 def _matches(request: Request, view: View) -> bool:
     """Whether a client has the very bytes. What cannot be read as a tag matches nothing."""
     given = request.header("If-None-Match")
-    if given is None or given == view.unchanged.headers["ETag"]:
-        return given is not None
+    if given is None:
+        return False
     tags, _ = readable_tags(given)
     return view.tag in tags or ANY in tags
 

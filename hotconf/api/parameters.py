@@ -48,8 +48,6 @@ _ONE = re.compile(r'(W/)?"([^"]*)"')
 
 def parameter(request: Request, name: str) -> str | None:
     """Return the text of a parameter; None without it."""
-    if not request.query:
-        return None
     return next((value for key, value in parse_qsl(request.query, keep_blank_values=True) if key == name), None)
 
 

@@ -85,6 +85,7 @@ class Safety:
         self.unauthorized = 0
         self._tokens = Tokens(token, file=token_file or None, name=known_as)
         self._read_tokens = Tokens(read_token, file=read_token_file or None, name="read-only")
+        self._asks_token = bool(self._tokens or self._read_tokens)
         self._wrong = 0
         self._next_line = 0.0
 
@@ -166,10 +167,6 @@ class Safety:
         if site not in (None, "none", "same-origin") or not own:
             raise Problem(HTTPStatus.FORBIDDEN, "a page of another site sent this request")
         return self._check_token(header("Authorization"), method, peer) if self._asks_token else None
-
-    @property
-    def _asks_token(self) -> bool:
-        return bool(self._tokens or self._read_tokens)
 
     def _check_token(self, authorization: str | None, method: str, peer: str) -> Grant:
         scheme, _, given = (authorization or "").partition(" ")

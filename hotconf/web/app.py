@@ -183,7 +183,7 @@ class _Request:
     def __init__(self, request: web.Request, shutdown: _Shutdown | None) -> None:
         self._request = request
         self._shutdown = shutdown
-        self.expects_continue = _expects_continue(request)
+        self.expects_continue = hdrs.EXPECT in request.headers and _expects_continue(request)
 
     @property
     def method(self) -> str:
@@ -195,18 +195,18 @@ class _Request:
 
     @property
     def tail(self) -> str:
-        resource = self._request.match_info.route.resource
-        if resource is None or not self._request.match_info:  # no placeholder
+        match = self._request.match_info
+        if not match or match.route.resource is None:  # no placeholder
             return ""
         # The prefix may have been sent in another spelling, %63onfig: its slashes count, not its letters.
-        return self.path.split("/", resource.canonical.partition("{")[0].count("/"))[-1]
+        return self.path.split("/", match.route.resource.canonical.partition("{")[0].count("/"))[-1]
 
     @property
     def query(self) -> str:
         return self._request.rel_url.raw_query_string
 
     def header(self, name: str) -> str | None:
-        return header(self._request, name)
+        return header(self._request.headers, name)
 
     async def read(self) -> bytes:
         if self.expects_continue:

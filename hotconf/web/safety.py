@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,8 @@ from hotconf.api.exchange import Problem
 from hotconf.errors import HotconfError
 
 if TYPE_CHECKING:
-    import asyncio
-
     from aiohttp.typedefs import Handler, Middleware
+    from multidict import MultiMapping
 
     from hotconf.api.exchange import Response
 
@@ -29,12 +29,12 @@ class Safety(api.Safety):  # noqa: D101 - the next line
 
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-            route = request.match_info.route
+            route, headers = request.match_info.route, request.headers
             try:
                 grant = self.check(
-                    lambda name: header(request, name),
+                    functools.partial(header, headers),
                     method=request.method,
-                    reach=reach_of(request.transport),
+                    reach=reach_of(request.protocol.sockname),
                     endpoint=route.resource.canonical if route.resource is not None else None,
                     holds_no_data=getattr(route.handler, "holds_no_data", False),
                     peer=peer_of(request),
@@ -44,7 +44,7 @@ class Safety(api.Safety):  # noqa: D101 - the next line
                 return await handler(request)
             except Exception as error:  # noqa: BLE001 - what is no refusal is raised again
                 response = to_aiohttp(_problem(error).response())
-                if hdrs.EXPECT in request.headers:
+                if hdrs.EXPECT in headers:
                     response.force_close()  # a client that was not told to go on may leave its body out
                 return response
 
@@ -61,18 +61,18 @@ def peer_of(request: web.Request) -> str:
     return request.remote or "unix socket"
 
 
-def header(request: web.Request, name: str) -> str | None:
+def header(headers: MultiMapping[str], name: str) -> str | None:
     """Return a header, the values of several lines joined by commas; None without it."""
-    lines = request.headers.getall(name, None)
+    lines = headers.getall(name, None)
     return None if lines is None else ",".join(lines)
 
 
-def reach_of(transport: asyncio.BaseTransport | None) -> api.Reach:
-    """Return the reach of the address to which a client connected. An unknown address counts as `network`."""
-    name = transport.get_extra_info("sockname") if transport is not None else None
-    if isinstance(name, (str, bytes)):
+@functools.lru_cache(maxsize=256)
+def reach_of(sockname: object) -> api.Reach:
+    """Return the reach of the address to which a client connected. An unknown one counts as `network`."""
+    if isinstance(sockname, (str, bytes)):
         return "file"
-    return "machine" if name and api.is_loopback(str(name[0])) else "network"
+    return "machine" if isinstance(sockname, tuple) and api.is_loopback(str(sockname[0])) else "network"
 
 
 def to_aiohttp(response: Response) -> web.Response:
