@@ -68,9 +68,9 @@ class ConfigHandlers:
 
     async def _view(self, request: Request) -> View:
         snapshot = self._conf.snapshot  # read once: tag, generation and body must be of the same one
+        keys = keys_of(request.tail)
         notation = best(request.header("Accept"))
-        keys = keys_of(request.tail)  # by the keys: a path can be spelled in many ways
-        name = keys, notation.suffix
+        name = keys, notation.suffix  # by the keys: a path can be spelled in many ways
         view = self._views.built(snapshot, name)
         if view is not None:
             return view
@@ -100,8 +100,8 @@ class ConfigHandlers:
 def _matches(request: Request, view: View) -> bool:
     """Whether a client has the very bytes. What cannot be read as a tag matches nothing."""
     given = request.header("If-None-Match")
-    if given is None:
-        return False
+    if given is None or given == view.unchanged.headers["ETag"]:
+        return given is not None
     tags, _ = readable_tags(given)
     return view.tag in tags or ANY in tags
 

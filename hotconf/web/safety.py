@@ -29,14 +29,15 @@ class Safety(api.Safety):  # noqa: D101 - the next line
 
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-            route, headers = request.match_info.route, request.headers
+            headers = request.headers
+            endpoint, holds_no_data = _facts_of(request.match_info.route)
             try:
                 grant = self.check(
                     functools.partial(header, headers),
                     method=request.method,
                     reach=reach_of(request.protocol.sockname),
-                    endpoint=route.resource.canonical if route.resource is not None else None,
-                    holds_no_data=getattr(route.handler, "holds_no_data", False),
+                    endpoint=endpoint,
+                    holds_no_data=holds_no_data,
                     peer=peer_of(request),
                 )
                 if grant is not None:
@@ -65,6 +66,13 @@ def header(headers: MultiMapping[str], name: str) -> str | None:
     """Return a header, the values of several lines joined by commas; None without it."""
     lines = headers.getall(name, None)
     return None if lines is None else ",".join(lines)
+
+
+@functools.lru_cache(maxsize=256)
+def _facts_of(route: web.AbstractRoute) -> tuple[str | None, bool]:
+    """Return the path of a route, placeholders unfilled, and whether its response is the same for every client."""
+    path = None if route.resource is None else route.resource.canonical
+    return path, getattr(route.handler, "holds_no_data", False)
 
 
 @functools.lru_cache(maxsize=256)
