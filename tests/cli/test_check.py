@@ -34,13 +34,13 @@ def test_every_fault_is_one_line_with_its_place(verb):
 
 def test_every_file_is_looked_at(verb, folder):
     (folder / "broken.toml").write_text("a = \n")
-    (folder / "broken.json").write_text('{"a": 1,}')
+    (folder / "broken.json").write_text('{"a" 1}')
     result = verb("check", "missing.toml", "broken.toml", "good.toml", "broken.json", ".", "app.py")
     assert result.code == 1
     assert [line.split(": ")[0] for line in result.lines] == [
         "missing.toml",
         "broken.toml:1:5",
-        "broken.json:1:9",
+        "broken.json:1:6",
         ".",
         "app.py",
     ]

@@ -47,7 +47,7 @@ def test_the_environment_is_read_as_the_class_says(verb, folder, monkeypatch):
         (["app:"], "app has no ''"),
         (["app:function"], "app:function is a function: a TARGET is a pydantic settings class or a HotConf"),
         (["app:Field"], "app:Field is a function"),
-        (["app:Annotated"], "app:Annotated is the class Annotated"),
+        (["app:SecretStr"], "app:SecretStr is the class SecretStr"),
         (["some-file:App"], "a TARGET is module:attr, such as app.settings:App"),
         (["app"], "app names a module, and no file: a TARGET is module:attr"),
         (["app.App", "good.toml"], "app.App names a module, and no file: a TARGET is module:attr"),

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import pytest
@@ -250,7 +251,7 @@ async def test_a_reload_that_is_rejected_is_422_with_every_fault(site):
     problem = reply.json
     assert (reply.status, reply.content_type) == (422, PROBLEM)
     assert {"type", "title", "status", "detail", "faults"} <= set(problem)
-    assert (problem["status"], problem["title"]) == (422, "Unprocessable Entity")
+    assert (problem["status"], problem["title"]) == (422, HTTPStatus(422).phrase)
     assert {fault["path"] for fault in problem["faults"]} == {"port", "mesage"}
     assert all(fault["source"] == "memory" for fault in problem["faults"])
     assert problem["report"]["outcome"] == "rejected"

@@ -129,8 +129,9 @@ async def test_a_half_closed_client_is_answered_with_the_present_state():
         async with asyncio.timeout(PATIENCE):
             assert (await parked.reply()).body == b"hello"
             assert await parked.ended()
-            assert [event["value"]["message"] for event in events((await early.reply()).body.decode())] == ["hello"]
-            assert await early.ended()
+            # Where the stream has begun before the end of the request is noticed, its own end is not in order.
+            sent = (await early.reader.read()).decode()
+            assert [event["value"]["message"] for event in events(sent)] == ["hello"]
         await until(lambda: here.feed.watchers == {"poll": 0, "stream": 0})
 
 
