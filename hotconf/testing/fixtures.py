@@ -1,4 +1,7 @@
-"""Fixtures for pytest: `pytest_plugins = ["hotconf.testing.fixtures"]` in the conftest.py at the root of the tests."""
+"""Fixtures for pytest, which finds this plugin by its entry point wherever hotconf is installed.
+
+`-p no:hotconf.testing.fixtures` leaves it out. Nothing but pytest is imported before a fixture is used.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from hotconf.testing.clock import ManualClock
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pydantic import BaseModel
 
     from hotconf.conf import HotConf
+    from hotconf.testing.clock import ManualClock
 
     S = TypeVar("S", bound=BaseModel)
 
@@ -47,4 +49,6 @@ def override() -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def manual_clock() -> ManualClock:
     """Return a `ManualClock`, which stands still until `advance` is awaited."""
+    from hotconf.testing.clock import ManualClock
+
     return ManualClock()

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests.support import environment
 
@@ -54,14 +57,154 @@ def test_clock(manual_clock):
 """
 
 
+def run(folder, *words, **variables):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
+    return subprocess.run(
+        command, cwd=folder, env=environment(**variables), capture_output=True, text=True, check=False, timeout=50
+    )
+
+
 def test_the_fixtures_last_as_long_as_their_test(tmp_path):
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_app.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    alone = environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")  # no other plugin is needed
-    done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, check=False, timeout=50)
+    done = run(tmp_path, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")  # no other plugin is needed
     assert done.returncode == 0, done.stdout
     assert "5 passed" in done.stdout
+
+
+@pytest.mark.parametrize("conftest", ["", CONFTEST], ids=["found by its entry point", "named in conftest.py too"])
+def test_the_plugin_is_there_where_hotconf_is_installed(tmp_path, conftest):
+    (tmp_path / "conftest.py").write_text(conftest)
+    (tmp_path / "test_app.py").write_text(TESTS)
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "5 passed" in done.stdout
+    without = run(tmp_path, "-p", "no:hotconf.testing.fixtures", "-k", "clock")
+    assert "fixture 'manual_clock' not found" in without.stdout
+
+
+def test_the_plugin_imports_nothing_before_a_fixture_is_used(tmp_path):
+    (tmp_path / "test_app.py").write_text("""
+import sys
+
+
+def test_what_is_loaded():
+    packages = {"hotconf", "pydantic", "watchfiles", "aiohttp"}
+    loaded = {name for name in sys.modules if name.partition(".")[0] in packages}
+    assert loaded == {"hotconf", "hotconf.testing", "hotconf.testing.fixtures"}
+""")
+    done = run(tmp_path, "-p", "hotconf.testing.fixtures", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert done.returncode == 0, done.stdout
+
+
+ORDERS = {"as written": [], "backwards": ["-p", "backwards"], "scattered": ["-n", "3", "--dist", "load"]}
+BACKWARDS = """
+def pytest_collection_modifyitems(items):
+    items.reverse()
+"""
+
+SESSION = """
+import threading
+from contextlib import contextmanager
+
+import pytest
+from hotconf import HotConf, Section
+from hotconf.sources import Memory
+
+
+class App(Section):
+    url: str = "prod"
+
+
+conf = HotConf(App, sources=[Memory({"url": "prod"})])
+lone = HotConf(App, sources=[Memory({"url": "prod"})])
+
+
+@conf.resource("url")
+@contextmanager
+def pool(candidate):
+    yield candidate.settings.url
+
+
+class Client:
+    # As a TestClient does, it runs the application in a thread of its own for the whole session.
+
+    def __enter__(self):
+        self.asked, self.answered = threading.Semaphore(0), threading.Semaphore(0)
+        self.ends = False
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+        assert self.answered.acquire(timeout=20)
+        return self
+
+    def __exit__(self, *_):
+        self.ends = True
+        self.asked.release()
+        self.thread.join(20)
+
+    def serve(self):
+        with conf.running(signals=()):
+            self.answered.release()
+            while self.asked.acquire() and not self.ends:
+                with conf.pin() as snapshot:
+                    self.answer = snapshot.settings.url, snapshot[pool]
+                self.answered.release()
+
+    def get(self):
+        self.asked.release()
+        assert self.answered.acquire(timeout=20)
+        return self.answer
+
+
+@pytest.fixture(scope="session")
+def client():
+    with Client() as client:
+        yield client
+
+
+def test_production(client):
+    assert client.get() == ("prod", "prod")
+
+
+def test_an_override(client, override):
+    override(conf, url="test")
+    assert client.get() == ("test", "test")
+
+
+def test_production_again(client):
+    assert client.get() == ("prod", "prod")
+
+
+def test_two_overrides(client, override):
+    override(conf, url="outer")
+    override(conf, url="inner")
+    assert client.get() == ("inner", "inner")
+
+
+def test_an_override_loads(override):
+    override(lone, url="test")
+    assert lone.current.url == "test"
+
+
+def test_live(live):
+    assert live(lone).current.url == "prod"
+
+
+def test_live_again(live, override):
+    live(lone)
+    live(conf)
+    override(conf, url="both")
+    assert (conf.current.url, lone.current.url) == ("both", "prod")
+"""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_no_test_depends_on_those_before_it(tmp_path, order):
+    (tmp_path / "backwards.py").write_text(BACKWARDS)
+    (tmp_path / "test_app.py").write_text(SESSION)
+    done = run(tmp_path, *ORDERS[order], PYTHONPATH=f"{tmp_path}:{Path(__file__).parents[2]}")
+    assert done.returncode == 0, done.stdout
+    assert "7 passed" in done.stdout
 
 
 def test_the_kit_alone_needs_no_pytest():
