@@ -28,7 +28,7 @@ from hotconf.errors import FormatError
 from hotconf.sample.placeholder import TEXT
 from hotconf.schema.diff import differences
 from hotconf.schema.fields import shape_at
-from hotconf.sources.provenance import names_of, reads_environment
+from hotconf.sources.lookups import names_of, reads_environment
 from hotconf.values.merge import ABSENT
 
 if TYPE_CHECKING:

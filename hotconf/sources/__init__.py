@@ -2,8 +2,9 @@
 
 May import values, errors, abc, formats and schema. Read `stack` first: which sources a configuration has, and how they
 are read together. Then the sources, each on its own: `file` with `reader` and `mounts`, `memory`, `dotenv`, `pydantic`
-with `construct` and `provenance` for what a settings class declares itself, `overlay` with `patch` and `atomic_write`
-for what PATCH writes. `content` reads the files that settings name.
+for what a settings class declares itself, `overlay` with `patch` and `atomic_write` for what PATCH writes. `content`
+reads the files that settings name. Around `pydantic` stand `construct` (the class makes its settings), `lookups` (what
+a source looks for), `provenance` (where it has a value from) and `failure` (what it says when it raises).
 
 Sources that live elsewhere are imported when they are first used: `http`, `etcd` with `etcd_gateway`, `nats` and
 `redis`. `remote` is what they share, `patience` and `frames` are what they share with the engine and the client.

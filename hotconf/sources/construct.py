@@ -24,9 +24,8 @@ from pydantic_settings.sources import DefaultSettingsSource
 from hotconf.errors import Rejected
 from hotconf.schema.diff import differences
 from hotconf.schema.fields import fields_of, models_within, suggest
-from hotconf.sources.provenance import Asked, same
 from hotconf.values.layer import DEFAULT, Layer
-from hotconf.values.merge import ABSENT, Merged, lookup, merge, with_nested
+from hotconf.values.merge import ABSENT, Merged, copied, lookup, merge, same, with_nested
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
@@ -43,6 +42,40 @@ _OPTIONS = [
 ]
 _make_sources: Any = vars(BaseSettings)[_MAKE].__func__
 _build_values: Any = vars(BaseSettings)[_BUILD].__func__
+
+
+class Asked:
+    """A source of pydantic-settings, and what it said.
+
+    Where the source fails, the others are asked all the same, so that every fault is told at once. `options` are those
+    of the constructor that asks.
+    """
+
+    def __init__(self, source: Any, options: Mapping[str, Any]) -> None:
+        self.source = source
+        self.options = options
+        self.said: dict[str, Any] = {}
+        self.error: Exception | None = None
+        self.__name__: str = getattr(source, "__name__", type(source).__name__)
+
+    # pydantic-settings tells a source of its own from a function, and the defaults from all others, by isinstance().
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return type(self.source)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+    def __call__(self) -> dict[str, Any]:
+        """Ask the source."""
+        try:
+            said = self.source()
+            if not isinstance(said, Mapping):
+                raise TypeError(f"returned {type(said).__name__} where a mapping is needed")  # noqa: TRY301
+            self.said = dict(said)
+        except Exception as error:  # noqa: BLE001 - the code of a source is foreign
+            self.error = error
+        return self.said
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +107,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Read:
+class ClassReading:
     """What reading a class gave: its own record, the records of the constructors that it called, and its settings.
 
     `own` is None for a class without sources, `settings` where they are not valid yet. `defaults` tells which default
@@ -231,7 +264,7 @@ class Constructor:
         if self.calls_constructors:
             _take_part()
 
-    def read(self, combine: Callable[[Record | None], Mapping[str, Any]]) -> Read:
+    def read(self, combine: Callable[[Record | None], Mapping[str, Any]]) -> ClassReading:
         """Ask every source of the class, and of the settings classes that it constructs, each once.
 
         Args:
@@ -262,7 +295,7 @@ class Constructor:
         failed = [error for model, error in construction.errors if model is self.model and own is None]
         if failed:
             raise failed[0]
-        return Read(own, construction.records, settings, self._default_objects, construction.errors)
+        return ClassReading(own, construction.records, settings, self._default_objects, construction.errors)
 
     def merge(self, layers: Sequence[Layer]) -> Merged:
         """Merge layers, the weakest first, with the default objects that the class lets be changed in part below them.
@@ -340,10 +373,3 @@ def _check_options(model: type, options: Mapping[str, Any]) -> None:
 def owner_of_init(model: type) -> type:
     """Return the class that defines the constructor of a class."""
     return next(cls for cls in model.__mro__ if "__init__" in vars(cls))
-
-
-def copied(value: Any) -> Any:
-    """Copy containers, so that code which edits what it is given edits nothing that is used again."""
-    if isinstance(value, Mapping):
-        return {key: copied(item) for key, item in value.items()}
-    return [copied(item) for item in value] if type(value) is list else value

@@ -16,7 +16,9 @@ import hotconf.formats as formats
 from hotconf.abc import Settling, Source, WatchedFiles
 from hotconf.errors import FormatError, SourceError
 from hotconf.schema.redact import secret_texts
-from hotconf.sources.provenance import Document, Lines, Variables, failure
+from hotconf.sources.failure import failure
+from hotconf.sources.lookups import Document
+from hotconf.sources.provenance import Lines, Variables
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.report import Fault
 

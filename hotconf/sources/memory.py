@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hotconf.values.layer import Layer, Origin
+from hotconf.values.merge import copied
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hotconf.values.layer import OriginKind
 
 
@@ -39,11 +41,4 @@ class Memory:
 
 def program_layer(name: str, values: Mapping[str, Any], *, kind: OriginKind, revision: int = 1) -> Layer:
     """Return a layer whose every value has the program as its origin, under one name. Its containers are copied."""
-    return Layer(name, _copied(values), {(): Origin(kind, name)}, str(revision))
-
-
-def _copied(value: Any) -> Any:
-    # Not deepcopy: the values may be objects of the program, which hotconf must not copy.
-    if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if type(value) is list else value
+    return Layer(name, copied(values), {(): Origin(kind, name)}, str(revision))

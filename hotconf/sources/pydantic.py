@@ -7,8 +7,6 @@ layer. So is what the sources of settings classes within the settings said, each
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,28 +21,28 @@ from pydantic_settings import (
 from pydantic_settings.sources import DefaultSettingsSource
 
 import hotconf.formats as formats
-import hotconf.sources.provenance as provenance
+import hotconf.sources.lookups as lookups
 from hotconf.errors import FormatError, SourceError
 from hotconf.schema.fields import fields_of, models_within, shape_below, unwrapped
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import secret_texts
-from hotconf.sources.construct import Constructor, Record, copied
-from hotconf.sources.provenance import failure, may_fall_silent, name_of, origins_of, place_of_failure, same
+from hotconf.sources.failure import failure, place_of_failure
+from hotconf.sources.provenance import may_fall_silent, name_of, origins_of
 from hotconf.sources.reader import FileReader, ReadLimits, read_all, weakest, working_folder
-from hotconf.values.keypath import KeyPath
-from hotconf.values.layer import DEFAULT, Layer, Nested, Origin
-from hotconf.values.merge import ABSENT, lookup
+from hotconf.values.layer import DEFAULT, Layer, Nested, Origin, Places
+from hotconf.values.merge import ABSENT, copied, lookup, same
 from hotconf.values.report import Fault
+from hotconf.values.times import file_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     from hotconf.schema.shape import Shape
-    from hotconf.sources.construct import Read
-    from hotconf.sources.provenance import Asked
+    from hotconf.sources.construct import Asked, ClassReading, Constructor, Record
+    from hotconf.values.keypath import KeyPath
 
-_SETTINGS = ("env_file", *provenance.CONFIG_FILES, "secrets_dir")
+_SETTINGS = ("env_file", *lookups.CONFIG_FILES, "secrets_dir")
 _UNKNOWN = object()
 
 
@@ -94,7 +92,7 @@ class SettingsSources:
         # Which of the files in a folder count is known only from the sources.
         stamps = await asyncio.to_thread(self._stamps_in_folders) if not self._asked else {}
         while True:
-            began = _now()
+            began = file_clock()
             read = await asyncio.to_thread(self._ask, below, above)
             # The sources open their files without asking who writes them: what they read is what was there all along.
             after = await self._contents()
@@ -123,15 +121,15 @@ class SettingsSources:
         return dict(zip(paths, await read_all(reader.contents() for reader in self._readers.values()), strict=True))
 
     def _files(self) -> list[Path]:
-        secrets = (path for source in self._asked for path in provenance.secret_files(source, self._folder))
+        secrets = (path for source in self._asked for path in lookups.secret_files(source, self._folder))
         self._stamps = {path: _stamp(path) for path in dict.fromkeys((*self.paths(), *secrets))}
         return [path for path in self._stamps if path.is_file()]
 
     def _stamps_in_folders(self) -> Mapping[Path, object]:
         folders = (path for path in self._declared if path.is_dir())
-        return {file: _stamp(file) for folder in folders for file in provenance.files_below(folder)}
+        return {file: _stamp(file) for folder in folders for file in lookups.files_below(folder)}
 
-    def _ask(self, below: Sequence[Layer], above: Sequence[Layer]) -> Read | BaseException:
+    def _ask(self, below: Sequence[Layer], above: Sequence[Layer]) -> ClassReading | BaseException:
         """Ask every source, and learn which files they read. Return what making a source raised."""
 
         def combine(own: Record | None) -> Mapping[str, Any]:
@@ -151,10 +149,10 @@ class SettingsSources:
         return read
 
     def _watched(self, sources: Iterable[Any]) -> list[Path]:
-        return [path for source in sources for path in provenance.watched(source, self._folder)]
+        return [path for source in sources for path in lookups.watched(source, self._folder)]
 
     def _layers(
-        self, read: Read, contents: Mapping[Path, bytes], below: Sequence[Layer], above: Sequence[Layer]
+        self, read: ClassReading, contents: Mapping[Path, bytes], below: Sequence[Layer], above: Sequence[Layer]
     ) -> Sequence[Layer]:
         faults = [fault for _, error in read.errors for fault in self._unmade(error, contents)]
         records = list(_records(read))
@@ -226,12 +224,6 @@ class SettingsSources:
         return [failure(error, {}, place, ())]
 
 
-def _now() -> int:
-    """Return the time that a file gets which is written now, in nanoseconds; 0 where that is not known."""
-    coarse = 5 if sys.platform == "linux" else getattr(time, "CLOCK_REALTIME", None)  # CLOCK_REALTIME_COARSE
-    return time.clock_gettime_ns(coarse) if coarse is not None else 0
-
-
 def _stamp(path: Path) -> tuple[int, ...]:
     """Return what tells one state of a file from another; nothing where it is not there."""
     try:
@@ -263,11 +255,11 @@ def _declared(constructor: Constructor, folder: Path) -> Iterator[Path]:
             continue
         config: Mapping[str, Any] = {**model.model_config, **({} if path else given)}
         for key in _SETTINGS:
-            files = provenance.listed(config.get(key))
-            yield from (found for file in files if isinstance(found := provenance.path_of(file, folder), Path))
+            files = lookups.listed(config.get(key))
+            yield from (found for file in files if isinstance(found := lookups.path_of(file, folder), Path))
 
 
-def _records(read: Read) -> Iterator[Record]:
+def _records(read: ClassReading) -> Iterator[Record]:
     yield from ([read.own] if read.own is not None else [])
     yield from read.called
 
@@ -282,7 +274,7 @@ def _sources_in(trace: TracebackType | None) -> Iterator[PydanticBaseSettingsSou
 
 
 def _text_faults(source: Any, folder: Path, contents: Mapping[Path, bytes]) -> Iterator[Fault]:
-    for document in provenance.documents(source, folder):
+    for document in lookups.documents(source, folder):
         data = document.text(contents)
         try:
             formats.parse(document.format, data if data is not None else b"{}")
@@ -290,7 +282,7 @@ def _text_faults(source: Any, folder: Path, contents: Mapping[Path, bytes]) -> I
             yield Fault("", error.reason, Origin("file", document.name, error.line, error.column))
 
 
-class _Below(Mapping[KeyPath, Origin]):
+class _Below(Places):
     """Origins of a nested class's source: those that the source has, below the path of the class."""
 
     def __init__(self, path: KeyPath, origins: Mapping[KeyPath, Origin]) -> None:
@@ -303,14 +295,10 @@ class _Below(Mapping[KeyPath, Origin]):
             raise KeyError(path)
         return self._origins[path[length:]]
 
-    def __iter__(self) -> Iterator[KeyPath]:
-        return iter(())
 
-    def __len__(self) -> int:
-        return 0
-
-
-def _placed(model: type, given: Mapping[str, Any], settings: Any, read: Read) -> Iterator[tuple[KeyPath, Record, bool]]:
+def _placed(
+    model: type, given: Mapping[str, Any], settings: Any, read: ClassReading
+) -> Iterator[tuple[KeyPath, Record, bool]]:
     """Yield the records of nested constructors with their places, and whether code gave them their values.
 
     Args:
@@ -331,7 +319,9 @@ def _placed(model: type, given: Mapping[str, Any], settings: Any, read: Read) ->
             yield (*place, *path), record, made
 
 
-def _placed_below(shape: Shape, value: Any, settings: Any, read: Read) -> Iterator[tuple[KeyPath, Record, bool]]:
+def _placed_below(
+    shape: Shape, value: Any, settings: Any, read: ClassReading
+) -> Iterator[tuple[KeyPath, Record, bool]]:
     shape = unwrapped(shape)
     if isinstance(value, Mapping) or value is ABSENT:
         models = shape.models

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from hotconf.values.keypath import KeyPath
 
@@ -44,6 +45,16 @@ class Origin:
 
 
 DEFAULT = Origin("default", "default")
+
+
+class Places(Mapping["KeyPath", Origin]):
+    """Origins that are found when they are asked for, one by one: there is no list of them."""
+
+    def __iter__(self) -> Iterator[KeyPath]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -135,6 +135,24 @@ def lookup(values: Any, path: KeyPath) -> Any:
     return values
 
 
+def copied(value: Any) -> Any:
+    """Return values with containers of their own, so that code which edits them edits nothing that is used again.
+
+    Not deepcopy: values may be objects of the program, which hotconf must not copy.
+    """
+    if isinstance(value, Mapping):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if type(value) is list else value
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two values are equal. Those that cannot be compared are not."""
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001 - values may be of any class
+        return False
+
+
 def are_scalars(values: Iterable[Any]) -> bool:
     """Whether values are all scalars. One look in C at a whole section."""
     return SCALARS.issuperset(map(type, values))

@@ -5,13 +5,24 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+import sys
+import time
 
 DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([sm]?)", re.ASCII)
 
 
 def utcnow() -> dt.datetime:
-    """Return the wall clock in UTC. Only this function reads it; every timer uses a monotonic clock."""
+    """Return the wall clock in UTC. Only this module reads it; every timer uses a monotonic clock."""
     return dt.datetime.now(dt.UTC)
+
+
+def file_clock() -> int:
+    """Return the time that a file gets which is written now, in nanoseconds; 0 where that is not known.
+
+    It is compared with the times of files alone.
+    """
+    coarse = 5 if sys.platform == "linux" else getattr(time, "CLOCK_REALTIME", None)  # CLOCK_REALTIME_COARSE
+    return time.clock_gettime_ns(coarse) if coarse is not None else 0
 
 
 def check_seconds(name: str, value: float, *, least: float = 0.0) -> float:

@@ -370,8 +370,8 @@ class Customised(Settings):
             "cannot be read: ValueError: GET https://me:**********@vault/v1 failed",
         ),
         (PermissionError(13, "hunter2", "/etc/app.ini"), "cannot be read: PermissionError: Permission denied"),
-        (None, "returned NoneType where a mapping is needed"),
-        ([("port", 1)], "returned list where a mapping is needed"),
+        (None, "cannot be read: TypeError: returned NoneType where a mapping is needed"),
+        ([("port", 1)], "cannot be read: TypeError: returned list where a mapping is needed"),
     ],
     ids=str,
 )
