@@ -326,6 +326,46 @@ class SignalRouter:
             self.reload()
 
 
+class StopSignals:
+    """SIGINT and SIGTERM in a process whose server handles them: callbacks hear them too, and then that handler does.
+
+    For the main thread: elsewhere `listen` and `ignore` do nothing. Callbacks run in a signal handler.
+    """
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[], object]] = []
+        self._previous: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+    def listen(self, callback: Callable[[], object]) -> None:
+        """Call a function at each of these signals, as long as their handlers stay those of now."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._callbacks.append(callback)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(signum)
+            if callable(handler) and signum not in self._previous:  # without a handler the process ends at once
+                self._previous[signum] = handler
+                signal.signal(signum, self._on_signal)
+
+    def ignore(self, callback: Callable[[], object]) -> None:
+        """Take `listen` back, once. The last one puts the handlers back that were there."""
+        if callback in self._callbacks:
+            self._callbacks.remove(callback)
+        if not self._callbacks and threading.current_thread() is threading.main_thread():
+            for signum, handler in tuple(self._previous.items()):
+                if signal.getsignal(signum) == self._on_signal:  # else another one was put over it, and may call it
+                    signal.signal(signum, handler)
+                    del self._previous[signum]
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        for callback in tuple(self._callbacks):
+            callback()
+        self._previous[signum](signum, frame)
+
+
+stop_signals = StopSignals()
+
+
 class _SelfPipe:
     """A pipe from signal handlers to one reading thread. Writing never blocks; what does not fit is dropped."""
 

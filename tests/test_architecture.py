@@ -28,6 +28,7 @@ ROOMS = (
     "fleet",
     "api",
     "web",
+    "integrations",
     "demo",
     "testing",
     "sample",
@@ -54,6 +55,7 @@ FENCED_MODULES = {
     "yaml": {"formats.yaml"},
     "prometheus_client": {"metrics"},
     "click": {"cli"},
+    "uvicorn": {"integrations.asgi"},
     "pytest": {"testing.conformance", "testing.fixtures"},
 }
 FENCED_NAMES = {

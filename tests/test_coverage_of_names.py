@@ -4,6 +4,7 @@ The lists come from the code. A new name fails here until the documents and a te
 """
 
 import ast
+import importlib
 import inspect
 import re
 import subprocess
@@ -30,7 +31,7 @@ from tests.transcripts import blocks
 LISTS = {"test_coverage_of_names.py", "test_public_names.py"}
 """Tests that only list names: they use nothing."""
 
-DOCS = {path.name: path.read_text("utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+DOCS = {path.name: path.read_text("utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
 PLAYED = [text for name in ("http-api.md", "command.md") for text in blocks(DOCS[name], "console")]
 """Transcripts that tests play."""
 
@@ -42,6 +43,20 @@ TESTS = "\n".join([*FILES, *PLAYED])
 def speaks_of(text, name):
     """Whether a text has a name as a whole word."""
     return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) is not None
+
+
+def host_names():
+    """The public names of each integration: those that its module defines, or lists."""
+    for path in sorted((ROOT / "hotconf/integrations").iterdir()):
+        if path.stem != "__init__" and not path.name.startswith("__"):
+            module = importlib.import_module(f"hotconf.integrations.{path.stem}")
+            yield from ((path.stem, name) for name in module.__all__)
+
+
+@pytest.mark.parametrize(("host", "name"), [*host_names()])
+def test_a_name_of_an_integration_is_on_its_page_and_in_a_test(host, name):
+    assert speaks_of(DOCS[f"{host}.md"], name), f"docs/hosts/{host}.md does not speak of {name}"
+    assert re.search(rf"hotconf\.integrations\.{host} import .*\b{name}\b", TESTS), f"no test uses {name} of {host}"
 
 
 def own_classes(module):

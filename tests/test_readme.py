@@ -240,7 +240,9 @@ def test_every_target_and_extra_that_is_named_exists():
         assert set(extra) - {""} <= set(project["optional-dependencies"])
 
 
-@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "document", ["README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+)
 def test_links_lead_somewhere(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):

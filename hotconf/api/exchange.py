@@ -11,7 +11,7 @@ from hotconf.errors import HotconfError, OperationRefused, Stale, UnknownGenerat
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 GENERATION = "Hotconf-Generation"
 PROBLEM = "application/problem+json"
@@ -119,6 +119,17 @@ class Problem(Exception):
         if status is None:
             return cls(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"Retry-After": "1"})
         return cls(status, str(error))
+
+    @classmethod
+    def not_found(cls) -> Problem:
+        """Return the problem that answers a path without an endpoint."""
+        return cls(HTTPStatus.NOT_FOUND, "nothing is served at this path: /openapi.json lists what is")
+
+    @classmethod
+    def not_allowed(cls, methods: Iterable[str]) -> Problem:
+        """Return the problem that answers a method which its path does not have."""
+        allowed = ", ".join(sorted(methods))
+        return cls(HTTPStatus.METHOD_NOT_ALLOWED, f"allowed here: {allowed}", headers={"Allow": allowed})
 
     def response(self) -> Response:
         """Return the problem document."""

@@ -114,14 +114,19 @@ async def _object(request: Request, *content_types: str) -> Mapping[str, Any]:
         header = "Accept-Patch" if request.method == "PATCH" else "Accept"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={header: ", ".join(content_types)})
     if (request.header("Content-Encoding") or "").lower() not in _DECODED:
-        advice = f"send the body without Content-Encoding, or with one of: {_SUPPORTED}"
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={"Accept-Encoding": _SUPPORTED})
+        raise unsupported_encoding()
     body = await request.read()
     parse = functools.partial(formats.parse, "json", body)
     try:
         return parse() if len(body) < _LARGE_BODY else await asyncio.to_thread(parse)
     except FormatError as error:
         raise Problem(HTTPStatus.BAD_REQUEST, f"the body must be a JSON object: {error}") from None
+
+
+def unsupported_encoding() -> Problem:
+    """Return the problem that answers a Content-Encoding which is not undone."""
+    advice = f"send the body without Content-Encoding, or with one of: {_SUPPORTED}"
+    return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, advice, headers={"Accept-Encoding": _SUPPORTED})
 
 
 def token_of(tag: str) -> str | None:

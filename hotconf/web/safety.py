@@ -97,8 +97,7 @@ def _problem(error: Exception) -> Problem:
     if not isinstance(error, web.HTTPException) or error.status < 400:
         raise error
     if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(error.allowed_methods))
-        return Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"allowed here: {allowed}", headers={"Allow": allowed})
-    not_found = error.status == HTTPStatus.NOT_FOUND
-    detail = "nothing is served at this path: /openapi.json lists what is" if not_found else error.text or error.reason
-    return Problem(HTTPStatus(error.status), detail)
+        return Problem.not_allowed(error.allowed_methods)
+    if error.status == HTTPStatus.NOT_FOUND:
+        return Problem.not_found()
+    return Problem(HTTPStatus(error.status), error.text or error.reason)

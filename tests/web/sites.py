@@ -55,14 +55,23 @@ class Site:
 
 
 @contextlib.asynccontextmanager
+async def serve(conf, **options):
+    """Serve the endpoints on aiohttp, with options of `config_app`. `tests/hosts/faces` puts other hosts here."""
+    server = Server(config_app(conf, **options), port=0)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+
+
+@contextlib.asynccontextmanager
 async def site_of(schema, values, *, served=None, **options):
     """Serve settings of a class. `served` are options of `config_app`, all others of the configuration."""
     memory = Memory(values)
     conf = HotConf(schema, sources=[memory], options=Options(watch=False, **{"guard": None, **options}))
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(conf.running(signals=()))
-        server = Server(config_app(conf, **(served or {})), port=0)
-        stack.push_async_callback(server.stop)
-        await server.start()
+        server = await stack.enter_async_context(serve(conf, **(served or {})))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         yield Site(conf, memory, values, server, session)

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from pydantic import RootModel, SecretStr
 
+import tests.web.sites as sites
 from hotconf import HotConf, Options, Section
 from hotconf.api.representations import written
 from hotconf.sources import Memory
-from hotconf.web import Server, config_app
-from tests.web.clients import client_of, until
+from tests.web.clients import client_of
 from tests.web.sites import site_of
 
 
@@ -113,14 +113,9 @@ async def test_a_suggestion_names_no_key_below_a_secret(site):
         vault: SecretStr = SecretStr('{"hunter": 2}')
 
     conf = HotConf(Hidden, options=Options(watch=False))
-    async with conf.running(signals=()):
-        server = Server(config_app(conf), port=0)
-        await server.start()
-        try:
-            async with site.session.get(server.url + "/config/vault/hunte") as answer:
-                assert (answer.status, "hunter" in (await answer.text()).replace("hunte'", "")) == (404, False)
-        finally:
-            await server.stop()
+    async with conf.running(signals=()), sites.serve(conf) as server:
+        async with site.session.get(server.url + "/config/vault/hunte") as answer:
+            assert (answer.status, "hunter" in (await answer.text()).replace("hunte'", "")) == (404, False)
 
 
 # Notations
@@ -187,12 +182,10 @@ async def test_head_has_the_headers_of_get(site, path, accept):
 async def waiting(site, path, tag, **options):
     """A request that is parked."""
     task = asyncio.create_task(site.ask(path, tag=tag, **options))
-    await until(lambda: task.done() or (site.server._running() and not site.conf.leased and parked()))
+    while not task.done() and not (await site.value("/status"))["watchers"]["poll"]:
+        await asyncio.sleep(0.005)
+    assert not site.conf.leased
     return task
-
-
-def parked():
-    return any(task.get_name() == "hotconf-feed" for task in asyncio.all_tasks())
 
 
 @pytest.mark.parametrize("accept", [None, "application/toml"])
@@ -292,22 +285,17 @@ async def test_a_very_long_wait_is_shortened(site):
 async def test_a_client_that_flips_between_two_replicas_loses_no_change(site):
     memory = Memory(VALUES)
     other = HotConf(App, sources=[memory], options=Options(watch=False))
-    async with other.running(signals=()):
-        server = Server(config_app(other), port=0)
-        await server.start()
-        try:
-            seen, tag = [], None
-            for round_ in range(4):
-                for conf, source, url in ((site.conf, site.memory, site.server.url), (other, memory, server.url)):
-                    source.set({**VALUES, "message": str(round_)})
-                    await conf.reload()
-                    headers = {"If-None-Match": tag} if tag else {}
-                    async with site.session.get(f"{url}/config/message?wait=30", headers=headers) as answer:
-                        seen.append(await answer.json())
-                        tag = answer.headers["ETag"]
-            assert seen == [str(round_) for round_ in range(4) for _ in range(2)]
-        finally:
-            await server.stop()
+    async with other.running(signals=()), sites.serve(other) as server:
+        seen, tag = [], None
+        for round_ in range(4):
+            for conf, source, url in ((site.conf, site.memory, site.server.url), (other, memory, server.url)):
+                source.set({**VALUES, "message": str(round_)})
+                await conf.reload()
+                headers = {"If-None-Match": tag} if tag else {}
+                async with site.session.get(f"{url}/config/message?wait=30", headers=headers) as answer:
+                    seen.append(await answer.json())
+                    tag = answer.headers["ETag"]
+        assert seen == [str(round_) for round_ in range(4) for _ in range(2)]
 
 
 async def test_a_part_is_encoded_once_for_every_spelling_of_its_path(site, monkeypatch):

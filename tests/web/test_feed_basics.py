@@ -8,10 +8,10 @@ import re
 import aiohttp
 import pytest
 
+import tests.web.sites as sites
 from hotconf import HotConf, Options, Section
 from hotconf.sources import Memory
 from hotconf.values.report import jsonable
-from hotconf.web import Server, config_app
 
 
 class Database(Section):
@@ -48,9 +48,7 @@ async def site():
     conf = HotConf(App, sources=[memory], options=Options(watch=False))
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(conf.running(signals=()))
-        server = Server(config_app(conf), port=0)
-        stack.push_async_callback(server.stop)
-        await server.start()
+        server = await stack.enter_async_context(sites.serve(conf))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         yield Site(conf, memory, server, session)
 
@@ -189,23 +187,16 @@ async def test_a_stream_of_an_unknown_part_is_404(site):
 
 
 async def test_beyond_the_limit_of_watchers_clients_get_503():
-    from aiohttp import web
-
-    from hotconf.web import config_routes
-
     conf = HotConf(App, options=Options(watch=False))
-    async with conf.running(signals=()), aiohttp.ClientSession() as session:
-        app = web.Application()
-        app.add_routes(config_routes(conf, max_watchers=1))
-        server = Server(app, port=0)
-        await server.start()
-        try:
-            async with session.get(server.url + "/events") as stream:
-                await anext(events(stream))
-                async with session.get(server.url + "/events") as refused:
-                    assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
-        finally:
-            await server.stop()
+    async with (
+        conf.running(signals=()),
+        sites.serve(conf, max_watchers=1) as server,
+        aiohttp.ClientSession(server.url) as session,
+        session.get("/events") as stream,
+    ):
+        await anext(events(stream))
+        async with session.get("/events") as refused:
+            assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
 
 
 async def test_a_client_that_leaves_is_noticed(site):
@@ -227,14 +218,10 @@ async def test_an_engine_in_a_thread_of_its_own_wakes_the_servers_loop():
     memory = Memory({"message": "one"})
     conf = HotConf(App, sources=[memory], options=Options(watch=False))
     with conf.running(signals=()):
-        server = Server(config_app(conf), port=0)
-        await server.start()
-        try:
-            async with aiohttp.ClientSession() as session, session.get(server.url + "/events") as stream:
+        async with sites.serve(conf) as server, aiohttp.ClientSession() as session:
+            async with session.get(server.url + "/events") as stream:
                 received = events(stream)
                 await anext(received)
                 memory.set({"message": "two"})
                 await conf.reload()
                 assert (await anext(received))[2]["value"]["message"] == "two"
-        finally:
-            await server.stop()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 from yarl import URL
 
+import tests.web.sites as sites
 from hotconf import HotConf, Options, RestartRequired, Section
 from hotconf.api import inspect
 from hotconf.sources import Memory
@@ -148,7 +149,7 @@ async def test_shadowed_values_are_shown_with_their_origins():
     conf = HotConf(
         App, sources=[Memory({"message": "weak"}, name="weak"), Memory({"message": "strong"}, name="strong")]
     )
-    async with conf.running(signals=()), TestClient(TestServer(config_app(conf))) as client:
+    async with conf.running(signals=()), sites.serve(conf) as server, ClientSession(server.url) as client:
         found = await (await client.get("/explain/message")).json()
         assert (found["value"], found["origin"]) == ("strong", "strong")
         assert found["shadowed"] == [{"value": "weak", "origin": "weak"}]

@@ -1,0 +1,1 @@
+from tests.web.test_commands import *  # noqa: F403

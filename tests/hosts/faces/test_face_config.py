@@ -1,0 +1,1 @@
+from tests.web.test_config import *  # noqa: F403

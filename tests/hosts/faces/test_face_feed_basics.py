@@ -1,0 +1,1 @@
+from tests.web.test_feed_basics import *  # noqa: F403

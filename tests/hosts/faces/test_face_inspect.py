@@ -1,0 +1,1 @@
+from tests.web.test_inspect import *  # noqa: F403
