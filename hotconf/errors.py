@@ -74,6 +74,18 @@ class SourceUnreachable(SourceError):
     """A source is out of reach, or denies access. What it held when it was read last may stand in for it."""
 
 
+class RevisionConflict(HotconfError):
+    """A document was not written, because the one that is there has another revision than the expected one."""
+
+    def __init__(self, name: str, expected: str) -> None:
+        super().__init__(name, expected)
+        self.name = name
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return f"{self.name} does not have revision {self.expected} any more: read it again, and change that"
+
+
 class Rejected(HotconfError):
     """A reload ends here, and what was running stays in force.
 

@@ -16,9 +16,10 @@ from hotconf.sources.file import Dir as Dir, File as File
 from hotconf.sources.memory import Memory as Memory
 
 if TYPE_CHECKING:
+    from hotconf.sources.etcd import Etcd as Etcd
     from hotconf.sources.http import Http as Http
 else:
-    _HOMES = {"Http": "http"}
+    _HOMES = {"Etcd": "etcd", "Http": "http"}
 
     def __getattr__(name: str) -> object:
         from importlib import import_module
@@ -28,4 +29,4 @@ else:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-__all__ = ("Dir", "File", "Http", "Memory")
+__all__ = ("Dir", "Etcd", "File", "Http", "Memory")

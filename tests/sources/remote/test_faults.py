@@ -1,0 +1,172 @@
+"""What befalls servers, the same for every remote source: afterwards each follower has what its server has.
+
+I14: after any loss of a watch. I15: a revision that went backwards causes a full read. I16: an outage changes nothing.
+"""
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+
+from hotconf import HotConf, Options, Settings
+from hotconf.sources import Etcd
+from hotconf.sources.etcd_gateway import Gateway
+from hotconf.testing import FakeSource
+from hotconf.testing.faults import EtcdServer, Link
+from tests.engine.test_engine import until
+from tests.sources.remote.servers import serving
+
+
+class App(Settings):
+    port: int = 0
+    message: str = "none"
+
+
+KEY = "shop/app.toml"
+
+
+class EtcdStore:
+    """How the tests write into etcd, and follow it."""
+
+    server_class = EtcdServer
+
+    def __init__(self, server):
+        self.server = server
+
+    def source(self, *, port=None, **options):
+        return Etcd(f"127.0.0.1:{port or self.server.port}", KEY, **options)
+
+    async def put(self, number):
+        async with Gateway(self.server.url) as gateway:
+            await gateway.put(KEY, f"port = {number}\n".encode())
+
+    async def delete(self):
+        async with Gateway(self.server.url) as gateway:
+            await gateway.delete(KEY)
+
+
+STORES = {"etcd": EtcdStore}
+
+
+@pytest.fixture(params=STORES, scope="module")
+def running(request, tmp_path_factory):
+    store = STORES[request.param]
+    with serving(store.server_class, tmp_path_factory) as server:
+        yield store(server)
+
+
+@pytest.fixture
+async def store(running):
+    await running.put(1)
+    return running
+
+
+@contextlib.asynccontextmanager
+async def followed(source, count=1):
+    """A live configuration with a remote source and a local one, when the remote one is followed."""
+    local = FakeSource({"message": "local"}, name="local")
+    conf = HotConf(App, sources=[source, local], options=Options(watch=False))
+    async with conf.running(signals=()):
+        await until(lambda: conf.status.sources[0]["following"])
+        yield conf, local
+
+
+def state(conf):
+    return conf.status.sources[0]["state"]
+
+
+async def edit_locally(conf, local, text):
+    """An edit of another source, which no outage may hold up."""
+    local.set({"message": text})
+    local.hint()
+    await until(lambda: conf.current.message == text, timeout=5)
+
+
+async def test_I14_killed_and_restarted(store):
+    async with followed(store.source()) as (conf, local):
+        store.server.kill()
+        await until(lambda: state(conf) == "stale")
+        assert conf.current.port == 1
+        await edit_locally(conf, local, "while it was down")
+        assert conf.status.sources[0]["age"] > 0
+        assert conf.status.sources[0]["failures"] > 0
+        await asyncio.to_thread(store.server.start)
+        await until(lambda: state(conf) == "fresh")
+        await store.put(2)
+        await until(lambda: conf.current.port == 2)
+
+
+async def test_I14_changed_while_nothing_was_connected(store):
+    with Link(store.server.port) as link:
+        async with followed(store.source(port=link.port)) as (conf, _):
+            link.cut()
+            link.drop()
+            await store.put(2)
+            await store.put(3)
+            link.mend()
+            await until(lambda: conf.current.port == 3)
+
+
+async def test_I15_wiped(store):
+    async with followed(store.source()) as (conf, _):
+        for number in range(2, 12):
+            await store.put(number)
+        await until(lambda: conf.current.port == 11)
+        await asyncio.to_thread(store.server.wipe)
+        await store.put(1)
+        await until(lambda: conf.current.port == 1)
+        await store.put(2)
+        await until(lambda: conf.current.port == 2)
+
+
+async def test_I16_deleted_and_made_again(store):
+    async with followed(store.source()) as (conf, _):
+        await store.delete()
+        await until(lambda: conf.reports[-1].outcome == "rejected")
+        assert conf.current.port == 1
+        await store.put(2)
+        await until(lambda: conf.current.port == 2)
+
+
+async def test_a_hundred_writes_in_a_loop_end_with_the_last(store):
+    async with followed(store.source()) as (conf, _):
+        for number in range(2, 102):
+            await store.put(number)
+        await until(lambda: conf.current.port == 101)
+        assert all(report.outcome != "rejected" for report in conf.reports)
+
+
+async def test_there_and_back_again_while_away_makes_no_generation(store):
+    with Link(store.server.port) as link:
+        async with followed(store.source(port=link.port)) as (conf, _):
+            generation = conf.snapshot.generation
+            link.cut()
+            link.drop()
+            await store.put(2)
+            await store.put(1)
+            await until(lambda: state(conf) == "stale")
+            link.mend()
+            await until(lambda: state(conf) == "fresh")
+            assert conf.snapshot.generation == generation
+
+
+async def test_I13_cut_off_local_edits_and_a_stop_do_not_wait(store):
+    with Link(store.server.port) as link:
+        async with followed(store.source(port=link.port)) as (conf, local):
+            link.cut()
+            reload = asyncio.create_task(conf.reload())
+            await until(lambda: state(conf) == "stale")
+            assert (await reload).outcome == "unchanged"
+            await edit_locally(conf, local, "cut off")
+            began = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began < 3
+
+
+async def test_a_server_that_is_away_at_the_start_is_named(store):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and does not listen
+        source = store.source(port=taken.getsockname()[1])
+        report = await HotConf(App, sources=[source]).reload()
+    assert (report.outcome, report.stage) == ("rejected", "read")
+    assert str(report.faults[0]).startswith(f"{source.name}: cannot be read: ")
