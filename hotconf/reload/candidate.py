@@ -17,7 +17,7 @@ from hotconf.reload.validate import validate
 from hotconf.schema.diff import compare, differences, has_no_equality
 from hotconf.schema.digest import digest
 from hotconf.schema.explain import Origins, input_paths
-from hotconf.schema.fields import fields_of, holds_content
+from hotconf.schema.fields import fields_of, holds_content, models_within, mutable
 from hotconf.schema.redact import document, scrub, secret_texts
 from hotconf.schema.shape import Shape
 from hotconf.schema.tree import content_files, value_at
@@ -65,6 +65,11 @@ class Candidate(Generic[S]):
         return self.beneath if self.readings.overrides else self
 
     @functools.cached_property
+    def changed_names(self) -> tuple[str, ...]:
+        """`changed` as reports and changes show it."""
+        return rendered(self.changed)
+
+    @functools.cached_property
     def origins(self) -> Origins:
         """Where each value comes from."""
         return Origins(type(self.settings), self.merged, self.settings)
@@ -110,6 +115,12 @@ class CandidateBuilder:
     on_restart_required: Literal["defer", "reject"] = "defer"
     digest_key_file: Path | None = None
     unknown: Literal["warn", "error", "ignore"] = "warn"
+    _revalidates: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        declared = any(getattr(model, "__revalidate__", False) for _, model in models_within(self.model))
+        # What the program changed in place is replaced by a reload.
+        object.__setattr__(self, "_revalidates", declared or bool(mutable(self.model)))
 
     @property
     def model(self) -> type[BaseModel]:
@@ -122,14 +133,18 @@ class CandidateBuilder:
         running: Candidate[Any] | None,
         *,
         force: bool = False,
+        afresh: bool = False,
         expected: Expected | None = None,
     ) -> Candidate[Any]:
         """Merge, guard, validate, compare and defer; then lay overrides on top, validate and compare again.
+
+        Where the sources said the very same before, what was built from them then is built upon.
 
         Args:
             readings: what the sources said.
             running: what is in force, None at the first load.
             force: overrule the guard.
+            afresh: build also from what is running already.
             expected: what ran before the process started. It counts until the sources have been applied once.
 
         Raises:
@@ -141,7 +156,8 @@ class CandidateBuilder:
             if faults:
                 raise Rejected(self.scrubbed(faults, expected.values, running=running), "guard")
         before = running.from_sources if running is not None else None
-        if before is not None and readings.have_the_sources_of(before.readings):
+        afresh = afresh or self._revalidates
+        if before is not None and not afresh and readings.have_the_sources_of(before.readings):
             beneath: Candidate[Any] | None = before
         else:
             try:
@@ -152,12 +168,15 @@ class CandidateBuilder:
                     raise
                 beneath = None  # an override may supply what the sources lack
         candidate = self._build_overridden(readings, beneath) if readings.overrides or beneath is None else beneath
-        if running is None or (candidate is beneath and candidate is not before and running is before):
-            return candidate
-        # Only what is new may share parts with what is running: a candidate from before is published, and is not
-        # changed.
-        differ = differences if candidate is before else compare
-        return dataclasses.replace(candidate, changed=differ(running.settings, candidate.settings))
+        if candidate is running:
+            candidate = candidate.with_settings(candidate.settings) if candidate.changed else candidate
+        elif running is not None and (candidate is not beneath or candidate is before or running is not before):
+            # Only what is new may share parts with what is running: a candidate from before is published, and is not
+            # changed.
+            differ = differences if candidate is before else compare
+            candidate = dataclasses.replace(candidate, changed=differ(running.settings, candidate.settings))
+        _ = candidate.changed_names  # rendered in this thread and not on the event loop: there may be very many
+        return candidate
 
     def _build_from_sources(self, readings: Readings, running: Candidate[Any] | None, *, force: bool) -> Candidate[Any]:
         merged = self.constructor.merge(readings.layers())

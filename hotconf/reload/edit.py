@@ -107,12 +107,12 @@ class OverlayEditor:
         if held is not None:
             raise RollbackHeld(held.generation)
 
-    async def with_pending(self, readings: Readings) -> Readings:
+    def with_pending(self, readings: Readings) -> Readings:
         """Return readings with the patch that waits to be confirmed on top of the overlay's file. Raises Rejected."""
         if self.pending is None or self._overlay is None or readings.overlay is None:
             return readings
         # Rejected where the file was edited since, and holds a secret by now.
-        patched = await asyncio.to_thread(self._overlay.patched, readings.overlay, self.pending.values)
+        patched = self._overlay.patched(readings.overlay, self.pending.values)
         return dataclasses.replace(readings, patched=patched)
 
     async def begin(self, operation: OverlayOperation, readings: Readings) -> tuple[Readings, OverlayEdit]:

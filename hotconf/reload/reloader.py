@@ -41,7 +41,7 @@ from hotconf.values.change import Change
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from hotconf.abc import Prepared
     from hotconf.reload.candidate import Candidate
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from hotconf.reload.guard import Expected
     from hotconf.reload.holder import Holder, Lease
     from hotconf.reload.report import StartedReport
-    from hotconf.reload.request import ReloadRequest
+    from hotconf.reload.request import Operation, ReloadRequest
     from hotconf.reload.resources import Assembly
     from hotconf.reload.subscribers import Subscribers
     from hotconf.schema.settings import Options
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from hotconf.values.report import Report, Stage
 
 S = TypeVar("S")
+T = TypeVar("T")
 
 log = logging.getLogger("hotconf")
 
@@ -151,42 +152,47 @@ class Reloader(Generic[S]):
     async def _reload(self, request: ReloadRequest, started: StartedReport) -> Report:
         stage: Stage = "read"
         edit: OverlayEdit | None = None
-        plan: Plan | None = None
-        try:
-            plan = await self._plan(request)
-            edit, stage = plan.edit, "validate"
+        revisions: Mapping[str, str] | None = None
+
+        def build(plan: Plan) -> tuple[Plan, Candidate[S]]:
+            nonlocal stage, revisions
+            stage, revisions = "validate", plan.readings.revisions
             # A caller that names a generation, a patch or an override means to lose what it replaces.
             force = request.force or not isinstance(request.operation, Rehearse | None)
             expected = None if force else request.expected or self._expected
-            build = functools.partial(self._builder.build, plan.readings, self.running, force=force, expected=expected)
-            # In a thread, so that no reader waits for it.
-            candidate: Candidate[S] = build() if request.inline else await asyncio.to_thread(build)
+            return plan, self._builder.build(
+                plan.readings, self.running, force=force, afresh=request.force, expected=expected
+            )
+
+        try:
+            if request.operation is None:
+                # In the thread that reads the files: to go on in another would cost as much as a small reload.
+                plan, candidate = await self._read(lambda readings: build(self._plan_to_read(readings, request)))
+            else:
+                plan = await self._plan(request.operation)
+                edit = plan.edit
+                # In a thread, so that no reader waits for it.
+                plan, candidate = build(plan) if request.inline else await asyncio.to_thread(build, plan)
             candidate = await self._with_contents(request, candidate)
             stage = "prepare"
+            change = self._change(candidate, starts=request.phase == "start")
             concerned = every_path(candidate.settings) if request.phase == "start" else candidate.changed
-            change = self._change(candidate, concerned)
             assembly = self.resources.assemble(candidate.settings, self._subscribers.resources)
-            prepared = await self._prepare(request, candidate, change, concerned, assembly)
+            prepared = await self._prepare(request, candidate, change, concerned, assembly, edit)
             if request.dry_run:
                 await rollback(prepared, change, timeout=self._prepare_timeout)
                 return self._report(started, plan, candidate)
-            if edit is not None:
-                try:
-                    await self.editor.write(edit)
-                except BaseException:
-                    await rollback(prepared, change, timeout=self._prepare_timeout)
-                    raise
         except Rejected as rejection:
             # In a thread: it locates every key of the patched overlay.
             faults = rejection.faults if edit is None else await asyncio.to_thread(edit.blamed, rejection.faults)
-            return self._rejected(started, plan, rejection.stage, faults)
+            return self._rejected(started, revisions, rejection.stage, faults)
         except OperationRefused:
             raise
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             unforeseen = "a reload failed with an unexpected error; what was running stays in force\n%s"
             log.error(unforeseen, traceback_without_message(error))  # noqa: TRY400 - not its text
             faults = (Fault("", f"unexpected {type(error).__name__}, see the log"),)
-            return self._rejected(started, plan, stage, faults)
+            return self._rejected(started, revisions, stage, faults)
         finally:
             if edit is not None:
                 edit.discard()
@@ -195,7 +201,7 @@ class Reloader(Generic[S]):
         self._overrides = plan.readings.overrides
         self.recovered = plan.note if isinstance(request.operation, StartFromLastGood) else ""
         self._expected = request.expected or self._expected
-        self._swap(request, candidate, assembly)
+        self._swap(request, candidate, assembly, change)
         self._stack.contents.keep(file for file, _ in candidate.content_files.values())
         report = self._report(started, plan, candidate, commit_errors=commit(prepared, change))
         if candidate.changed or prepared:
@@ -204,19 +210,21 @@ class Reloader(Generic[S]):
             self.history.add(self._holder.snapshot, report, dataclasses.replace(plan.readings, overrides=()))
         return report
 
-    async def _plan(self, request: ReloadRequest) -> Plan:  # noqa: PLR0911 - a table of operations
-        """Return what to build from: what the sources say now, said in an earlier generation, or say with an edit."""
+    def _plan_to_read(self, readings: Readings, request: ReloadRequest) -> Plan:
+        """Build from what the sources say now, unless a rollback from the same is held."""
+        left = self._rolled_back_from
+        if left is not None and not request.force and left.say_the_same_as(readings):
+            return Plan(self._running_readings or readings, str(self.held), left, self.editor.pending)
+        return Plan(self.editor.with_pending(readings), pending=self.editor.pending)
+
+    async def _plan(self, operation: Operation) -> Plan:
+        """Return what an operation builds from: what the sources said in an earlier generation, or say with an edit."""
         pending = self.editor.pending
-        match request.operation:
-            case None:
-                readings = await self._read(request.triggers)
-                left = self._rolled_back_from
-                if left is not None and not request.force and left.say_the_same_as(readings):
-                    return Plan(self._running_readings or readings, str(self.held), left, pending)
-                return Plan(await self.editor.with_pending(readings), pending=pending)
+        match operation:
             case Rehearse(within=within):
                 with within:
-                    return Plan(await self.editor.with_pending(await self._read()), pending=pending)
+                    readings = await self._known_readings(now=True)
+                    return Plan(await asyncio.to_thread(self.editor.with_pending, readings), pending=pending)
             case Rollback(generation=generation):
                 target = self.history.find(generation)
                 readings = self.editor.without_unconfirmed(target.readings)
@@ -227,17 +235,17 @@ class Reloader(Generic[S]):
             case StartFromLastGood(readings=readings, note=note):
                 return Plan(readings, note)
             case Resume():
-                return Plan(self._running_readings or await self._read(), "", self._rolled_back_from, pending)
-            case BeginOverride() | EndOverride() as operation:
+                below = await self._known_readings()
+                return Plan(below, "", self._rolled_back_from, pending)
+            case BeginOverride() | EndOverride():
                 # Of what is running where there is anything: sources that are broken just now are none of its business.
-                readings = self._running_readings or await self._read()
-                readings = dataclasses.replace(readings, overrides=self._overrides_after(operation))
+                below = await self._known_readings()
+                readings = dataclasses.replace(below, overrides=self._overrides_after(operation))
                 return Plan(readings, "", self._rolled_back_from, pending)
-            case operation:
+            case _:
                 # A patch builds on what the sources say by now. A confirmation and its timeout change the overlay
                 # alone, whatever the other sources say meanwhile.
-                known = None if isinstance(operation, Patch) else self._running_readings
-                readings = known or await self._read()
+                readings = await self._known_readings(now=isinstance(operation, Patch))
                 readings, edit = await self.editor.begin(operation, readings)
                 return Plan(readings, pending=edit.pending, edit=edit)
 
@@ -248,12 +256,22 @@ class Reloader(Generic[S]):
         # An override whose end was rejected still runs, and must not be built upon.
         return dataclasses.replace(self.running.readings, overrides=self._overrides)
 
-    async def _read(self, triggers: Collection[str] = ()) -> Readings:
+    async def _read(self, use: Callable[[Readings], T], triggers: Collection[str] = ()) -> T:
+        """Return what `use` makes of what the sources say now, in the thread that reads them."""
+        overrides = self._overrides
+
+        def with_overrides(readings: Readings) -> T:
+            return use(dataclasses.replace(readings, overrides=overrides) if overrides else readings)
+
         try:
-            readings = await self._stack.read(triggers)
+            return await self._stack.read(with_overrides, triggers)
         except SourceError as error:
             raise Rejected(error.faults, "read") from None
-        return dataclasses.replace(readings, overrides=self._overrides) if self._overrides else readings
+
+    async def _known_readings(self, *, now: bool = False) -> Readings:
+        """Return what is running was built from; what the sources say where nothing runs, or with `now`."""
+        known = None if now else self._running_readings
+        return known if known is not None else await self._read(lambda readings: readings)
 
     def drop_override(self, operation: EndOverride) -> None:
         """Build without the layer of an override from the next reload on."""
@@ -290,17 +308,18 @@ class Reloader(Generic[S]):
             )
         return candidate.with_contents(contents, running)
 
-    async def _prepare(
+    async def _prepare(  # noqa: PLR0917 - all that one reload has found out by then
         self,
         request: ReloadRequest,
         candidate: Candidate[S],
         change: Change[S],
         concerned: tuple[KeyPath, ...],
         assembly: Assembly,
+        edit: OverlayEdit | None,
     ) -> list[tuple[Subscription, Prepared]]:
-        """Ask every participant concerned, in order.
+        """Ask every participant concerned, in order, and write the overlay last.
 
-        If one refuses, or this is cancelled, roll back those that agreed.
+        If one refuses, the disk does, or this is cancelled, roll back those that agreed.
         """
         done: list[tuple[Subscription, Prepared]] = []
         try:
@@ -312,6 +331,8 @@ class Reloader(Generic[S]):
                     done.append((subscription, state))
                 if being_cancelled():  # and the subscriber swallowed it
                     raise asyncio.CancelledError  # noqa: TRY301 - what was prepared is undone below
+            if edit is not None and not request.dry_run:
+                await self.editor.write(edit)
         except BaseException as error:
             await rollback(done, change, timeout=self._prepare_timeout)
             if isinstance(error, Rejected):
@@ -334,9 +355,9 @@ class Reloader(Generic[S]):
             elif assembly.wants(participant, candidate.changed):
                 yield Subscription(functools.partial(assembly.build, participant), name=f"resource {participant.name}")
 
-    def _swap(self, request: ReloadRequest, candidate: Candidate[S], assembly: Assembly) -> None:
+    def _swap(self, request: ReloadRequest, candidate: Candidate[S], assembly: Assembly, change: Change[S]) -> None:
         before = self.snapshot
-        if before is not None and not candidate.changed:
+        if before is not None and not candidate.changed and candidate is not self.running:
             # The values are the running ones, so readers keep their objects; origins may have moved.
             candidate = candidate.with_settings(before.settings)
         self.running = candidate
@@ -352,7 +373,7 @@ class Reloader(Generic[S]):
         if before is None:
             _advise_to_freeze(self._builder.model)
         elif candidate.changed and request.phase != "load":
-            self._untold = self._change(candidate, candidate.changed, before), candidate.changed
+            self._untold = dataclasses.replace(change, paths=candidate.changed_names), candidate.changed
 
     def _log_unknown_keys(self, candidate: Candidate[S]) -> None:
         """Log each unknown key once, for as long as a file holds it."""
@@ -364,18 +385,17 @@ class Reloader(Generic[S]):
         if len(new) > _MOST_UNKNOWN_KEYS:
             log.warning("and %d more unknown keys", len(new) - _MOST_UNKNOWN_KEYS)
 
-    def _change(
-        self, candidate: Candidate[S], paths: tuple[KeyPath, ...], before: Snapshot[S] | None = None
-    ) -> Change[S]:
-        before = before or self.snapshot
-        generation = (before.generation if before is not None else 0) + bool(candidate.changed)
+    def _change(self, candidate: Candidate[S], *, starts: bool) -> Change[S]:
+        before = self.snapshot
         old = before.settings if before is not None else None
-        return Change(old, candidate.settings, rendered(paths), generation)
+        paths = rendered(every_path(candidate.settings)) if starts else candidate.changed_names
+        return Change(old, candidate.settings, paths, self.generation + bool(candidate.changed))
 
-    def _rejected(self, started: StartedReport, plan: Plan | None, stage: Stage, faults: Sequence[Fault]) -> Report:
-        revisions = plan.readings.revisions if plan is not None else self._stack.revisions
-        generation = self.generation
-        return started.end("rejected", generation=generation, stage=stage, faults=faults, revisions=revisions)
+    def _rejected(
+        self, started: StartedReport, revisions: Mapping[str, str] | None, stage: Stage, faults: Sequence[Fault]
+    ) -> Report:
+        revisions = self._stack.revisions if revisions is None else revisions
+        return started.end("rejected", generation=self.generation, stage=stage, faults=faults, revisions=revisions)
 
     def _report(
         self, started: StartedReport, plan: Plan, candidate: Candidate[S], *, commit_errors: tuple[str, ...] = ()
@@ -383,7 +403,7 @@ class Reloader(Generic[S]):
         return started.end(
             "applied" if candidate.changed else "unchanged",
             generation=self.generation,
-            changed=rendered(candidate.changed),
+            changed=candidate.changed_names,
             pending_restart=candidate.pending,
             commit_errors=commit_errors,
             note=plan.note,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from typing import TYPE_CHECKING
 
 from hotconf.errors import SourceBusy, SourceError
-from hotconf.sources.reader import FileReader, ReadLimits, read_all, stamp_of, working_folder
+from hotconf.sources.reader import FileReader, ReadLimits, once_written, read_all, stamp_of, working_folder
 from hotconf.values.keypath import render
 from hotconf.values.report import Fault
 
@@ -50,8 +51,9 @@ class ContentFiles:
         for file, _ in files.values():
             self._readers.setdefault(file, FileReader(file, str(file), self._limits))
         self.busy = False
+        reads = [functools.partial(self._digest, path, *found) for path, found in files.items()]
         try:
-            digests = await read_all(self._digest(path, *found) for path, found in files.items())
+            digests = await once_written(lambda: read_all(reads), self._limits.max_wait)
         except SourceBusy:
             self.busy = True
             raise
@@ -62,15 +64,17 @@ class ContentFiles:
         kept = {self._folder / file for file in files}
         self._readers = {file: reader for file, reader in self._readers.items() if file in kept}
 
-    async def _digest(self, path: KeyPath, file: Path, origin: Origin) -> str:
-        self._stamps[file] = await asyncio.to_thread(stamp_of, file)
+    def _digest(self, path: KeyPath, file: Path, origin: Origin) -> str:
+        self._stamps[file] = stamp_of(file)
         try:
-            data = await self._readers[file].contents()
+            data = self._readers[file].contents()
         except FileNotFoundError:
             raise SourceError([Fault(render(path), f"the file {file} does not exist", origin)]) from None
         except SourceError as error:
-            faults = [Fault(render(path), f"the file {file} {fault.message}", origin) for fault in error.faults]
-            raise type(error)(faults) from None
+            error.faults = tuple(
+                Fault(render(path), f"the file {file} {fault.message}", origin) for fault in error.faults
+            )
+            raise
         return hashlib.sha256(data).hexdigest() if data else ""
 
     def moved(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from dataclasses import replace
 from io import StringIO
@@ -19,6 +18,7 @@ from hotconf.schema.redact import secret_texts
 from hotconf.sources.failure import failure
 from hotconf.sources.lookups import Document
 from hotconf.sources.provenance import Lines, Variables
+from hotconf.sources.reader import once_written
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.report import Fault
 
@@ -28,16 +28,19 @@ if TYPE_CHECKING:
 
     from pydantic_settings import BaseSettings
 
+    from hotconf.sources.reader import ReadLimits
+
 
 class _File(Source, WatchedFiles, Settling, Protocol):
     """The file that is read, whatever else it is."""
 
     path: Path
+    limits: ReadLimits
 
     @property
     def protection(self) -> str | None: ...
 
-    async def contents(self) -> bytes | None: ...
+    def contents(self) -> bytes | None: ...
 
 
 class Dotenv:
@@ -74,14 +77,17 @@ class Dotenv:
 
     async def read(self) -> Layer:
         """Return the settings that the variables stand for. Raises SourceError."""
-        data = await self._file.contents()
+        return await once_written(self.read_blocking, self._file.limits.max_wait)
+
+    def read_blocking(self) -> Layer:
+        """Do what `read` does, in the thread of the caller. Raises StillWritten too."""
+        data = self._file.contents()
         # `${NAME}` is looked up in the environment as well, which may be another by now.
         if self._last is None or self._last[0] != data or b"$" in (data or b""):
             if data is None:
                 layer = Layer(self.name, {}, {(): Origin("dotenv", self.name)}, "absent")
             else:
-                # In a thread: pydantic-settings looks at every field for every variable that it does not know.
-                layer = await asyncio.to_thread(layer_of, self.name, self._file.path, data, self._model, self._options)
+                layer = layer_of(self.name, self._file.path, data, self._model, self._options)
             if self._last is None or self._last[0] != data or self._last[1].values != layer.values:
                 self._last = (data, layer)
         return self._last[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from hotconf.sources.reader import (
     SIZE_LIMIT,
     FileReader,
     ReadLimits,
+    once_written,
     read_all,
     weakest,
 )
@@ -62,7 +62,9 @@ class File:
         self.name = os.fspath(path)
         self.required = required
         self.path = Path(path).absolute()
-        self._reader = FileReader(self.path, self.name, ReadLimits(size_limit, settle, max_wait))
+        self.limits = ReadLimits(size_limit, settle, max_wait)
+        self._reader = FileReader(self.path, self.name, self.limits)
+        self._absent = Layer(self.name, {}, {(): Origin("file", self.name)}, "absent")
 
     def __repr__(self) -> str:
         return f"File({self.name!r}{'' if self.required else ', required=False'})"
@@ -90,28 +92,30 @@ class File:
         Raises:
             SourceError: It cannot be read or understood; the fault has the place.
         """
-        try:
-            return await self._reader.layer()
-        except FileNotFoundError:
-            return self._absent()
+        return await once_written(self.read_blocking, self.limits.max_wait)
 
-    async def contents(self) -> bytes | None:
+    def read_blocking(self) -> Layer:
+        """Do what `read` does, in the thread of the caller. Raises StillWritten too."""
+        try:
+            return self._reader.layer()
+        except FileNotFoundError:
+            self._check_absence()
+            return self._absent
+
+    def contents(self) -> bytes | None:
         """Return the bytes, for a file that another source parses; None for an optional file that is absent.
 
-        Raises:
-            SourceError: As `read` does.
+        Blocks, and raises as `read_blocking` does.
         """
         try:
-            return await self._reader.contents()
+            return self._reader.contents()
         except FileNotFoundError:
-            self._absent()
+            self._check_absence()
             return None
 
-    def _absent(self) -> Layer:
-        place = Origin("file", self.name)
+    def _check_absence(self) -> None:
         if self.required:
-            raise SourceError([Fault("", "does not exist", place)]) from None
-        return Layer(self.name, {}, {(): place}, "absent")
+            raise SourceError([Fault("", "does not exist", Origin("file", self.name))]) from None
 
     async def until_quiet(self) -> None:
         """Return when a file that was refused as still being written may be read again."""
@@ -167,11 +171,16 @@ class Dir:
         Raises:
             SourceError: The faults of all files that cannot be read or understood.
         """
+        return await once_written(self.read_blocking, self._limits.max_wait)
+
+    def read_blocking(self) -> Sequence[Layer]:
+        """Do what `read` does, in the thread of the caller. Raises StillWritten too."""
         for _ in range(_LISTINGS):
-            names = await asyncio.to_thread(self._names)
-            self._readers = {name: self._readers.get(name) or self._reader(name) for name in names}
-            with contextlib.suppress(FileNotFoundError):  # a file was removed after the folder was listed
-                return await read_all(reader.layer() for reader in self._readers.values())
+            self._readers = {name: self._readers.get(name) or self._reader(name) for name in self._names()}
+            try:
+                return read_all(reader.layer for reader in self._readers.values())
+            except FileNotFoundError:  # a file was removed after the folder was listed
+                continue
         raise SourceBusy([Fault("", "its files are removed as soon as they are listed", Origin("file", self.name))])
 
     async def until_quiet(self) -> None:

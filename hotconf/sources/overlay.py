@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import hotconf.formats as formats
 import hotconf.values.keypath as keypath
-from hotconf.errors import FormatError, Rejected, SourceError
+from hotconf.errors import FormatError, Rejected
 from hotconf.formats import Located
 from hotconf.schema.diff import differences
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.sources.atomic_write import Staged, stage
 from hotconf.sources.patch import merge_patch
-from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, ReadLimits, content_revision
+from hotconf.sources.reader import MAX_WAIT, SETTLE, SIZE_LIMIT, FileReader, ReadLimits, content_revision, once_written
 from hotconf.values.keypath import KeyPath
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import ABSENT, leaves, lookup, origin_in
@@ -84,8 +84,9 @@ class Overlay:
         if self.path.suffix != ".toml":
             raise ValueError(f"the overlay {self.name!r} must be a .toml file")
         self._model = model
-        self._size_limit = size_limit
-        self._reader = FileReader(self.path, self.name, ReadLimits(size_limit, settle, max_wait), kind="overlay")
+        self._limits = ReadLimits(size_limit, settle, max_wait)
+        self._reader = FileReader(self.path, self.name, self._limits, kind="overlay")
+        self._absent = Layer(self.name, {}, {(): Origin("overlay", self.name)}, "absent")
 
     def __repr__(self) -> str:
         return f"Overlay({self.name!r})"
@@ -101,13 +102,14 @@ class Overlay:
 
     async def read(self) -> Layer:
         """Return what the file holds, with canonical keys: the base of the next patch. Raises SourceError."""
+        return await once_written(self.read_blocking, self._limits.max_wait)
+
+    def read_blocking(self) -> Layer:
+        """Do what `read` does, in the thread of the caller. Raises StillWritten too."""
         try:
-            return with_canonical_keys(self._model, await self._reader.layer())
+            return with_canonical_keys(self._model, self._reader.layer())
         except FileNotFoundError:
-            place = Origin("overlay", self.name)
-            if self.path.is_symlink():
-                raise SourceError([Fault("", "is a link to nothing", place)]) from None
-            return Layer(self.name, {}, {(): place}, "absent")
+            return self._absent
 
     async def until_quiet(self) -> None:
         """Return when a file that was refused as still being written may be read again."""
@@ -163,8 +165,8 @@ class Overlay:
         data = _toml(values)
         if data is None:
             raise Rejected(_unwritable(values))
-        if len(data) > self._size_limit:
-            raise Rejected([Fault("", f"the overlay would be larger than {self._size_limit} bytes")])
+        if len(data) > self._limits.size_limit:
+            raise Rejected([Fault("", f"the overlay would be larger than {self._limits.size_limit} bytes")])
         return data
 
     def confirmed(self, layer: Layer) -> Layer:

@@ -7,6 +7,8 @@ layer. So is what the sources of settings classes within the settings said, each
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
 )
 from pydantic_settings.sources import DefaultSettingsSource
 
@@ -28,7 +32,7 @@ from hotconf.schema.keys import with_canonical_keys
 from hotconf.schema.redact import secret_texts
 from hotconf.sources.failure import failure, place_of_failure
 from hotconf.sources.provenance import may_fall_silent, name_of, origins_of
-from hotconf.sources.reader import FileReader, ReadLimits, read_all, weakest, working_folder
+from hotconf.sources.reader import FileReader, ReadLimits, once_written, read_all, weakest, working_folder
 from hotconf.values.layer import DEFAULT, Layer, Nested, Origin, Places
 from hotconf.values.merge import ABSENT, copied, lookup, same
 from hotconf.values.report import Fault
@@ -67,6 +71,7 @@ class SettingsSources:
         self._found: list[Path] = []  # what they read
         self._readers: dict[Path, FileReader] = {}
         self._stamps: dict[Path, tuple[int, ...]] = {}
+        self._last: tuple[object, Sequence[Layer]] = (None, ())  # what the sources went by, and the layers
         self.files: frozenset[str] = frozenset()
 
     @property
@@ -88,14 +93,20 @@ class SettingsSources:
         Raises:
             SourceError: A source failed, or cannot be made; SourceBusy while a file is written.
         """
-        before = await self._contents()
+        return await once_written(functools.partial(self.read_blocking, below, above), self._limits.max_wait)
+
+    def read_blocking(self, below: Sequence[Layer] = (), above: Sequence[Layer] = ()) -> Sequence[Layer]:
+        """Do what `read` does, in the thread of the caller. Raises StillWritten too."""
+        environment, before = dict(os.environ), self._contents()
+        if self._last[0] == (environment, before) and self._go_by_nothing_else():
+            return self._last[1]  # the very same layers: what follows has nothing to do
         # Which of the files in a folder count is known only from the sources.
-        stamps = await asyncio.to_thread(self._stamps_in_folders) if not self._asked else {}
+        stamps = self._stamps_in_folders() if not self._asked else {}
         while True:
             began = file_clock()
-            read = await asyncio.to_thread(self._ask, below, above)
+            read = self._ask(below, above)
             # The sources open their files without asking who writes them: what they read is what was there all along.
-            after = await self._contents()
+            after = self._contents()
             news = (path for path, data in after.items() if before.get(path) != data)
             if all(path not in before and _is_unmoved(path, stamps.get(path), began) for path in news):
                 break
@@ -103,8 +114,10 @@ class SettingsSources:
         if isinstance(read, BaseException):
             raise SourceError(self._unmade(read, after)) from read
         held = {str(path) for path, data in after.items() if data.strip()}
-        self.files = frozenset(held | {path for path in self.files - held if await asyncio.to_thread(_holds, path)})
-        return await asyncio.to_thread(self._layers, read, after, below, above)
+        self.files = frozenset(held | {path for path in self.files - held if _holds(path)})
+        layers = self._layers(read, after, below, above)
+        self._last = (environment, after), layers
+        return layers
 
     async def until_quiet(self) -> None:
         """Return when the files that were busy may be read again."""
@@ -114,16 +127,24 @@ class SettingsSources:
         """Whether a file has changed since the last read. Blocks."""
         return any(_stamp(path) != stamp for path, stamp in self._stamps.items())
 
-    async def _contents(self) -> Mapping[Path, bytes]:
+    def _contents(self) -> Mapping[Path, bytes]:
         """Return what the files hold while no process writes them. One that is absent is the business of its source."""
-        paths = await asyncio.to_thread(self._files) if self._asked or self.paths() else []
-        self._readers = {path: self._readers.get(path) or FileReader(path, str(path), self._limits) for path in paths}
-        return dict(zip(paths, await read_all(reader.contents() for reader in self._readers.values()), strict=True))
-
-    def _files(self) -> list[Path]:
         secrets = (path for source in self._asked for path in lookups.secret_files(source, self._folder))
         self._stamps = {path: _stamp(path) for path in dict.fromkeys((*self.paths(), *secrets))}
-        return [path for path in self._stamps if path.is_file()]
+        paths = [path for path in self._stamps if path.is_file()]
+        self._readers = {path: self._readers.get(path) or FileReader(path, str(path), self._limits) for path in paths}
+        return dict(zip(paths, read_all(reader.contents for reader in self._readers.values()), strict=True))
+
+    def _go_by_nothing_else(self) -> bool:
+        """Whether the sources that were asked last go by the environment and by files, and by nothing else."""
+        rules = vars(BaseSettings)["settings_customise_sources"].__func__
+        own = getattr(self._constructor.model, "settings_customise_sources", None)
+        return getattr(own, "__func__", None) is rules and all(
+            type(source) in {InitSettingsSource, EnvSettingsSource, DotEnvSettingsSource}
+            or (type(source) is SecretsSettingsSource and source.secrets_dir is None)
+            or (type(source) is DefaultSettingsSource and not source.nested_model_default_partial_update)
+            for source in self._asked
+        )
 
     def _stamps_in_folders(self) -> Mapping[Path, object]:
         folders = (path for path in self._declared if path.is_dir())

@@ -31,7 +31,7 @@ except ImportError:  # no leases here: files must be stable
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
     from hotconf.values.layer import OriginKind
 
@@ -67,6 +67,31 @@ class ReadLimits:
     max_wait: float = MAX_WAIT
 
 
+class StillWritten(SourceBusy):
+    """A blocking read found a file that may be half written. It may be tried again after `pause` seconds."""
+
+    def __init__(self, faults: Iterable[Fault], pause: float) -> None:
+        super().__init__(faults)
+        self.pause = pause
+
+
+async def once_written(read: Callable[[], T], max_wait: float) -> T:
+    """Run a blocking read in a thread, again and again while a file is still being written, `max_wait` seconds at most.
+
+    Raises:
+        SourceBusy: The time is over.
+    """
+    deadline = time.monotonic() + max_wait
+    while True:
+        try:
+            return await asyncio.to_thread(read)
+        except StillWritten as busy:
+            if time.monotonic() >= deadline:
+                raise
+            pause = busy.pause
+        await asyncio.sleep(pause)
+
+
 class FileReader:
     """Reads one file again and again, one read at a time. Unchanged bytes return the layer of the last read.
 
@@ -82,20 +107,27 @@ class FileReader:
         self._limits = limits
         self._accepted: tuple[bytes, Layer] | None = None
         self._stamp: object = None  # of the last look: a file that was written again since was not stable
+        self._seen: tuple[object, float] = (None, 0.0)  # what the first of several equal looks saw, and when
 
-    async def layer(self) -> Layer:
-        """Return what the file holds.
+    def layer(self) -> Layer:
+        """Return what the file holds. Blocks: call it by `once_written`, or in a thread.
 
         Raises:
             FileNotFoundError: There is no such file.
-            SourceBusy: It is still being written, or the process is out of descriptors or memory.
+            StillWritten: It may be half a file.
+            SourceBusy: The process is out of descriptors or memory.
             SourceError: It cannot be read or understood.
         """
-        return await self._read(self._as_layer)
+        data = self._whole()
+        if not self._is_accepted(data):
+            self._accepted = (data, self._parsed(data))
+        return cast("tuple[bytes, Layer]", self._accepted)[1]
 
-    async def contents(self) -> bytes:
-        """Return the bytes, for a file that is parsed elsewhere. Raises as `layer` does."""
-        return await self._read(self._as_bytes)
+    def contents(self) -> bytes:
+        """Return the bytes, for a file that is parsed elsewhere. Blocks, and raises as `layer` does."""
+        data = self._whole()
+        self._accepted = (data, Layer(self.name, {}))
+        return data
 
     async def until_quiet(self) -> None:
         """Return when a file that was busy may be read again, or is gone."""
@@ -109,26 +141,19 @@ class FileReader:
             except (OSError, SourceError):
                 return
 
-    async def _read(self, use: Callable[[bytes], T]) -> T:
-        """Return what `use` makes of the content, in the thread that read it: a second thread would cost as much."""
-        deadline = time.monotonic() + self._limits.max_wait
-        seen: object = None
-        while True:
-            seen, used = await asyncio.to_thread(self._look, use, seen)
-            if used is not None:
-                return used
-            if time.monotonic() >= deadline:
-                message = f"is still being written after {self._limits.max_wait:g} s"
-                self._refuse(f"{message}; it is read as soon as its writer is done", kind=SourceBusy)
-            await asyncio.sleep(_RETRY if self.protection == "lease" else self._limits.stable_for)
-
-    def _look(self, use: Callable[[bytes], T], seen: object) -> tuple[object, T | None]:
-        """Return what was seen and, unless it may be half a file, what `use` makes of it."""
-        data = self._attempt()
+    def _whole(self) -> bytes:
+        """Return the content. Raises StillWritten where it may be half of it."""
+        data, now = self._attempt(), time.monotonic()
+        if data is not None and (self.protection == "lease" or self._is_accepted(data)):
+            return data
         look = data, self._stamp
-        if data is not None and (self.protection == "lease" or look == seen or self._is_accepted(data)):
-            return look, use(data)
-        return look, None
+        if look != self._seen[0]:
+            self._seen = (look, now)
+        elif data is not None and now - self._seen[1] >= self._limits.stable_for:
+            return data
+        message = f"is still being written after {self._limits.max_wait:g} s; it is read as soon as its writer is done"
+        pause = _RETRY if self.protection == "lease" else self._limits.stable_for
+        raise StillWritten([Fault("", message, Origin(self._kind, self.name))], pause)
 
     def _attempt(self) -> bytes | None:
         """Return the content, None while a process has the file open for writing. Without a lease it may be a half."""
@@ -179,19 +204,13 @@ class FileReader:
     def _is_accepted(self, data: bytes) -> bool:
         return self._accepted is not None and self._accepted[0] == data
 
-    def _as_bytes(self, data: bytes) -> bytes:
-        self._accepted = (data, Layer(self.name, {}))
-        return data
-
-    def _as_layer(self, data: bytes) -> Layer:
-        if self._accepted is not None and self._accepted[0] == data:
-            return self._accepted[1]
+    def _parsed(self, data: bytes) -> Layer:
         try:
             kind = formats.format_of(self.path.name)
             values = formats.parse(kind, data)
         except FormatError as error:
             self._refuse(error.reason, error.line, error.column)
-        layer = Layer(
+        return Layer(
             self.name,
             values,
             Located(self.name, kind, data, kind=self._kind),
@@ -199,8 +218,6 @@ class FileReader:
             revision="" if kind == "dotenv" else content_revision(data),
             odd_keys=kind == "yaml" and formats.has_odd_keys(values),
         )
-        self._accepted = (data, layer)
-        return layer
 
     def _fail(self, done: str, error: OSError) -> NoReturn:
         message = f"cannot be {done}: {error.strerror}"
@@ -224,22 +241,26 @@ def content_revision(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-async def read_all(reads: Iterable[Awaitable[T]]) -> list[T]:
-    """Return the results of several reads at once.
+def read_all(reads: Iterable[Callable[[], T]]) -> list[T]:
+    """Return the results of several blocking reads.
 
     Raises:
         SourceError: The faults of all reads that failed; as a SourceBusy where any of them is one, for then another
-            attempt is worthwhile.
+            attempt is worthwhile, and as StillWritten where a file is being written.
     """
-    results = await asyncio.gather(*reads, return_exceptions=True)
-    errors = [result for result in results if isinstance(result, SourceError)]
-    if errors:
-        busy = any(isinstance(error, SourceBusy) for error in errors)
-        raise (SourceBusy if busy else SourceError)(fault for error in errors for fault in error.faults)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return cast("list[T]", results)
+    results, errors = list[T](), list[SourceError]()
+    for read in reads:
+        try:
+            results.append(read())
+        except SourceError as error:
+            errors.append(error)
+    if not errors:
+        return results
+    faults = [fault for error in errors for fault in error.faults]
+    pauses = [error.pause for error in errors if isinstance(error, StillWritten)]
+    if pauses:
+        raise StillWritten(faults, min(pauses))
+    raise (SourceBusy if any(isinstance(error, SourceBusy) for error in errors) else SourceError)(faults)
 
 
 def weakest(readers: Iterable[FileReader]) -> Protection | None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003 - the OpenAPI document reads these annotations
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from pydantic_settings import BaseSettings
 from typing_extensions import TypedDict
 
 from hotconf.abc import Hinting, Source, WatchedFiles
 from hotconf.errors import SourceBusy, SourceError, SourceUnreachable
-from hotconf.schema.keys import accepts_several_keys, with_canonical_keys
+from hotconf.schema.keys import with_canonical_keys
 from hotconf.sources.content import ContentFiles
 from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.file import File
@@ -25,19 +27,24 @@ from hotconf.sources.memory import program_layer
 from hotconf.sources.overlay import Overlay
 from hotconf.sources.patience import Overdue, within
 from hotconf.sources.pydantic import SettingsSources
-from hotconf.sources.reader import ReadLimits, content_revision, stamp_of
+from hotconf.sources.reader import ReadLimits, StillWritten, content_revision, stamp_of
 from hotconf.values.layer import Layer, Origin, Readings, SourceReading
 from hotconf.values.report import Fault
 from hotconf.values.times import utcnow
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator
     from pathlib import Path
 
     from pydantic import BaseModel
 
     from hotconf.schema.settings import Options
     from hotconf.sources.construct import Constructor
+
+    Needs: TypeAlias = "dict[SourceState, Sequence[Sequence[Layer]]]"
+    Errors: TypeAlias = "dict[SourceState, BaseException | None]"
+
+T = TypeVar("T")
 
 _READS = 3
 """How often one read of the stack reads a source whose files are replaced meanwhile."""
@@ -159,18 +166,23 @@ class SourceState:
     # Asked once: a check of a runtime protocol takes longer than anything else in a small reload.
     is_followed: bool = field(init=False)
     _is_watched: bool = field(init=False)
+    reads_blocking: bool = field(init=False)
     # The layers of the last read, each with its canonical one.
     _canonical: tuple[tuple[Layer, Layer], ...] = ()
 
     def __post_init__(self) -> None:
         self._is_watched = isinstance(self.source, WatchedFiles)
         self.is_followed = isinstance(self.source, Hinting)
+        # A subclass with a `read` of its own is read by that.
+        classes, names = type(self.source).__mro__, ("read", "read_blocking")
+        own, blocking = (next((cls for cls in classes if name in vars(cls)), None) for name in names)
+        self.reads_blocking = own is blocking and "read" not in getattr(self.source, "__dict__", ())
 
     def paths(self) -> Iterable[Path]:
         """Return the files and folders that should be watched now. Raises what the source raises."""
         return cast("WatchedFiles", self.source).paths() if self._is_watched else ()
 
-    async def read(self, others: tuple[Sequence[Layer], Sequence[Layer]] | None = None) -> Sequence[Layer]:
+    async def read(self, *others: Sequence[Layer]) -> None:
         """Read the source. One that is out of reach may keep the layers of its last read.
 
         `others` are the layers of the weaker and of the stronger sources, for a source that reads after them.
@@ -178,8 +190,24 @@ class SourceState:
         Raises:
             SourceError: It cannot be read or understood.
         """
+        with self._noting_how_it_goes():
+            self._keep(await within(self.read_timeout, cast("Any", self.source).read(*others)))
+
+    def read_blocking(self, *others: Sequence[Layer]) -> bool:
+        """Do what `read` does in the thread of the caller. Return whether it did: a source may have to be awaited."""
+        if not self.reads_blocking:
+            return False
+        with self._noting_how_it_goes():
+            try:
+                self._keep(cast("Any", self.source).read_blocking(*others))
+            except StillWritten:
+                return False
+        return True
+
+    @contextlib.contextmanager
+    def _noting_how_it_goes(self) -> Iterator[None]:
         try:
-            layers = await within(self.read_timeout, self._layers(others))
+            yield
         except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # a panic in an extension's Rust is no Exception
@@ -188,24 +216,21 @@ class SourceState:
             faults = self.failed(error)
             if isinstance(error, OUTAGES) and self.layers is not None and self.keeps:
                 self.state = "stale"
-                return self.layers
+                return
             self.revision = getattr(error, "revision", "")
             raise SourceError(faults) from error
-        self.layers, self.revision = layers, _joined([layer.revision for layer in layers])
-        self.state, self.error, self.busy, self.failures = "fresh", None, False, 0
-        self.read_at = utcnow()
-        self.touch()
-        return layers
 
-    async def _layers(self, others: tuple[Sequence[Layer], Sequence[Layer]] | None) -> Sequence[Layer]:
-        read = await (self.source.read() if others is None else cast("SettingsSources", self.source).read(*others))
+    def _keep(self, read: Layer | Sequence[Layer]) -> None:
         layers: Sequence[Layer] = read if isinstance(read, (list, tuple)) else [cast("Layer", read)]
         for layer in layers:
             held: object = getattr(layer, "values", None)
             if not isinstance(held, Mapping):
                 message = "cannot be read: what it returned is not a Layer that holds a mapping"
                 raise SourceError([Fault("", message, Origin("source", self.source.name))])
-        return layers
+        self.layers, self.revision = layers, _joined([layer.revision for layer in layers])
+        self.state, self.error, self.busy, self.failures = "fresh", None, False, 0
+        self.read_at = utcnow()
+        self.touch()
 
     def touch(self) -> None:
         """Note that the source is in reach."""
@@ -277,13 +302,19 @@ class SourceState:
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Stack:
-    """The sources of a settings class in the order in which they are merged, the overlay last if there is one."""
+    """The sources of a settings class in the order in which they are merged, the overlay last if there is one.
+
+    One read at a time. One that is cancelled may still be under way in its thread, and the next one waits for it.
+    """
 
     model: type[BaseModel]
     states: tuple[SourceState, ...]
     contents: ContentFiles
+    read_timeout: float | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _under_way: tuple[Errors, SourceState] | None = field(default=None, init=False)
 
     @classmethod
     def of(
@@ -295,7 +326,7 @@ class Stack:
     ) -> Stack:
         """Build a stack, the weakest source first."""
         states = tuple(SourceState(source, read_timeout) for source in sources)
-        return cls(model, states, ContentFiles(limits or ReadLimits()))
+        return cls(model, states, ContentFiles(limits or ReadLimits()), read_timeout)
 
     @property
     def revisions(self) -> Mapping[str, str]:
@@ -307,8 +338,11 @@ class Stack:
         """The source that patches are written to, None where there is none."""
         return next((state.source for state in self.states if isinstance(state.source, Overlay)), None)
 
-    async def read(self, triggers: Collection[str] = ()) -> Readings:
-        """Read every source at once.
+    async def read(self, use: Callable[[Readings], T], triggers: Collection[str] = ()) -> T:
+        """Read every source, and return what `use` makes of the readings, in the thread that read the files.
+
+        A hop between threads costs more than a small reload. So one thread reads all sources that can be read in a
+        thread, the files above all, and goes on with `use`. The loop awaits the others, all at once.
 
         Where `triggers` are file changes and hints of other sources only, a source that is known to be out of reach is
         not waited for: its own hint tells when it is back.
@@ -320,46 +354,82 @@ class Stack:
             SourceError: Every fault of every source.
         """
         hints = {"file", *(state.source.name for state in self.states)}
-        left = [state for state in self.states if triggers and hints.issuperset(triggers) and state.waits_for(triggers)]
-        results: dict[SourceState, Any] = {state: state.layers for state in left}
-        before, late = await self._stamps(), tuple(state for state in self.states if state not in results)
+        only_hints = bool(triggers) and hints.issuperset(triggers)
+        errors: Errors = {state: None for state in self.states if only_hints and state.waits_for(triggers)}
+        steps = self._read(errors, use)
+        while True:
+            context, loop = contextvars.copy_context(), asyncio.get_running_loop()
+            step = loop.run_in_executor(None, context.run, self._advance, steps)
+            try:
+                await asyncio.wait((step,), timeout=self.read_timeout)
+                stuck = self._under_way
+                if not step.done() and stuck is not None:  # from now on it is awaited by itself, for as long
+                    stuck[1].reads_blocking, self._lock, self._under_way = False, threading.Lock(), None
+                    return await self.read(use, triggers)
+                awaited, result = await step
+            finally:
+                step.cancel()
+            if awaited is None:
+                return cast("T", result)
+            reads = (state.read(*others) for state, others in awaited.items())
+            errors.update(zip(awaited, await asyncio.gather(*reads, return_exceptions=True), strict=True))
+
+    def _advance(self, steps: Generator[Needs, None, T]) -> tuple[Needs | None, T | None]:
+        """Go on with a read. Return what has to be awaited before the next step; None at the end, with the result."""
+        with self._lock:
+            try:
+                return next(steps), None
+            except StopIteration as end:
+                return None, end.value
+
+    def _read(self, errors: Errors, use: Callable[[Readings], T]) -> Generator[Needs, None, T]:
+        """Read all sources in the thread of the caller. Yield those that have to be awaited, with what they need."""
+        last = [state for state in self.states if getattr(state.source, "reads_last", False)]
+        before, late = self._stamps(), tuple(state for state in self.states if state not in errors)
         for _ in range(_READS):
-            await self._read_into(results, late)
-            after = await self._stamps()
+            yield from self._ask({state: () for state in late if state not in last}, errors)
+            for state in last:
+                index = self.states.index(state)
+                below, above = (
+                    [layer for other in part if errors[other] is None for layer in other.layers or ()]
+                    for part in (self.states[:index], self.states[index + 1 :])
+                )
+                yield from self._ask({state: (below, above)}, errors)
+            after = self._stamps()
             late = tuple(state for state in self.states if _differ(before.get(state, {}), after.get(state, {})))
             if not late:
                 break
             before = after
         faults = list[Fault]()
-        for state, result in results.items():
-            if isinstance(result, SourceError):
-                faults += result.faults
-            elif isinstance(result, asyncio.CancelledError):  # by the source itself: a failure like any other
-                faults += state.failed(result)
-            elif isinstance(result, BaseException):
-                raise result
+        for state, error in errors.items():
+            if isinstance(error, SourceError):
+                faults += error.faults
+            elif isinstance(error, asyncio.CancelledError):  # by the source itself: a failure like any other
+                faults += state.failed(error)
+            elif error is not None:
+                raise error
         if faults:
             raise SourceError(faults)
-        # In a thread where keys may be renamed: that walks every value of large layers.
-        odd = any(layer.odd_keys for state in self.states for layer in state.layers or ())
-        respells = accepts_several_keys(self.model) or odd
-        return await asyncio.to_thread(self._readings) if respells else self._readings()
+        return use(self._readings())
 
-    async def _read_into(self, results: dict[SourceState, Any], states: Sequence[SourceState]) -> None:
-        """Read sources at once, and then the one that constructs settings from the layers of all the others."""
-        last = [state for state in self.states if getattr(state.source, "reads_last", False)]
-        first = [state for state in states if state not in last]
-        read = await asyncio.gather(*(state.read() for state in first), return_exceptions=True)
-        results.update(zip(first, read, strict=True))
-        for state in last:
-            index = self.states.index(state)
-            below, above = (
-                [layer for other in part if isinstance(results[other], Sequence) for layer in results[other]]
-                for part in (self.states[:index], self.states[index + 1 :])
-            )
-            (results[state],) = await asyncio.gather(state.read((below, above)), return_exceptions=True)
+    def _ask(self, needs: Needs, errors: Errors) -> Iterator[Needs]:
+        """Read each source, with the layers of others that it needs."""
+        awaited: Needs = {}
+        for state, others in needs.items():
+            self._under_way = mine = errors, state
+            try:
+                if not state.read_blocking(*others):
+                    awaited[state] = others
+                errors[state] = None
+            except BaseException as error:  # noqa: BLE001 - raised when all were asked
+                errors[state] = error
+            if self._under_way is not mine:
+                raise TimeoutError  # it was given up, and another read has taken its place
+            self._under_way = None
+        if awaited:
+            yield awaited
 
-    async def _stamps(self) -> Mapping[SourceState, Mapping[Path, object]]:
+    def _stamps(self) -> Mapping[SourceState, Mapping[Path, object]]:
         """Return what tells one version of each source's files from another; nothing for less than two files."""
         paths: dict[SourceState, Sequence[Path]] = {}
         for state in self.states:
@@ -367,11 +437,7 @@ class Stack:
                 paths[state] = list(state.paths())
         if sum(map(len, paths.values())) < 2:
             return {}
-
-        def stamps() -> Mapping[SourceState, Mapping[Path, object]]:
-            return {state: {path: stamp_of(path) for path in found} for state, found in paths.items()}
-
-        return await asyncio.to_thread(stamps)
+        return {state: {path: stamp_of(path) for path in found} for state, found in paths.items()}
 
     def _readings(self) -> Readings:
         overlay = next((state for state in self.states if isinstance(state.source, Overlay)), None)

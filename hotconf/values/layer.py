@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
@@ -144,8 +145,12 @@ class Readings:
         return self.patched is None and not self.overrides and not self.from_last_good
 
     def have_the_sources_of(self, other: Readings) -> bool:
-        """Whether these come from the very same read as others; overrides may differ."""
-        return self.sources is other.sources and self.overlay is other.overlay and self.patched is other.patched
+        """Whether these have the very same layers as others: no source has changed. Overrides may differ."""
+        ours, theirs = (
+            (*(layer for reading in readings.sources for layer in reading.layers), readings.overlay, readings.patched)
+            for readings in (self, other)
+        )
+        return len(ours) == len(theirs) and all(map(operator.is_, ours, theirs))
 
     def say_the_same_as(self, other: Readings) -> bool:
         """Whether sources and overlay file hold the same content: by revision where there is one, else by value."""

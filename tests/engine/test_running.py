@@ -76,7 +76,8 @@ async def test_where_the_loop_is_left_first_it_goes_on_in_a_thread():
     await until(lambda: conf.status.state == "ready")
     assert conf.snapshot[pool] == "hotconf-engine"
     memory.set({"port": 1})
-    assert (await conf.reload()).outcome == "applied"
+    await conf.reload()  # or the one that the new engine begins with
+    assert conf.current.port == 1
     go_on.set()
     await asyncio.to_thread(thread.join, 20)
     assert (conf.status.state, events) == ("stopped", ["open", "close"] * 2)

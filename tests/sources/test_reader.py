@@ -14,7 +14,7 @@ import pytest
 from hotconf.errors import SourceBusy, SourceError
 from hotconf.sources import reader as reading
 from hotconf.sources.mounts import Mounts
-from hotconf.sources.reader import FileReader, ReadLimits, has_no_writer
+from hotconf.sources.reader import FileReader, ReadLimits, has_no_writer, once_written
 
 OLD = 'message = "old"\n'
 
@@ -30,13 +30,17 @@ def reader(path, **limits):
     return FileReader(path, path.name, ReadLimits(**limits))
 
 
+async def layer_of(reader):
+    return await once_written(reader.layer, reader._limits.max_wait)
+
+
 async def text_of(reader):
-    return (await reader.layer()).values
+    return (await layer_of(reader)).values
 
 
 async def refusal(reader, kind=SourceError):
     with pytest.raises(kind) as refused:
-        await reader.layer()
+        await layer_of(reader)
     [fault] = refused.value.faults
     return str(fault)
 
@@ -131,27 +135,27 @@ async def test_without_leases_a_file_that_is_never_stable_is_refused(path, no_le
 async def test_content_that_is_in_force_already_need_not_be_stable(path, no_leases):
     found = reader(path, stable_for=30)
     found._accepted = (path.read_bytes(), "the layer")
-    assert await found.layer() == "the layer"
+    assert await layer_of(found) == "the layer"
 
 
 async def test_a_writer_that_holds_the_running_content_open_delays_no_read(path):
     found = reader(path, max_wait=30)
-    first = await found.layer()
+    first = await layer_of(found)
     with path.open("a"):
-        assert await found.layer() is first
+        assert await layer_of(found) is first
 
 
 async def test_unchanged_bytes_are_not_parsed_again(path, monkeypatch):
     found = reader(path)
-    first = await found.layer()
+    first = await layer_of(found)
     monkeypatch.setattr(reading.formats, "parse", lambda *_: pytest.fail("parsed again"))
     os.utime(path)
-    assert await found.layer() is first
+    assert await layer_of(found) is first
 
 
 async def test_same_size_and_time_with_other_content_is_seen(path):
     found = reader(path)
-    await found.layer()
+    await layer_of(found)
     before = path.stat()
     path.write_text('message = "OLD"\n')
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -253,7 +257,7 @@ async def test_a_file_beyond_the_limit_is_refused(path, size, refused):
 
 async def test_a_missing_file_is_for_the_source_to_judge(tmp_path):
     with pytest.raises(FileNotFoundError):
-        await reader(tmp_path / "none.toml").layer()
+        await layer_of(reader(tmp_path / "none.toml"))
 
 
 async def test_no_descriptor_is_left_open(path, tmp_path):
@@ -262,7 +266,7 @@ async def test_no_descriptor_is_left_open(path, tmp_path):
     for index in range(20):
         path.write_text(f"count = {index}\n" if index % 2 else "[")
         with contextlib.suppress(SourceError):
-            await found.layer()
+            await layer_of(found)
     assert len(os.listdir("/proc/self/fd")) == before
 
 

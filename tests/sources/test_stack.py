@@ -48,9 +48,13 @@ def conf_of(*sources):
     return HotConf(App, sources=sources, options=QUIET)
 
 
+async def read(stack):
+    return await stack.read(lambda readings: readings)
+
+
 async def test_layers_come_in_the_order_of_their_sources():
     group = Group(Layer("b", {"port": 2}), Layer("c", {"port": 3}), name="group")
-    readings = await Stack.of(App, [Fake("a"), group, Fake("d")]).read()
+    readings = await read(Stack.of(App, [Fake("a"), group, Fake("d")]))
     assert [layer.source for layer in readings.layers()] == ["a", "b", "c", "d"]
 
 
@@ -63,7 +67,7 @@ async def test_sources_are_read_at_once():
             return await super().read()
 
     async with asyncio.timeout(10):
-        await Stack.of(App, [Meeting("a"), Meeting("b")]).read()
+        await read(Stack.of(App, [Meeting("a"), Meeting("b")]))
 
 
 async def test_I5_every_source_says_what_is_wrong_at_once():
@@ -222,22 +226,22 @@ async def test_files_that_are_swapped_while_they_are_read_are_read_as_they_were_
     a, b, swap = swapped
     waiting = [swap]
     stack = Stack.of(App, [Text(a), Text(b, before=lambda: waiting and waiting.pop()())])
-    texts = [layer.values["text"] for layer in (await stack.read()).layers()]
+    texts = [layer.values["text"] for layer in (await read(stack)).layers()]
     assert texts == ["..1", "..1"]
 
 
 async def test_only_a_source_whose_own_files_were_replaced_is_read_again(swapped, tmp_path):
     a, b, swap = swapped
     (tmp_path / "c").write_text("c")
-    waiting, read = [swap], []
-    sources = [Text(tmp_path / "c", lambda: read.append("c")), Text(a, lambda: read.append("a"))]
-    await Stack.of(App, [*sources, Text(b, before=lambda: waiting and waiting.pop()())]).read()
-    assert read == ["c", "a", "a"]
+    waiting, asked = [swap], []
+    sources = [Text(tmp_path / "c", lambda: asked.append("c")), Text(a, lambda: asked.append("a"))]
+    await read(Stack.of(App, [*sources, Text(b, before=lambda: waiting and waiting.pop()())]))
+    assert asked == ["c", "a", "a"]
 
 
 async def test_files_that_are_swapped_again_and_again_are_read_all_the_same(swapped):
     a, b, swap = swapped
-    readings = await Stack.of(App, [Text(a), Text(b, before=swap)]).read()
+    readings = await read(Stack.of(App, [Text(a), Text(b, before=swap)]))
     assert len(readings.sources) == 2
 
 
@@ -246,7 +250,7 @@ async def test_a_source_that_cannot_tell_its_files_is_read_all_the_same(tmp_path
         def paths(self):
             raise LookupError
 
-    assert len((await Stack.of(App, [Untold()]).read()).sources) == 1
+    assert len((await read(Stack.of(App, [Untold()]))).sources) == 1
 
 
 def test_only_sources_with_paths_are_watched(tmp_path):
