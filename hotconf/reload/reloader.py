@@ -167,7 +167,9 @@ class Reloader(Generic[S]):
         try:
             if request.operation is None:
                 # In the thread that reads the files: to go on in another would cost as much as a small reload.
-                plan, candidate = await self._read(lambda readings: build(self._plan_to_read(readings, request)))
+                plan, candidate = await self._read(
+                    lambda readings: build(self._plan_to_read(readings, request)), request.triggers
+                )
             else:
                 plan = await self._plan(request.operation)
                 edit = plan.edit

@@ -201,7 +201,8 @@ async def test_a_cancelled_exit_still_hands_the_engine_over():
     await until(engine_threads)
     await conf.running(signals=()).__aenter__()  # waits for the end of the hand-over
     memory.set({"port": 1})
-    assert (await conf.reload()).outcome == "applied"
+    await conf.reload()  # or the one that the new engine begins with
+    assert conf.current.port == 1
     await conf._host.leave()
     await held.left()
     assert (conf.status.state, held.open, engine_threads()) == ("stopped", 0, [])
@@ -240,7 +241,8 @@ async def test_an_entry_during_the_last_exit_starts_the_engine_again():
     held.go_on.set()
     await asyncio.gather(exit_, entry)
     memory.set({"port": 1})
-    assert (await conf.reload()).outcome == "applied"
+    await conf.reload()  # or the one that the new engine begins with
+    assert conf.current.port == 1
     await conf._host.leave()
     assert (conf.status.state, held.open) == ("stopped", 0)
 
@@ -315,7 +317,8 @@ async def test_where_the_first_entry_is_cancelled_another_one_starts():
     await second
     await asyncio.to_thread(entered.wait, 20)
     memory.set({"port": 1})
-    assert (await conf.reload()).outcome == "applied"
+    await conf.reload()  # or the one that the new engine begins with
+    assert conf.current.port == 1
     await conf._host.leave()
     leave.set()
     await asyncio.to_thread(thread.join, 20)
@@ -337,7 +340,7 @@ async def test_a_reader_of_changes_goes_on_after_a_hand_over():
         reader = asyncio.create_task(read())
         await until(lambda: conf._subscribers.streams)
     memory.set({"port": 1})
-    assert (await conf.reload()).outcome == "applied"
+    await conf.reload()  # or the one that the new engine begins with
     await until(lambda: seen == [1])
     await held.left()
     await asyncio.wait_for(reader, 20)
