@@ -5,47 +5,46 @@ uvicorn --app-dir examples fastapi_service:app
 curl localhost:8000/hello/Ada
 sed -i 's/Hello/Good evening/' examples/fastapi_service.toml
 curl localhost:8000/hello/Ada
+xdg-open http://localhost:8000/hotconf/dashboard
 """
 
-from contextlib import asynccontextmanager
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Response
+import httpx
+from fastapi import Depends, FastAPI, Request
 
-from hotconf import HotConf, Settings
+from hotconf import HotConf, Options, Settings
+from hotconf.integrations.asgi import request_snapshot
+from hotconf.integrations.fastapi import Pinned, setup
 
 
 class Greeting(Settings):
     salutation: str = "Hello"
     punctuation: str = "!"
+    timeout: float = 5.0
 
 
-conf = HotConf(Greeting, files=[Path(__file__).with_suffix(".toml")])
+conf = HotConf(Greeting, files=[Path(__file__).with_suffix(".toml")], options=Options(last_good=True))
+app = FastAPI()
+setup(app, conf)
+Config = Annotated[Greeting, Depends(Pinned(conf))]
 
 
-@asynccontextmanager
-async def lifespan(_app):
-    async with conf.running():
-        yield
-
-
-async def pinned():
-    """Return one configuration for the whole request, even if reloads happen meanwhile."""
-    with conf.pin() as snapshot:
-        yield snapshot.settings
-
-
-app = FastAPI(lifespan=lifespan)
+@conf.resource("timeout")
+@contextlib.asynccontextmanager
+async def client(candidate):
+    """A client is built anew when its timeout changes. Requests that use the old one keep it until they are done."""
+    async with httpx.AsyncClient(timeout=candidate.settings.timeout) as session:
+        yield session
 
 
 @app.get("/hello/{name}")
-async def hello(name: str, settings: Annotated[Greeting, Depends(pinned)]) -> str:
-    return f"{settings.salutation}, {name}{settings.punctuation}"
+async def hello(name: str, config: Config) -> str:
+    return f"{config.salutation}, {name}{config.punctuation}"
 
 
-@app.get("/ready")
-async def ready(response: Response) -> dict[str, object]:
-    status = conf.status
-    response.status_code = 200 if status.state == "ready" else 503
-    return {"state": status.state, "generation": status.generation, "degraded": status.degraded}
+@app.get("/timeout")
+async def timeout(request: Request) -> float | None:
+    return request_snapshot(request.scope)[client].timeout.read

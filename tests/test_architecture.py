@@ -56,6 +56,8 @@ FENCED_MODULES = {
     "prometheus_client": {"metrics"},
     "click": {"cli"},
     "uvicorn": {"integrations.asgi"},
+    "starlette": {"integrations.starlette", "integrations.fastapi"},
+    "fastapi": {"integrations.fastapi"},
     "pytest": {"testing.conformance", "testing.fixtures"},
 }
 FENCED_NAMES = {

@@ -97,7 +97,10 @@ def test_fastapi_service(run):
     assert request(example.port, "/hello/Ada").json == "Hello, Ada!"
     example.edit("Hello", "Good evening")
     example.shows("/hello/Ada", "Good evening, Ada!")
-    assert request(example.port, "/ready").json == {"state": "ready", "generation": 2, "degraded": []}
+    assert request(example.port, "/hotconf/status").json["generation"] == 2
+    assert request(example.port, "/timeout").json == 5.0
+    replace(example.config, "timeout = 7.5")
+    example.shows("/timeout", "7.5")
     example.terminate()  # uvicorn's own exit code: it raises the signal again
     example.stderr.text.index("Application shutdown complete")
 

@@ -104,8 +104,10 @@ def request_snapshot(scope: Mapping[str, Any]) -> Snapshot[Any]:
     Raises:
         KeyError: `PinSnapshot` does not surround the application.
     """
-    snapshot: Snapshot[Any] = scope[_KEY].snapshot
-    return snapshot
+    pin: Pin | None = scope.get(_KEY)
+    if pin is None:
+        raise KeyError("no snapshot is pinned: put PinSnapshot around the application")
+    return pin.snapshot
 
 
 def release_snapshot(scope: Mapping[str, Any]) -> None:
