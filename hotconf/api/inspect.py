@@ -16,6 +16,7 @@ from hotconf.jsonschema import json_schema
 from hotconf.metrics import CONTENT_TYPE, Metrics
 from hotconf.values.keypath import render
 from hotconf.values.report import jsonable
+from hotconf.values.secrets import mask_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,12 +83,12 @@ class InspectHandlers:
         origins, snapshot = self._conf.origins, self._conf.snapshot
 
         def build() -> bytes:
-            values = (
-                {"path": render(path), "value": part_at(snapshot.document, map(str, path)).value, "origin": str(origin)}
-                for path, origin in origins.leaves()
-                if path
-            )
-            return encoded({"values": list(values)})
+            values = []
+            for path, origin in origins.leaves():
+                shown = part_at(snapshot.document, (mask_credentials(str(key)) for key in path)) if path else None
+                if shown is not None:
+                    values.append({"path": render(path), "value": shown.value, "origin": str(origin)})
+            return encoded({"values": values})
 
         return json_response(await self._explained.get(origins, None, build))
 
