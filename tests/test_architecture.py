@@ -58,6 +58,7 @@ FENCED_MODULES = {
     "uvicorn": {"integrations.asgi"},
     "starlette": {"integrations.starlette", "integrations.fastapi"},
     "fastapi": {"integrations.fastapi"},
+    "celery": {"integrations.celery"},
     "pytest": {"testing.conformance", "testing.fixtures"},
 }
 FENCED_NAMES = {
