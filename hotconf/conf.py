@@ -9,7 +9,7 @@ import os
 import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, cast, overload
 
 from pydantic import BaseModel
 
@@ -22,6 +22,7 @@ from hotconf.reload.candidate import CandidateBuilder
 from hotconf.reload.holder import Holder
 from hotconf.reload.last_good import LastGood, place_of
 from hotconf.reload.override import Override
+from hotconf.reload.proxy import SettingsProxy
 from hotconf.reload.reloader import Reloader
 from hotconf.reload.report import Status
 from hotconf.reload.request import Confirm, Patch, Rehearse, ReloadRequest, Rollback, refuse_reentry
@@ -177,6 +178,25 @@ class HotConf(Holder[S]):
         if report.outcome == "rejected":
             raise ConfigError(report)
         return report
+
+    def proxy(self) -> S:
+        """Return an object that looks up each attribute in the settings in force, for modules that hold settings.
+
+        It loads the configuration when it is first used before anything else has. A look-up costs about fifteen times
+        what one in `current` costs, and two of one request may see two generations: prefer `current` and `pin`.
+
+        Returns:
+            What `isinstance` takes for settings of the class.
+        """
+
+        def current() -> S:
+            try:
+                return self.current
+            except NotLoaded:
+                self.load()
+                return self.current
+
+        return cast("S", SettingsProxy(self.schema, current))
 
     def running(
         self, signals: Iterable[str] | None = None, after_fork: Literal["resume", "keep"] | None = None
