@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 import hotconf.schema.caches as caches
 from hotconf.abc import Attachable, Resource
-from hotconf.engine.running import EngineHost, Running
+from hotconf.engine.host import EngineHost
+from hotconf.engine.running import Running
 from hotconf.errors import ConfigError, NotLoaded, NotRunning, SchemaError
 from hotconf.reload.audit import AuditLog
 from hotconf.reload.candidate import CandidateBuilder

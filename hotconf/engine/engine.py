@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import hotconf.reload.last_good as last_good
 from hotconf.abc import Connected, Settling
 from hotconf.engine.follow import CLOSING as CLOSING_SOURCES, Follower
-from hotconf.engine.queue import ReloadQueue
 from hotconf.errors import ConfigError, Draining, HotconfError, NotRunning, OperationRefused
 from hotconf.reload.request import EndOverride, ReloadRequest, Resume, Revert
 from hotconf.reload.subscribers import being_cancelled
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from hotconf.engine.queue import QueuedReload
+    from hotconf.engine.queue import QueuedReload, ReloadQueue
     from hotconf.reload.last_good import LastGood
     from hotconf.reload.reloader import Reloader
     from hotconf.schema.settings import Options
@@ -58,6 +57,7 @@ class Engine:
         reloader: Reloader[Any],
         stack: Stack,
         *,
+        queue: ReloadQueue,
         last_good: LastGood | None,
         options: Options,
         closing: float = CLOSING,
@@ -77,7 +77,7 @@ class Engine:
         self._is_reloading = False
         self._revert_timer: asyncio.TimerHandle | None = None
         self._lease_timer: asyncio.TimerHandle | None = None
-        self.queue = ReloadQueue()
+        self.queue = queue
         self.watcher: Watcher | None = None
         self._watched: set[Path] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -108,8 +108,8 @@ class Engine:
         self._schedule_revert()
         self._reloader.notify_listeners()
         self._reloader.notify_initial()
-        if resumes:  # what has changed while no engine ran
-            self.queue.put("resume")
+        if resumes and self.queue.refusal is None:  # what has changed while no engine ran
+            self.request_from_outside("resume")
         return self
 
     async def __aexit__(
@@ -149,6 +149,8 @@ class Engine:
             if isinstance(request.operation, EndOverride):  # no reload of this engine will take it away
                 self._reloader.drop_override(request.operation)
             raise self.queue.refusal
+        if self.hands_over:
+            raise OperationRefused("the configuration is leaving this event loop for a thread: use `async with`")
         if self._is_reloading or not self.queue.is_empty:
             raise OperationRefused("another reload is under way and has to be awaited: use `async with`")
         reload = self._reloader.reload(dataclasses.replace(request, inline=True))
@@ -183,7 +185,8 @@ class Engine:
                 finally:
                     self._is_reloading = False
         finally:
-            self.queue.close(NotRunning)  # no waiter may wait for a task that has ended
+            if not self.hands_over:
+                self.queue.close(NotRunning)  # no waiter may wait for a task that has ended
 
     async def _answer(self, queued: QueuedReload) -> None:
         try:
@@ -192,7 +195,10 @@ class Engine:
             queued.fail(refusal)
             return
         except BaseException:
-            queued.fail(self.queue.refusal or NotRunning)
+            if self.hands_over:
+                self.queue.put_back(queued)
+            else:
+                queued.fail(self.queue.refusal or NotRunning)
             raise
         try:
             await last_good.save(self._reloader, self._last_good)
@@ -318,10 +324,12 @@ class Engine:
             last_steps.push_async_callback(self._reloader.wait_for_listeners, timeout=_LISTENERS_TIMEOUT)
             last_steps.push_async_callback(self._entered.aclose)
             last_steps.push_async_callback(self._disconnect)
-            if not self.hands_over:
+            if self.hands_over:
+                last_steps.callback(self.queue.release)
+            else:
                 last_steps.callback(self._reloader.end_changes)
-            # First, so that a listener which awaits a reload learns that there will be none.
-            last_steps.callback(self.queue.detach)
+                # First, so that a listener which awaits a reload learns that there will be none.
+                last_steps.callback(self.queue.detach)
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _disconnect(self) -> None:

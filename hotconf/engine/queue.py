@@ -43,7 +43,7 @@ class QueuedReload:
 
 
 class ReloadQueue:
-    """Filled from any thread, emptied by one task."""
+    """Filled from any thread, emptied by one task. In a hand-over it goes on from one engine to the next."""
 
     def __init__(self) -> None:
         # Reentrant: a signal handler may ask in the very thread that holds the lock.
@@ -51,7 +51,7 @@ class ReloadQueue:
         self._queued: deque[QueuedReload] = deque()
         self._refusal: type[HotconfError] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._filled = asyncio.Event()
+        self._filled = asyncio.Event()  # of that loop
 
     def put(self, trigger: str) -> None:
         """Ask for a reload and go on. Safe from any thread. Raises what `close` was given once the queue is closed."""
@@ -84,14 +84,24 @@ class ReloadQueue:
 
     async def take(self) -> QueuedReload:
         """Wait until a reload is queued, and take it out. Later requests belong to the next one."""
+        loop = asyncio.get_running_loop()
         with self._lock:
-            self._loop = asyncio.get_running_loop()
+            if self._loop is not loop:
+                self._loop, self._filled = loop, asyncio.Event()
         while True:
             self._filled.clear()
             with self._lock:
                 if self._queued:
                     return self._queued.popleft()
             await self._filled.wait()
+
+    def put_back(self, queued: QueuedReload) -> None:
+        """Put back what was taken out and has changed nothing: the next engine runs it first."""
+        with self._lock:
+            if self._refusal is None:
+                self._queued.appendleft(queued)
+                return
+        queued.fail(self._refusal)
 
     @property
     def is_empty(self) -> bool:
@@ -115,5 +125,9 @@ class ReloadQueue:
     def detach(self) -> None:
         """Close, and let go of the loop. For when the engine has stopped."""
         self.close(NotRunning)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the loop. Requests wait for the next one that takes them."""
         with self._lock:
             self._loop = None

@@ -237,7 +237,7 @@ async def test_an_entry_during_the_last_exit_starts_the_engine_again():
     exit_ = asyncio.create_task(running.__aexit__(None, None, None))
     await held.closing.wait()
     entry = asyncio.create_task(conf.running(signals=()).__aenter__())
-    await until(lambda: conf._host._waiting)
+    await until(lambda: conf._host._entered)
     held.go_on.set()
     await asyncio.gather(exit_, entry)
     memory.set({"port": 1})
@@ -272,12 +272,12 @@ async def test_a_cancelled_entry_that_waits_takes_back_its_own_entry():
     threads[0].start()
     await asyncio.to_thread(begun.wait, 20)
     waiting = asyncio.create_task(conf.running(signals=()).__aenter__())
-    await until(lambda: len(conf._host._waiting) == 2)
+    await until(lambda: len(conf._host._entered) == 2)
     threads[1].start()
-    await until(lambda: len(conf._host._waiting) == 3)
+    await until(lambda: len(conf._host._entered) == 3)
     waiting.cancel()
     await asyncio.wait([waiting])
-    assert conf._host._waiting == [None, None]
+    assert conf._host._entered == [None, None]
     go_on.set()
     for thread in threads:
         await asyncio.to_thread(thread.join, 20)
@@ -310,7 +310,7 @@ async def test_where_the_first_entry_is_cancelled_another_one_starts():
     thread = threading.Thread(target=other, daemon=True)
     thread.start()
     second = asyncio.create_task(conf.running(signals=()).__aenter__())
-    await until(lambda: len(conf._host._waiting) == 3)
+    await until(lambda: len(conf._host._entered) == 3)
     first.cancel()
     go_on.set()
     await asyncio.wait([first])
