@@ -47,7 +47,7 @@ PURE = (
 
 # What may be imported or called where. A place is a module or a package of hotconf.
 FENCED_MODULES = {
-    "aiohttp": {"sources.etcd_gateway", "sources.http", "web", "demo"},
+    "aiohttp": {"sources.etcd_gateway", "sources.http", "web", "demo", "fleet.prometheus"},
     "yarl": {"sources.etcd_gateway", "sources.http", "api.safety", "web"},
     "watchfiles": {"watch.events"},
     "tomli_w": {"formats.toml"},
@@ -96,6 +96,7 @@ SHARED = {
         "cli.target",
         "cli.output",
         "cli.serving",
+        "cli.fleet_text",
         "cli.log",
         "cli.remote",
     },

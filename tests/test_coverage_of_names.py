@@ -134,6 +134,21 @@ def test_a_verb_is_documented_and_tested(verb):
     assert verbs()[verb].help, f"{verb} has no help"
 
 
+def fleet_verbs():
+    return sorted(verbs()["fleet"].commands.items())
+
+
+@pytest.mark.parametrize(("verb", "function"), fleet_verbs(), ids=[name for name, _ in fleet_verbs()])
+def test_a_verb_of_the_fleet_is_documented_and_tested(verb, function):
+    text = DOCS["fleet.md"]
+    assert re.search(rf"`{verb}\b", text), f"docs/fleet.md does not speak of {verb}"
+    assert re.search(rf"[\"'\s]{verb}[\"'\s]", TESTS), f"no test runs {verb}"
+    assert function.help, f"{verb} has no help"
+    for option in (name for parameter in function.params for name in parameter.opts if name.startswith("--")):
+        assert speaks_of(text, option), f"docs/fleet.md does not explain {option} of {verb}"
+        assert speaks_of(TESTS, option), f"no test passes {option} of {verb}"
+
+
 EVERYWHERE = {"--config", "--secret"}
 """Options of all verbs with a TARGET, explained once."""
 

@@ -32,6 +32,7 @@ VERBS = {
     "rollback": "Roll a running process back to an earlier generation.",
     "set": "Change values of a running process.",
     "confirm": "Make a change of set --confirm permanent.",
+    "fleet": "Give a release to many instances in stages, and judge it.",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import secrets
@@ -199,6 +200,48 @@ class Control:
         """Return the judge that holds the lead; empty where none does."""
         entry = await self.session.get("leader")
         return holder_of(entry.value) if entry is not None else ""
+
+    async def export(self) -> dict[str, Any]:
+        """Return plan, releases and documents as JSON can hold them."""
+        releases = await self.releases()
+        digests = {release.digest for release in releases}
+        documents = {digest: base64.b64encode(await self.document(digest)).decode() for digest in sorted(digests)}
+        return {
+            "version": 1,
+            "plan": json.loads((await self.plan()).encode()),
+            "releases": [release.model_dump() for release in releases],
+            "audit": await self.audit(),
+            "documents": documents,
+        }
+
+    async def import_(self, content: Any) -> Plan:
+        """Write an export into a store that has no such fleet. A document is checked against its digest.
+
+        Raises:
+            Declined: It is no export, or the fleet is there already.
+        """
+        try:
+            plan = Plan.decode(json.dumps(content["plan"]).encode())
+            releases = [Release.model_validate(release) for release in content["releases"]]
+            documents = {digest: base64.b64decode(text) for digest, text in content["documents"].items()}
+            audit = {int(line["seq"]): json.dumps(line).encode() for line in content["audit"]}
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise Declined(f"this is no export of a fleet: {type(error).__name__}") from None
+        if any(digest_of(data) != digest for digest, data in documents.items()):
+            raise Declined("the export is damaged: a document is not the one that its digest names")
+        if await self.session.get("plan") is not None:
+            raise Declined("the store has a fleet of this name already")
+        for digest, data in documents.items():
+            await self.session.put_once(f"doc/{digest}", data)
+        for release in releases:
+            await self.session.put_once(f"release/{release.release}", release.model_dump_json().encode())
+        for number, line in audit.items():
+            await self.session.put_once(f"audit/{number}", line)
+        try:
+            await self.session.swap("plan", plan.encode(), 0)
+        except Conflict:
+            raise Declined("the store has a fleet of this name already") from None
+        return plan
 
     async def status(self) -> dict[str, Any]:
         """Return how the fleet stands, as `hotconf fleet status` shows it."""
