@@ -131,6 +131,43 @@ def judge(where: Where, router: SignalRouter, lease: float, silent_after: float)
 
 
 @fleet.command
+@click.pass_obj
+@click.option("--instances", default=20, type=click.IntRange(10, 200), show_default=True, help="Instances to run.")
+@click.option("--once", is_flag=True, help="End after the verdicts: 0 if all three are as they must be.")
+def demo(router: SignalRouter, instances: int, *, once: bool) -> int:
+    """Run a fleet in this process: a release that the rehearsal stops, one that measures stop, and a good one."""
+    import asyncio
+    import logging
+    import tempfile
+
+    from hotconf.cli.log import say
+    from hotconf.demo.fleet import FLEET, play, running
+    from hotconf.fleet.stores.sqlite import SqliteStore
+
+    logging.getLogger("hotconf").addHandler(logging.NullHandler())
+    logging.getLogger("hotconf").propagate = False
+
+    async def run(store: SqliteStore) -> int:
+        async with running(store, instances):
+            say(f"hotconf fleet demo: {instances} instances, a judge, {store.url}\n")
+            is_right = await play(store, instances, say)
+            if not once:
+                say(f"It stays up. In another terminal:\n  export HOTCONF_STORE={store.url} HOTCONF_FLEET={FLEET}")
+                say("  hotconf fleet status | instances | history | diff 1 2 | rollback | propose FILE\n")
+                await asyncio.Event().wait()
+            return int(not is_right)
+
+    async def until_signal() -> int:
+        with tempfile.TemporaryDirectory(prefix="hotconf-fleet-") as folder:
+            task, loop = asyncio.ensure_future(run(SqliteStore(Path(folder) / "fleet.db"))), asyncio.get_running_loop()
+            router.route(on_reload=lambda: None, on_drain=lambda _: loop.call_soon_threadsafe(task.cancel))
+            await asyncio.wait([task])
+            return 0 if task.cancelled() else task.result()
+
+    return asyncio.run(until_signal())
+
+
+@fleet.command
 @_takes_fleet
 @click.argument("file", type=_FILE)
 @click.option("--target", metavar="TARGET", help="Check the document with this settings class, module:attr, first.")

@@ -29,6 +29,9 @@ SIGNIFICANCE = 0.01
 SILENCE_MARGIN = 0.1
 """How much larger the silent share of the cohort may be than that of the control group."""
 
+_ALL_ANSWERS = 2.0
+"""Seconds that a refused rehearsal waits for the other answers."""
+
 _LARGEST_GROUP = 500
 """Instances of a group that are compared. More make the comparison slower, and hardly sharper."""
 
@@ -106,10 +109,9 @@ class _Step:
         if rollout.state == "reverting":
             return self._finish_revert()
         refused = {report.id: report for report in self.evidence.reports.values() if refuses(report, self.plan)}
-        if len(refused) > rollout.max_refused:
+        if len(refused) > rollout.max_refused and not self._is_being_rehearsed():
             first = min(refused.values(), key=lambda report: self.buckets[report.id])
-            count = f"{len(refused)} refused" if len(refused) > 1 else "refused"
-            return self._revert(f"{count}, {first.id}: {first_fault(first, self.plan)}")
+            return self._revert(f"refused by {_names([*refused.values()])}: {first_fault(first, self.plan)}")
         if rollout.state == "paused":
             return None
         if silence := self._silence():
@@ -143,8 +145,7 @@ class _Step:
     def _rehearse(self) -> Plan | None:
         """Have the instances rehearse in waves, since preparing resources costs something."""
         rollout = self.rollout
-        asked = [report for report in self.evidence.reports.values() if self.buckets[report.id] < rollout.rehearsal]
-        missing = [report for report in asked if report.rehearsed != rollout.id]
+        asked, missing = self._asked()
         if missing:
             late = self.waited > self.evidence.patience.answer
             return self._pause(f"no rehearsal from {_names(missing)}") if late else None
@@ -158,6 +159,16 @@ class _Step:
         buckets = sorted(self.buckets[report.id] for report in self.evidence.reports.values())
         reach = buckets[wave - 1] + 1 if len(buckets) > wave else EVERYONE
         return moved(self.plan, rollout, "rehearsing", **self._by("rehearse", ""), rehearsal=reach)
+
+    def _asked(self) -> tuple[list[InstanceReport], list[InstanceReport]]:
+        """Return the instances that are asked to rehearse, and those of them that have not answered."""
+        reports = self.evidence.reports.values()
+        asked = [report for report in reports if self.buckets[report.id] < self.rollout.rehearsal]
+        return asked, [report for report in asked if report.rehearsed != self.rollout.id]
+
+    def _is_being_rehearsed(self) -> bool:
+        """Whether answers are still to come: nothing is applied meanwhile, so all refusals can be named."""
+        return self.rollout.state == "rehearsing" and bool(self._asked()[1]) and self.waited < _ALL_ANSWERS
 
     def _spread(self) -> Plan | None:
         missing = [report for report in self.cohort if standing(report, self.plan) == "waiting"]

@@ -178,7 +178,7 @@ def test_I27_what_is_no_release_is_declined(fleet, text, words, says):
 
 
 def test_what_other_sources_have_may_be_missing(fleet):
-    fleet("propose", fleet.document("pool = 3\n"), "--target", "shop_app:App")
+    fleet("propose", fleet.document("pool = 3\n"), "--target", "shop_app:App", "--rehearse")
 
 
 @pytest.mark.parametrize(
@@ -257,3 +257,30 @@ def test_a_large_fleet_reads_well():
     assert len(lines) < 20
     assert max(map(len, lines)) < 200
     assert any("and 95 more" in line for line in lines)
+
+
+def test_the_demo_shows_all_three_verdicts(tmp_path):
+    process = Process([*HOTCONF, "fleet", "demo", "--once", "--instances", "16"], cwd=tmp_path)
+    try:
+        assert process.end(timeout=60) == 0, process.stdout.text
+    finally:
+        process.kill()
+    text = process.stdout.text
+    assert "rehearsal: refused by web-03, web-10: " in text
+    assert "ConnectionError: the database allows 50 connections, and not 80" in text
+    assert "reverting: errors is " in text
+    assert text.count("16 of 16 run release 1") == 2
+    assert "done: 16 of 16 run release 4" in text
+    assert process.stderr.text == ""
+
+
+def test_the_demo_stays_up_for_the_command(fleet):
+    process = Process([*HOTCONF, "fleet", "demo", "--instances", "10"])
+    try:
+        url = process.stdout.find(r"a judge, (sqlite:\S+)")[1]
+        where = ("--store", url, "--fleet", "demo")
+        process.stdout.find("rehearsing")
+        assert json.loads(fleet("status", "--format", "json", *where))["instances"] == 10
+        assert process.terminate() == 0
+    finally:
+        process.kill()

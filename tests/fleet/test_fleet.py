@@ -102,7 +102,7 @@ async def test_a_resource_that_cannot_be_built_is_found_by_the_rehearsal(store):
         await fleet.propose(b"pool = 9\n")
         plan = await fleet.until("done", "reverted", "paused")
         assert plan.state == "reverted"
-        assert plan.rollout.reason.startswith("refused, web-3: ")
+        assert plan.rollout.reason.startswith("refused by web-3: ")
         assert "too many connections" in plan.rollout.reason
         assert {conf.current.pool for conf in fleet.confs.values()} == {1}
 

@@ -48,7 +48,7 @@ def test_I23_one_refusal_takes_the_release_back_and_says_where_it_fails():
     plan = fleet.judge(plan)
     assert plan.state == "reverting"
     assert plan.rollout.threshold == 0
-    assert plan.rollout.reason == f"refused, {fleet.ids[1]}: env SHOP_URL: url: must be set"
+    assert plan.rollout.reason == f"refused by {fleet.ids[1]}: env SHOP_URL: url: must be set"
     assert fleet.judge(plan) is plan, "one instance still runs it"
     fleet.apply(1, digest="old")
     plan = fleet.judge(plan)
@@ -119,6 +119,18 @@ def test_a_refused_rehearsal_ends_the_rollout_with_nothing_applied():
     assert plan.state == "reverted"
     assert "cannot connect" in plan.rollout.reason
     assert plan.rollout.threshold == 0
+
+
+def test_a_rehearsal_names_all_refusals_and_waits_for_them_not_long():
+    fleet, plan = Fleet(20), proposed(rehearse=True)
+    plan = fleet.judge(plan)
+    fleet.rehearse(10)
+    fleet.tell(3, rehearsal=("no",))
+    assert fleet.judge(plan, waited=1.9) is plan
+    assert fleet.judge(plan, waited=2.0).rollout.reason == f"refused by {fleet.ids[3]}: no"
+    fleet.rehearse(20)
+    fleet.tell(15, rehearsal=("no",))
+    assert fleet.judge(plan).rollout.reason == f"refused by {', '.join(sorted([fleet.ids[3], fleet.ids[15]]))}: no"
 
 
 def test_an_instance_that_does_not_rehearse_is_named():
