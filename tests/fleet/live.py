@@ -62,7 +62,7 @@ class Live:
     async def join(self, *names, schema=App, sources=(), prepare=None, **options):
         """Start instances, and wait until they are live."""
         for name in names:
-            source = Fleet(self.store, self.name, instance=name, **{"lease": 1.0, "report_every": 0.05} | options)
+            source = Fleet(self.store, self.name, instance=name, **{"lease": 5.0, "report_every": 0.05} | options)
             conf = HotConf(schema, sources=[source, *sources], options=Options(watch=False))
             if prepare is not None:
                 prepare(conf, name)
