@@ -191,7 +191,7 @@ class Dir:
         """Return the names of the files to read, in their order."""
         try:
             with os.scandir(self.path) as entries:
-                names = sorted(entry.name for entry in entries if entry.name.endswith(SUFFIXES))
+                return sorted(entry.name for entry in entries if entry.name.endswith(SUFFIXES) and _is_read(entry))
         except FileNotFoundError:
             if self.required or self.path.is_symlink():
                 raise SourceError([Fault("", "does not exist", Origin("file", self.name))]) from None
@@ -199,7 +199,12 @@ class Dir:
         except OSError as error:
             kind = SourceBusy if error.errno in SCARCE else SourceError
             raise kind([Fault("", f"cannot be listed: {error.strerror}", Origin("file", self.name))]) from None
-        return [name for name in names if not name.startswith(".") and not (self.path / name).is_dir()]
 
     def _reader(self, name: str) -> FileReader:
         return FileReader(self.path / name, os.path.join(self.name, name), self._limits)  # noqa: PTH118 - as given
+
+
+def _is_read(entry: os.DirEntry[str]) -> bool:
+    # Links in a circle are no folder, and asking the entry would raise.
+    is_folder = Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+    return not is_folder and not entry.name.startswith(".")

@@ -8,6 +8,7 @@ while instead. Content that was accepted before needs neither: it is in force al
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import os
@@ -24,6 +25,7 @@ from hotconf.formats import Located
 from hotconf.sources.mounts import Mounts
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.report import Fault
+from hotconf.values.times import file_clock
 
 try:
     import fcntl
@@ -46,6 +48,7 @@ MAX_WAIT = 2.0
 _STEP = 1024 * 1024  # bytes to read at once of a file that grows, or that is larger than it says
 _RETRY = 0.02  # seconds between two looks at a file that is being written
 BUSY_RETRY = 0.2  # the same after the read was given up
+_AT_REST = 2_000_000_000  # nanoseconds after which no write can have the time of the last one, on any file system
 
 SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of the process and not of a file. They pass, and no event tells when."""
@@ -108,6 +111,7 @@ class FileReader:
         self._accepted: tuple[bytes, Layer] | None = None
         self._stamp: object = None  # of the last look: a file that was written again since was not stable
         self._seen: tuple[object, float] = (None, 0.0)  # what the first of several equal looks saw, and when
+        self._at_rest: tuple[object, bytes] | None = None  # what a file holds as long as its identity and times stand
 
     def layer(self) -> Layer:
         """Return what the file holds. Blocks: call it by `once_written`, or in a thread.
@@ -157,6 +161,10 @@ class FileReader:
 
     def _attempt(self) -> bytes | None:
         """Return the content, None while a process has the file open for writing. Without a lease it may be a half."""
+        if self._at_rest is not None:
+            with contextlib.suppress(OSError):  # told below
+                if self._at_rest[0] == _identity(os.stat(self.path)):  # noqa: PTH116 - half the time
+                    return self._at_rest[1]
         try:
             # Without O_NONBLOCK, opening a FIFO without a writer would block.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
@@ -179,6 +187,7 @@ class FileReader:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             self._refuse(f"is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}, not a file")
+        now = file_clock()
         unwritten = has_no_writer(descriptor)
         self.protection = "settle" if unwritten is None else "lease"
         data = self._bytes(descriptor)
@@ -189,6 +198,9 @@ class FileReader:
         # A writer may have come and gone during the read. Then a second read has what it left.
         if unwritten and not (has_no_writer(descriptor) and self._bytes(descriptor) == data):
             return None
+        # A file system without leases may be one whose times do not tell either.
+        rests = unwritten and max(status.st_mtime_ns, status.st_ctime_ns) + _AT_REST < now
+        self._at_rest = (_identity(status), data) if rests else None
         return data
 
     def _bytes(self, descriptor: int) -> bytes:
@@ -239,6 +251,11 @@ class FileReader:
 def content_revision(data: bytes) -> str:
     """Return the revision of a content that has no other: the same in every process and on every host."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _identity(status: os.stat_result) -> object:
+    """Return what changes with each write to a file."""
+    return status.st_dev, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read_all(reads: Iterable[Callable[[], T]]) -> list[T]:
@@ -293,7 +310,7 @@ def has_no_writer(descriptor: int) -> bool | None:
 def stamp_of(path: Path) -> object:
     """Return what tells one version of a file from another without reading it. Blocks."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - half the time
     except OSError as error:
         return error.errno
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

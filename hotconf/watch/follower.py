@@ -155,8 +155,8 @@ class Follower:
         begun, start = thread_time(), self._start
         resolver = PathResolver(digests=kind == "polling")
         try:
-            seen = {path: resolver.resolve(os.path.join(start, path)) for path in self._paths()}  # noqa: PTH118 - as text
-            look.states = FileStates(seen)
+            paths = _without_children(self._paths())
+            look.states = FileStates({path: resolver.resolve(os.path.join(start, path)) for path in paths})  # noqa: PTH118 - as text
             if kind == "events":
                 mounts = Mounts.read()
                 look.remote = mounts.remote(look.states.devices)
@@ -274,3 +274,14 @@ class Debounced:
         taken = frozenset(self.paths)
         self.paths.clear()
         return taken
+
+
+def _without_children(paths: Iterable[Path]) -> list[Path]:
+    """Leave out the files that a pattern among the paths stands for: a folder may have a thousand of them."""
+    split = [(path, *os.path.split(path)) for path in paths]
+    patterns = {(folder, name[1:]) for _, folder, name in split if name.startswith("*.")}
+    return [
+        path
+        for path, folder, name in split
+        if name.startswith((".", "*.")) or (folder, os.path.splitext(name)[1]) not in patterns  # noqa: PTH122 - as text
+    ]

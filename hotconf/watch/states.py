@@ -139,6 +139,7 @@ class PathResolver:
     def __init__(self, *, digests: bool) -> None:
         self._digests = digests
         self._known: dict[str, os.stat_result | int] = {}
+        self._listed: dict[str, list[str] | int] = {}
 
     def resolve(self, path: str) -> ResolvedPath:
         """Follow an absolute path, or a pattern such as `folder/*.toml`, and look at what is there.
@@ -154,12 +155,19 @@ class PathResolver:
             return resolved
         resolved.children = Children(resolved.end, suffix)
         self._enter(resolved, resolved.end, required=True)
-        try:
-            names = sorted(filter(resolved.children.has, os.listdir(resolved.end)))  # noqa: PTH208 - names alone
-        except OSError as error:
-            resolved.state = error.errno or errno.EIO
-        else:
-            resolved.state = tuple((name, self._stamp(*self._follow(resolved, resolved.end, name))) for name in names)
+        names = self._list(resolved.end)
+        if isinstance(names, int):
+            resolved.state = names
+            return resolved
+        found_there = []
+        for name in filter(resolved.children.has, names):
+            place = os.path.join(resolved.end, name)  # noqa: PTH118
+            end, found = place, self._look_up(place)
+            if isinstance(found, int) or stat.S_ISLNK(found.st_mode):
+                end, found = self._follow(resolved, resolved.end, name)
+            resolved.names.add(place)
+            found_there.append((name, self._stamp(end, found)))
+        resolved.state = tuple(found_there)
         return resolved
 
     def _follow(self, resolved: ResolvedPath, here: str, path: str) -> tuple[str, os.stat_result | int]:
@@ -203,6 +211,15 @@ class PathResolver:
             except OSError as error:
                 self._known[name] = error.errno or errno.EIO
         return self._known[name]
+
+    def _list(self, folder: str) -> list[str] | int:
+        """Return the names in a folder, or the errno."""
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = sorted(os.listdir(folder))  # noqa: PTH208 - names alone
+            except OSError as error:
+                self._listed[folder] = error.errno or errno.EIO
+        return self._listed[folder]
 
     def _enter(self, resolved: ResolvedPath, folder: str, *, required: bool) -> None:
         """Note a folder on the way, where it can be looked into."""

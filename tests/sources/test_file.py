@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from hotconf import HotConf, formats
-from hotconf.errors import SourceError
-from hotconf.sources import File
+from hotconf.errors import SourceBusy, SourceError
+from hotconf.sources import Dir, File, reader
 from tests.heart import QUIET, App
 
 
@@ -228,3 +228,34 @@ def test_a_name_that_tells_no_format_rejects(tmp_path):
 def test_its_repr_can_be_typed_in():
     assert repr(File("a.toml")) == "File('a.toml')"
     assert repr(File("a.toml", required=False)) == "File('a.toml', required=False)"
+
+
+async def test_all_files_of_a_folder_are_read_in_one_thread_and_only_those_that_changed(tmp_path, monkeypatch):
+    for number in range(50):
+        (tmp_path / f"{number:02}.toml").write_text(f"key{number} = {number}")
+    calls, opened = [], []
+    to_thread, really, clock = asyncio.to_thread, os.open, reader.file_clock
+    monkeypatch.setattr(
+        asyncio, "to_thread", lambda function, *args: calls.append(function) or to_thread(function, *args)
+    )
+    monkeypatch.setattr(os, "open", lambda name, *rest: opened.append(os.path.basename(name)) or really(name, *rest))
+    monkeypatch.setattr(reader, "file_clock", lambda: clock() + 60 * 10**9)
+    source = Dir(tmp_path)
+    assert len(await source.read()) == 50
+    assert len(calls) == 1
+    calls.clear()
+    opened.clear()
+    (tmp_path / "07.toml").write_text("key7 = 8")
+    opened.clear()
+    layers = await source.read()
+    assert [layer.values for layer in layers][7] == {"key7": 8}
+    assert (len(calls), opened) == (1, ["07.toml"])
+
+
+async def test_the_faults_of_a_file_that_is_written_and_of_a_malformed_one_come_together(tmp_path):
+    (tmp_path / "a.toml").write_text("a = 1")
+    (tmp_path / "b.toml").write_text("b = ")
+    (tmp_path / "c.toml").write_text("c = 1")
+    with (tmp_path / "a.toml").open("a"), pytest.raises(SourceBusy) as refused:
+        await Dir(tmp_path, max_wait=0.05).read()
+    assert [fault.origin.source for fault in refused.value.faults] == [f"{tmp_path}/a.toml", f"{tmp_path}/b.toml"]

@@ -153,6 +153,75 @@ async def test_unchanged_bytes_are_not_parsed_again(path, monkeypatch):
     assert await layer_of(found) is first
 
 
+@pytest.fixture
+def opened(monkeypatch):
+    """The files that are opened, while each of them seems to have rested since long ago."""
+    names = []
+    really = os.open
+    monkeypatch.setattr(os, "open", lambda name, *rest: names.append(os.path.basename(name)) or really(name, *rest))
+    clock = reading.file_clock
+    monkeypatch.setattr(reading, "file_clock", lambda: clock() + 60 * 10**9)
+    return names
+
+
+async def test_a_file_at_rest_is_not_read_again(path, opened):
+    one = reader(path)
+    first = await layer_of(one)
+    assert await layer_of(one) is first
+    assert opened == [path.name]
+
+
+CHANGES = {
+    "in place, with the old time": lambda path: (path.write_text('message = "new"\n'), os.utime(path, ns=(0, 0))),
+    "replaced": lambda path: (
+        path.with_name("next").write_text('message = "new"\n'),
+        path.with_name("next").replace(path),
+    ),
+    "a link": lambda path: (
+        path.rename("other"),
+        path.with_name("new").write_text('message = "new"\n'),
+        path.symlink_to("new"),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_file_at_rest_that_changes_is_read(path, opened, change, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    os.utime(path, ns=(0, 0))
+    one = reader(path)
+    await layer_of(one)
+    CHANGES[change](path)
+    assert await text_of(one) == {"message": "new"}
+    assert opened == [path.name, path.name]
+
+
+async def test_a_file_at_rest_that_is_gone_or_forbidden_is_not_taken_from_memory(path, opened):
+    one = reader(path)
+    await layer_of(one)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        await layer_of(one)
+    path.mkdir()
+    assert "is a folder" in await refusal(one)
+
+
+async def test_a_file_that_was_written_just_now_is_read_again(path):
+    """A write within the same tick of the clock leaves the same time."""
+    one = reader(path)
+    await layer_of(one)
+    assert one._at_rest is None
+
+
+async def test_without_leases_a_file_never_rests(path, opened, no_leases):
+    """There the times may not tell of a change either."""
+    one = reader(path, stable_for=0.0)
+    await layer_of(one)
+    read = len(opened)
+    await layer_of(one)
+    assert len(opened) > read
+
+
 async def test_same_size_and_time_with_other_content_is_seen(path):
     found = reader(path)
     await layer_of(found)
