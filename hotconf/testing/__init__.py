@@ -2,7 +2,8 @@
 
 Read `source` first (`FakeSource` returns values, fails, hangs and sends change notices on command), then `clock`
 (`ManualClock` is an event loop's clock that a test advances). These two need no pytest. `conformance`, the tests that
-every source must pass, and `fixtures`, a plugin, need it, and are imported by their own names.
+every source must pass, and `fixtures`, a plugin, need it, and are imported by their own names. `faults` runs real
+servers that tests kill, freeze and wipe.
 
 pytest imports this package in every project that has hotconf installed, so both names are imported when they are first
 used.
