@@ -8,7 +8,6 @@ import logging
 import os
 import time
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, cast, overload
 
 from pydantic import BaseModel
@@ -31,7 +30,7 @@ from hotconf.reload.subscribers import LatestChange, Subscribers, Subscription
 from hotconf.schema.fields import check_schema, resolve_path
 from hotconf.schema.settings import Options
 from hotconf.sources.construct import Constructor
-from hotconf.sources.reader import ReadLimits
+from hotconf.sources.reader import ReadLimits, working_folder
 from hotconf.sources.stack import Stack, compose, several
 
 if TYPE_CHECKING:
@@ -130,13 +129,15 @@ class HotConf(Holder[S]):
 
     def _put_together(self) -> None:
         schema, options = self.schema, self.options
-        self._stack = self._new_stack()
+        limits = ReadLimits(options.size_limit, options.settle, options.max_wait)
+        sources = compose(self._constructor, self._given, options)
+        self._stack = Stack.of(schema, sources, limits, options.read_timeout)
         self._reloader = Reloader(
             CandidateBuilder(
                 self._constructor,
                 options.guard,
                 options.on_restart_required,
-                Path(options.digest_key_file) if options.digest_key_file is not None else None,
+                working_folder() / options.digest_key_file if options.digest_key_file is not None else None,
                 options.unknown,
             ),
             self._stack,
@@ -152,12 +153,6 @@ class HotConf(Holder[S]):
         self.audit = AuditLog(options.audit_log) if options.audit_log is not None else None
         if self.audit is not None:
             self.observe(self.audit)
-
-    def _new_stack(self) -> Stack:
-        options = self.options
-        limits = ReadLimits(options.size_limit, options.settle, options.max_wait)
-        sources = compose(self._constructor, self._given, options)
-        return Stack.of(self.schema, sources, limits, options.read_timeout)
 
     def load(self) -> Report:
         """Read the sources once, blocking, and put the settings into force: for scripts, and before anything runs.
@@ -565,7 +560,7 @@ class HotConf(Holder[S]):
         """Go on in a forked child: with the settings, and without what only the parent's threads and loop can run."""
         super()._leave_parent()
         self._subscribers = self._subscribers.afresh()
-        self._stack = self._new_stack()
+        self._stack = self._stack.afresh()
         self._reloader.leave_parent(self._subscribers, self._stack)
         if self._host.leave_parent(self._stack) and self.loaded:
             # Not now: a child that only runs another program, or enters `running` anew, needs neither of the two.

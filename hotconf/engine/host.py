@@ -366,15 +366,16 @@ class EngineHost:
             return False
 
     def undo_first_load(self) -> bool:
-        """Forget what an override loaded, where nothing was valid without it and no engine runs.
+        """Forget what overrides loaded, where nothing is valid without them, the last has ended and no engine runs.
 
         Return whether it was.
         """
-        running = self._reloader.running
-        alone = self.engine is None and running is not None and running.from_sources is None
-        if alone:
-            self._reloader.forget()
-        return alone
+        reloader = self._reloader
+        running = reloader.running
+        alone = running is not None and running.from_sources is None and not reloader.is_overridden
+        if self.engine is None and alone:
+            reloader.forget()
+        return self.engine is None and alone
 
     def load(self, request: ReloadRequest) -> Future[Report]:
         """Reload without an engine, in a thread and a loop of its own: also where the caller's loop runs."""

@@ -126,6 +126,11 @@ class Reloader(Generic[S]):
         return self._holder.snapshot.generation if self._holder.loaded else 0
 
     @property
+    def is_overridden(self) -> bool:
+        """Whether an override has not ended yet."""
+        return bool(self._overrides)
+
+    @property
     def held(self) -> HeldRollback | None:
         """The rollback that is held, None where none is."""
         return HeldRollback(self.generation) if self._rolled_back_from is not None else None

@@ -328,6 +328,14 @@ class Stack:
         states = tuple(SourceState(source, read_timeout) for source in sources)
         return cls(model, states, ContentFiles(limits or ReadLimits()), read_timeout)
 
+    def afresh(self) -> Stack:
+        """Return the same sources, unread, for a forked child: what a thread of the parent reads is nothing to it.
+
+        They are not made again, since the working directory may be another by now.
+        """
+        states = tuple(SourceState(state.source, self.read_timeout) for state in self.states)
+        return Stack(self.model, states, self.contents, self.read_timeout)
+
     @property
     def revisions(self) -> Mapping[str, str]:
         """The revision that the last read found in each source, understood or not, by the source's name."""

@@ -92,6 +92,36 @@ with conf.running(after_fork="keep"):
     assert log.count("was forked from one where the configuration is live") == 1
 
 
+def test_relative_paths_mean_to_a_child_what_they_meant_at_construction(run):
+    lines, _ = run(
+        FORK
+        + """
+class Env(Settings):
+    model_config = {"env_file": "extra.env"}
+    message: str = "default"
+    extra: str = "none"
+
+
+write("one")
+with open("extra.env", "w") as file:
+    file.write("extra=here")
+conf = HotConf(Env, files=["app.toml"], options=Options(watch=False, overlay="overlay.toml"))
+
+
+def child():
+    report = conf.reload_blocking(20)
+    say(report.outcome, conf.current.extra, asyncio.run(conf.patch({"message": "two"})).outcome)
+
+
+with conf.running():
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+    say(fork(child), os.path.exists("../overlay.toml"), os.listdir("."))
+"""
+    )
+    assert lines == ["unchanged here applied", "0 True []"]
+
+
 def test_it_says_so_once_at_the_first_look(run):
     lines, log = run(
         FORK

@@ -138,6 +138,22 @@ def test_it_loads_by_itself_and_takes_back_what_was_valid_only_with_it():
     assert (conf.current.message, conf.current.port) == ("real", 8080)
 
 
+def test_one_that_alone_makes_the_settings_valid_may_be_left_before_another():
+    class Needs(Section):
+        url: str
+        port: int = 1
+
+    conf = HotConf(Needs, sources=[Memory({})], options=QUIET)
+    first, second = conf.override(url="test"), conf.override(port=2)
+    first.__enter__()
+    second.__enter__()
+    with pytest.raises(ConfigError, match="url"):
+        first.__exit__(None, None, None)
+    assert (conf.current.url, conf.current.port) == ("test", 2)
+    second.__exit__(None, None, None)
+    assert not conf.loaded
+
+
 async def test_a_program_may_start_inside_one():
     conf, _ = memory_conf()
     pool, events = resource(conf)

@@ -234,3 +234,14 @@ def test_processes_that_make_the_key_at_once_have_the_same(tmp_path):
         process.stdin.write("go\n")
         process.stdin.flush()
     assert len({process.communicate(timeout=60)[0] for process in processes}) == 1
+
+
+def test_a_relative_key_file_is_one_below_the_working_directory_of_construction(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    conf = HotConf(Vault, sources=[Memory({})], options=Options(watch=False, digest_key_file="own.key"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    conf.load()
+    assert conf.snapshot.digest
+    assert (tmp_path / "own.key").exists()
+    assert not (tmp_path / "elsewhere" / "own.key").exists()
