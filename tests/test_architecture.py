@@ -48,7 +48,9 @@ PURE = (
 # What may be imported or called where. A place is a module or a package of hotconf.
 FENCED_MODULES = {
     "aiohttp": {"sources.etcd_gateway", "sources.http", "web", "demo", "fleet.prometheus"},
-    "yarl": {"sources.etcd_gateway", "sources.http", "api.safety", "web"},
+    "yarl": {"sources.http", "api.safety", "web"},
+    "nats": {"sources.nats", "fleet.stores.nats"},
+    "redis": {"sources.redis"},
     "watchfiles": {"watch.events"},
     "tomli_w": {"formats.toml"},
     "rtoml": {"formats.toml"},

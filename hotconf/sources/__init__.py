@@ -18,8 +18,10 @@ from hotconf.sources.memory import Memory as Memory
 if TYPE_CHECKING:
     from hotconf.sources.etcd import Etcd as Etcd
     from hotconf.sources.http import Http as Http
+    from hotconf.sources.nats import Nats as Nats
+    from hotconf.sources.redis import Redis as Redis
 else:
-    _HOMES = {"Etcd": "etcd", "Http": "http"}
+    _HOMES = {"Etcd": "etcd", "Http": "http", "Nats": "nats", "Redis": "redis"}
 
     def __getattr__(name: str) -> object:
         from importlib import import_module
@@ -29,4 +31,4 @@ else:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-__all__ = ("Dir", "Etcd", "File", "Http", "Memory")
+__all__ = ("Dir", "Etcd", "File", "Http", "Memory", "Nats", "Redis")

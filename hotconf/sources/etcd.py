@@ -124,7 +124,8 @@ class Etcd(Remote):
         await self._first_read()
         async with self._reached() as gateway:
             if await self._watches_block(gateway):
-                log.warning("source %s is polled: over TLS, watches of this etcd block it; upgrade it", self.name)
+                self.polls = "polled: over TLS, 250 watches block this version of etcd"
+                log.warning("source %s is %s", self.name, self.polls)
                 while True:
                     await asyncio.sleep(_POLL * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
                     if await self.outdated():

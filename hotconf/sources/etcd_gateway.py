@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hotconf.errors import HotconfError
-from hotconf.sources.remote import Secret, Tls, reason_of
+from hotconf.sources.remote import Secret, Tls, reason_of, servers_of
 
 if TYPE_CHECKING:
     import os
@@ -111,9 +111,8 @@ class Gateway:
         timeout: float = 3.0,
     ) -> None:
         self._tls = Tls(ca_file, cert_file, key_file)
-        scheme = "https" if self._tls.is_given else "http"
-        given = endpoints.split(",") if isinstance(endpoints, str) else endpoints
-        self.endpoints = [_endpoint(endpoint.strip(), scheme) for endpoint in given]
+        schemes = ("https", "http") if self._tls.is_given else ("http", "https")
+        self.endpoints = servers_of(endpoints, schemes, "http://HOST:PORT or https://HOST:PORT")
         if not self.endpoints:
             raise ValueError("etcd needs an endpoint, such as http://127.0.0.1:2379")
         if (username is None) != (password_file is None):
@@ -345,21 +344,6 @@ def _raise_refusal(answer: Mapping[str, Any], status: int) -> None:
     told = error if isinstance(error, dict) else answer
     reason = str(told.get("message") or told.get("error") or f"responded with {status}")
     raise EtcdError(reason.removeprefix("etcdserver: "), int(told.get("code") or told.get("grpc_code") or 2))
-
-
-def _endpoint(text: str, scheme: str) -> str:
-    from yarl import URL
-
-    refusal = "an endpoint of etcd is http://HOST:PORT or https://HOST:PORT"
-    try:
-        url = URL(text if "://" in text else f"{scheme}://{text}")
-    except ValueError:
-        raise ValueError(refusal) from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(refusal)
-    if url.user or url.password:
-        raise ValueError("a URL must not hold a password, which would end up in logs: use username and password_file")
-    return str(url.origin())
 
 
 def _span(key: str, *, prefix: bool) -> dict[str, str]:

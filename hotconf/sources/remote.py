@@ -10,6 +10,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from urllib.parse import urlsplit
 
 import hotconf.formats as formats
 from hotconf.errors import FormatError, SourceError, SourceUnreachable
@@ -20,13 +21,15 @@ from hotconf.values.report import Fault
 from hotconf.values.times import check_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hotconf.values.keypath import KeyPath
 
 
 class Remote:
-    """A source that lives elsewhere, and holds one document or, with a separator, a tree of keys.
+    """A source that lives elsewhere, and holds one document or a tree of keys.
+
+    `polls` says why it asks at an interval instead of being told, None where it is told.
 
     Args:
         name: Its name in origins and status.
@@ -69,6 +72,7 @@ class Remote:
             raise ValueError(f"format must be one of {', '.join(formats.FORMATS)}, not {format!r}")
         self._held: tuple[bytes, Layer] | None = None
         self._was_read: asyncio.Event | None = None
+        self.polls: str | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -99,15 +103,15 @@ class Remote:
         self._held = data, layer
         return layer
 
-    def _tree(self, found: Mapping[str, bytes], revision: str) -> Layer:
-        """Return the layer of a tree of keys, whose names have `/` between their parts.
+    def _tree(self, found: Mapping[str, bytes], revision: str, separator: str = "/") -> Layer:
+        """Return the layer of a tree of keys, whose names have a separator between their parts.
 
         A value is text, as in the environment; one that begins with `[` or `{` is JSON.
         """
         values: dict[str, Any] = {}
         places: dict[KeyPath, Origin] = {(): Origin("remote", self.name)}
         for key, data in sorted(found.items()):
-            *parents, last = path = tuple(part for part in key.split("/") if part)
+            *parents, last = path = tuple(part for part in key.split(separator) if part)
             place = Origin("remote", f"{self.name}{key}")
             owner: Any = values
             for part in parents:
@@ -204,6 +208,23 @@ class Tls:
                 context.load_cert_chain(self._cert, self._key)
             self._made = stamps, context
         return self._made[1]
+
+
+def servers_of(given: str | Sequence[str], schemes: Sequence[str], example: str) -> list[str]:
+    """Return the URLs of servers, which are given with commas between them or as a list; the first scheme is theirs.
+
+    Raises:
+        ValueError: One is no URL, or holds a password.
+    """
+    servers = [server.strip() for server in (given.split(",") if isinstance(given, str) else given)]
+    servers = [server if "://" in server else f"{schemes[0]}://{server}" for server in servers]
+    for server in servers:
+        parts = urlsplit(server)
+        if "@" in parts.netloc:
+            raise ValueError("a URL must not hold a password, which would end up in logs: put it into a file")
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(f"a server must be {example}")
+    return [server.rstrip("/") for server in servers]
 
 
 def reason_of(error: BaseException) -> str:

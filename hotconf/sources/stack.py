@@ -296,7 +296,7 @@ class SourceState:
             "error": self.error,
             "revision": self.revision or None,
             "read_at": self.read_at,
-            "following": self.following,
+            "following": getattr(self.source, "polls", None) or self.following,
             "failures": self.failures,
             "age": 0.0 if self.state == "fresh" else age,
         }

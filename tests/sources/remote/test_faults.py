@@ -7,13 +7,15 @@ import asyncio
 import contextlib
 import socket
 
+import nats
 import pytest
+import redis.asyncio
 
 from hotconf import HotConf, Options, Settings
-from hotconf.sources import Etcd
+from hotconf.sources import Etcd, Nats, Redis
 from hotconf.sources.etcd_gateway import Gateway
 from hotconf.testing import FakeSource
-from hotconf.testing.faults import EtcdServer, Link
+from hotconf.testing.faults import EtcdServer, Link, NatsServer, RedisServer
 from tests.engine.test_engine import until
 from tests.sources.remote.servers import serving
 
@@ -46,7 +48,48 @@ class EtcdStore:
             await gateway.delete(KEY)
 
 
-STORES = {"etcd": EtcdStore}
+class NatsStore:
+    """The same for NATS."""
+
+    server_class = NatsServer
+
+    def __init__(self, server):
+        self.server = server
+
+    def source(self, *, port=None, **options):
+        return Nats(f"127.0.0.1:{port or self.server.port}", "conf", KEY, **options)
+
+    async def put(self, number):
+        await self.source().put(f"port = {number}\n".encode())
+
+    async def delete(self):
+        client = await nats.connect(self.server.url)
+        bucket = await client.jetstream().key_value("conf")
+        await bucket.delete(KEY)
+        await client.close()
+
+
+class RedisStore:
+    """The same for Redis."""
+
+    server_class = RedisServer
+
+    def __init__(self, server):
+        self.server = server
+
+    def source(self, *, port=None, **options):
+        return Redis(f"redis://127.0.0.1:{port or self.server.port}/0", KEY, **options)
+
+    async def put(self, number):
+        await self.source().put(f"port = {number}\n".encode())
+
+    async def delete(self):
+        async with redis.asyncio.Redis.from_url(self.server.url) as client:
+            await client.delete(KEY)
+            await client.publish(f"hotconf:{KEY}", b"")
+
+
+STORES = {"etcd": EtcdStore, "nats": NatsStore, "redis": RedisStore}
 
 
 @pytest.fixture(params=STORES, scope="module")
