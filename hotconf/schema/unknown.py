@@ -11,7 +11,7 @@ from hotconf.schema.fields import descend, extra_of, fields_of, models_in, sugge
 from hotconf.schema.redact import secret_texts, visible_path
 from hotconf.schema.settings import Untyped
 from hotconf.schema.shape import Shape
-from hotconf.values.merge import SCALARS, origin_in
+from hotconf.values.merge import SCALARS, leaves, origin_in
 from hotconf.values.report import UnknownKey
 
 if TYPE_CHECKING:
@@ -30,25 +30,44 @@ _MOST_COMPARED = 20_000
 def unknown_keys(model: type, layers: Sequence[Layer]) -> list[UnknownKey]:
     """Return the keys of files that no field reads, each with its place and the near name.
 
-    Keys that the class refuses are not among them: validation reports those.
+    Keys that the class refuses are not among them: validation reports those. A dotenv file has variables for other
+    readers too. One of them is reported where it resembles one that the class reads, and no other class reads it.
     """
     if issubclass(model, Untyped):
         return []
-    found: list[tuple[Origin, KeyPath, frozenset[str]]] = []
+    found: list[tuple[Layer, KeyPath, KeyPath, frozenset[str], Origin]] = []
     for layer in layers:
         for path, names, known in _unknown(Shape(models=(model,)), layer.values, (), ()):
             origin = origin_in(layer, path)
             if origin.kind in _KINDS and len(found) < _MOST:
-                found.append((origin, names, known))
-    secrets = {text for layer in layers for text in secret_texts(model, layer.values)} if found else ()
-    return [
-        UnknownKey(
-            keypath.render(visible_path(model, names, secrets)),
-            f"unknown key{suggest(str(names[-1]), known, most=_MOST_COMPARED // len(found))}",
-            origin,
-        )
-        for origin, names, known in found
-    ]
+                found.append((layer, path, names, known, origin))
+    if not found:
+        return []
+    secrets = {text for layer in layers for text in secret_texts(model, layer.values)}
+    done = _read_by_a_field(layers, {(id(layer), path) for layer, path, *_, origin in found if origin.kind == "dotenv"})
+    result = []
+    # A nested class, which reads a file that an outer one reads too, knows the variables with its own prefix.
+    for _, _, names, known, origin in sorted(found, key=lambda entry: entry[0].nested is None):
+        near = suggest(str(names[-1]), known, most=_MOST_COMPARED // len(found))
+        if origin.kind == "dotenv":
+            if origin in done or not near:
+                continue
+            done.add(origin)
+        result.append(UnknownKey(keypath.render(visible_path(model, names, secrets)), f"unknown key{near}", origin))
+    return result
+
+
+def _read_by_a_field(layers: Sequence[Layer], unknown: set[tuple[int, KeyPath]]) -> set[Origin]:
+    """Return the lines of dotenv files that a field of some class has its value from; nothing where none is unknown."""
+    found: set[Origin] = set()
+    for layer in layers if unknown else ():
+        for path, _ in leaves(layer.values):
+            origin = origin_in(layer, path)
+            if origin.kind != "dotenv":
+                break  # a source of another kind
+            if all((id(layer), path[:length]) not in unknown for length in range(1, len(path) + 1)):
+                found.add(origin)
+    return found
 
 
 def _unknown(

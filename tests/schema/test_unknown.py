@@ -206,3 +206,24 @@ def test_a_key_that_a_validator_may_read_is_not_unknown(conf):
     assert named(conf("[old]\nprot = 1\n[new]\nprot = 2", model=Both)) == [
         "app.toml:4:1: new.prot: unknown key; did you mean 'port'?"
     ]
+
+
+def test_a_dotenv_file_has_variables_for_other_readers_too(conf, tmp_path):
+    class Redis(BaseSettings):
+        model_config = {"env_prefix": "REDIS_", "env_file": ".env", "extra": "ignore"}
+        host: str = "h"
+
+    class Shared(BaseSettings):
+        model_config = {"env_file": ".env", "extra": "ignore"}
+        redis: Redis = Field(default_factory=Redis)
+        again: Redis = Field(default_factory=Redis)
+        message: str = ""
+
+    lines = ["REDIS_HOST=a", "COMPOSE_PROJECT_NAME=b", "MESAGE=c", "REDIS_HSOT=d", "MESSAGE=f"]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    shared = conf(model=Shared)
+    assert named(shared) == [
+        ".env:4:1: redis.hsot: unknown key; did you mean 'host'?",
+        ".env:3:1: mesage: unknown key; did you mean 'message'?",
+    ]
+    assert (shared.current.redis.host, shared.current.message) == ("a", "f")

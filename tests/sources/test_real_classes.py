@@ -5,18 +5,30 @@ An origin is verified by spoiling the key that stands there: the value is then n
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Annotated, Any, Dict, Generic, Literal, Mapping, TypeVar, Union  # noqa: UP035
 
 import pytest
-from pydantic import AliasChoices, AliasPath, AnyUrl, BaseModel, ConfigDict, Field, SecretStr, computed_field
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    AnyUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    computed_field,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
     JsonConfigSettingsSource,
     NestedSecretsSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     PyprojectTomlConfigSettingsSource,
     SettingsConfigDict,
@@ -210,6 +222,64 @@ class Legacy(BaseSettings):
         return (Ini(settings_cls),)
 
 
+class Cache(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="CACHE_", env_file=".env", extra="ignore")
+    host: str = "localhost"
+    password: str | None = None
+
+
+class Queue(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="QUEUE_", env_file=".env", extra="ignore")
+    cache: Cache = Field(default_factory=Cache)
+    lengths: dict[str, int] = {}
+
+
+class Shared(BaseSettings):
+    """Settings within settings within settings, and one file for all of them."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+    queue: Queue = Field(default_factory=Queue)
+    cache: Cache = Field(default_factory=Cache)
+    debug: bool = False
+
+
+class ByStage(BaseSettings):
+    """The hook chooses the file, and puts one below the other."""
+
+    low: int = 0
+    high: int = 0
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls, init_settings, env_settings, **_others):
+        files = (Path("conf") / f"{os.environ.get('STAGE', 'base')}.toml", Path("conf") / "defaults.toml")
+        return init_settings, env_settings, *(TomlConfigSettingsSource(settings_cls, file) for file in files)
+
+
+class Mounted(BaseSettings):
+    model_config = SettingsConfigDict(secrets_dir=["run/secrets", "more"], extra="ignore")
+    db_password: SecretStr = SecretStr("")
+    token: str = ""
+
+
+class Retry(BaseModel):
+    max_times: int = 0
+
+
+class Split(BaseSettings):
+    """A delimiter that names have too, and validators that read what the file writes in its own way."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_prefix="APP_", env_nested_delimiter="_", env_nested_max_split=1, extra="ignore"
+    )
+    retry: Retry = Retry()
+    hosts: Annotated[list[str], NoDecode] = []
+
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def comma_separated(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+
 class Plain(BaseModel):
     """No settings class at all, with files that HotConf is given."""
 
@@ -312,6 +382,36 @@ app:
         },
     ),
     "format of its own": Case(Legacy, {"app.ini": ("name=one", "name=two", "name")}),
+    "one dotenv file for all": Case(
+        Shared,
+        {
+            ".env": (
+                'CACHE_HOST=a\nCACHE_PASSWORD=p\nQUEUE_LENGTHS={"a": 1}\nDEBUG=1\nCOMPOSE_FILE=x\n',
+                'CACHE_HOST=b\nCACHE_PASSWORD=p\nQUEUE_LENGTHS={"a": 1}\nDEBUG=1\nCOMPOSE_FILE=x\n',
+                "queue.cache.host",
+            )
+        },
+    ),
+    "files by stage": Case(
+        ByStage,
+        {
+            "conf/base.toml": ("high = 1\n", "high = 2\n", "high"),
+            "conf/defaults.toml": ("low = 1\nhigh = 9\n", "low = 2\nhigh = 9\n", "low"),
+        },
+    ),
+    "mounted secrets": Case(
+        Mounted, {"run/secrets/db_password": ("p\n", "q\n", "db_password"), "more/token": ("a", "b", "token")}
+    ),
+    "a delimiter that names have": Case(
+        Split,
+        {
+            ".env": (
+                "APP_RETRY_MAX_TIMES=3\nAPP_HOSTS=a,b\n",
+                "APP_RETRY_MAX_TIMES=4\nAPP_HOSTS=a,b\n",
+                "retry.max_times",
+            )
+        },
+    ),
     "plain model": Case(
         Plain,
         {
