@@ -56,11 +56,13 @@ FENCED_MODULES = {
     "rtoml": {"formats.toml"},
     "yaml": {"formats.yaml"},
     "prometheus_client": {"metrics"},
-    "click": {"cli"},
+    "click": {"cli", "integrations.flask"},
     "uvicorn": {"integrations.asgi"},
     "starlette": {"integrations.starlette", "integrations.fastapi"},
     "fastapi": {"integrations.fastapi"},
     "celery": {"integrations.celery"},
+    "flask": {"integrations.flask"},
+    "django": {"integrations.django"},
     "pytest": {"testing.conformance", "testing.fixtures"},
 }
 FENCED_NAMES = {

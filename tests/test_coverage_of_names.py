@@ -56,7 +56,9 @@ def host_names():
 @pytest.mark.parametrize(("host", "name"), [*host_names()])
 def test_a_name_of_an_integration_is_on_its_page_and_in_a_test(host, name):
     assert speaks_of(DOCS[f"{host}.md"], name), f"docs/hosts/{host}.md does not speak of {name}"
-    assert re.search(rf"hotconf\.integrations\.{host} import .*\b{name}\b", TESTS), f"no test uses {name} of {host}"
+    assert re.search(rf"hotconf\.integrations\.{host}( import .*\b|\.){name}\b", TESTS), (
+        f"no test uses {name} of {host}"
+    )
 
 
 def own_classes(module):

@@ -42,7 +42,9 @@ def write_named_blocks(text, folder):
     """Write the blocks that begin with a comment that is a file's name."""
     for block in FENCE.finditer(text):
         if name := NAMED.match(block[2]):
-            (folder / name[1]).write_text(block[2], encoding="utf-8")
+            path = folder / name[1]
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(block[2], encoding="utf-8")
 
 
 def matches(shown, output):

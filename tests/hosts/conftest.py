@@ -72,14 +72,14 @@ def clients():
 def break_and_mend(clients):
     """Break the file, recycle the workers, mend it: no request fails, every worker ends on the mended values."""
 
-    def break_and_mend(server, recycle, *, may_reset=False):
+    def break_and_mend(server, recycle, *, may_reset=False, said="started from the last known good"):
         with clients(server.port) as users:
             old = users.wait_for("one", set())
             users.failures.clear()  # uvicorn names its address before its first worker listens
             server.config.write_text("message = [", encoding="utf-8")
             recycle(old, users)
             users.wait_for("one", old)
-            server.stderr.find("started from the last known good")
+            server.stderr.find(said)
             server.write("two")
             users.seen.pop("two", None)
             users.wait_for("two", old)
