@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hotconf.conf import HotConf
     from hotconf.reload.history import Generation
     from hotconf.schema.explain import Origins
+    from hotconf.values.report import Report
 
 
 class InspectHandlers:
@@ -47,6 +48,7 @@ class InspectHandlers:
         self._metrics = Metrics(conf, watchers=lambda: feed.watchers, unauthorized=unauthorized)
         # For thousands of keys each of these takes long, and would hold the event loop.
         self._explained: BuildCache[Origins, bytes] = BuildCache(lambda _origins: True, most=100)
+        self._reports: BuildCache[Report | None, bytes] = BuildCache(lambda _newest: True)
         self._generations: BuildCache[Generation[Any], bytes] = BuildCache(lambda _generation: True)
 
     async def history(self, _request: Request) -> Response:
@@ -68,7 +70,12 @@ class InspectHandlers:
 
     async def reloads(self, _request: Request) -> Response:
         """Answer with the reports of the last reloads, the newest last."""
-        return json_response({"reloads": jsonable(self._conf.reports)})
+        reports = self._conf.reports
+
+        def build() -> bytes:
+            return encoded({"reloads": jsonable(reports)})
+
+        return json_response(await self._reports.get(reports[-1] if reports else None, None, build))
 
     async def report(self, request: Request) -> Response:
         """Answer with one report."""

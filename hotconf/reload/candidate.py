@@ -18,7 +18,7 @@ from hotconf.schema.diff import compare, differences, has_no_equality
 from hotconf.schema.digest import digest
 from hotconf.schema.explain import Origins, input_paths
 from hotconf.schema.fields import fields_of, holds_content, models_within, mutable
-from hotconf.schema.redact import document, scrub, secret_texts
+from hotconf.schema.redact import NOTHING_SENT, Sent, document, scrub, secret_texts
 from hotconf.schema.shape import Shape
 from hotconf.schema.tree import content_files, value_at
 from hotconf.schema.unknown import unknown_keys
@@ -115,6 +115,8 @@ class CandidateBuilder:
     on_restart_required: Literal["defer", "reject"] = "defer"
     digest_key_file: Path | None = None
     unknown: Literal["warn", "error", "ignore"] = "warn"
+    sent: Sent = NOTHING_SENT
+    guards_overlay: bool = True
     _revalidates: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,6 +128,10 @@ class CandidateBuilder:
     def model(self) -> type[BaseModel]:
         """The settings class."""
         return self.constructor.model
+
+    def for_patch(self, values: Mapping[str, Any]) -> CandidateBuilder:
+        """Return one for a patch: its faults quote nothing of it, and what it takes from the overlay is meant."""
+        return dataclasses.replace(self, sent=Sent.in_patch(self.model, values), guards_overlay=False)
 
     def build(
         self,
@@ -203,7 +209,7 @@ class CandidateBuilder:
         unknown = tuple(unknown_keys(self.model, readings.layers())) if self.unknown != "ignore" else ()
         refused = unknown if self.unknown == "error" else ()
         try:
-            settings = validate(self.model, merged, self.constructor)
+            settings = validate(self.model, merged, self.constructor, sent=self.sent)
         except Rejected as rejected:
             said = {(fault.path, fault.origin) for fault in rejected.faults}
             more = (fault for fault in refused if (fault.path, fault.origin) not in said)
@@ -254,7 +260,10 @@ class CandidateBuilder:
     def _refuse_losses(self, readings: Readings, running: Candidate[Any], merged: Merged) -> None:
         if readings.from_last_good or running.readings.from_last_good or self.guard is None:
             return  # the two are not from the same sources: `guard_start` compares them
-        faults = guard(running.readings.by_source(), readings.by_source(), self.guard)
+        before = running.readings
+        if not self.guards_overlay:
+            before = dataclasses.replace(before, overlay=readings.overlay, patched=readings.patched)
+        faults = guard(before.by_source(), readings.by_source(), self.guard)
         if faults:  # they name keys, and those of a secret mapping are a part of the secret
             raise Rejected(self.scrubbed(faults, merged.values, running=running), "guard")
 
@@ -263,7 +272,8 @@ class CandidateBuilder:
         # The settings as well: a default factory or a validator makes secrets that no source holds.
         known = (running.merged.values, running.settings) if running is not None else ()
         secrets = {secret for values in (*shown, *known) for secret in secret_texts(self.model, values)}
-        return [dataclasses.replace(fault, message=scrub(fault.message, secrets)) for fault in faults]
+        hide = self.sent.hide
+        return [dataclasses.replace(fault, message=hide(scrub(fault.message, secrets))) for fault in faults]
 
 
 def every_path(settings: Any) -> tuple[KeyPath, ...]:

@@ -162,10 +162,10 @@ class Reloader(Generic[S]):
         def build(plan: Plan) -> tuple[Plan, Candidate[S]]:
             nonlocal stage, revisions
             stage, revisions = "validate", plan.readings.revisions
-            # A caller that names a generation, a patch or an override means to lose what it replaces.
-            force = request.force or not isinstance(request.operation, Rehearse | None)
+            # A caller that names a generation or an override means to lose what it replaces.
+            force = request.force or not isinstance(request.operation, Rehearse | Patch | None)
             expected = None if force else request.expected or self._expected
-            return plan, self._builder.build(
+            return plan, self._builder_for(request).build(
                 plan.readings, self.running, force=force, afresh=request.force, expected=expected
             )
 
@@ -216,6 +216,12 @@ class Reloader(Generic[S]):
         if candidate.changed:
             self.history.add(self._holder.snapshot, report, dataclasses.replace(plan.readings, overrides=()))
         return report
+
+    def _builder_for(self, request: ReloadRequest) -> CandidateBuilder:
+        match request.operation:
+            case Patch(values=values):
+                return self._builder.for_patch(values)
+        return self._builder
 
     def _plan_to_read(self, readings: Readings, request: ReloadRequest) -> Plan:
         """Build from what the sources say now, unless a rollback from the same is held."""
@@ -344,7 +350,7 @@ class Reloader(Generic[S]):
             await rollback(done, change, timeout=self._prepare_timeout)
             if isinstance(error, Rejected):
                 shown = candidate.merged.values, candidate.settings
-                faults = self._builder.scrubbed(error.faults, *shown, running=self.running)
+                faults = self._builder_for(request).scrubbed(error.faults, *shown, running=self.running)
                 raise Rejected(faults, error.stage) from None
             raise
         return done

@@ -8,14 +8,15 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core.core_schema import ErrorType
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import Rejected
 from hotconf.schema.fields import Field, fields_by_key, fields_of, shape_at, shape_below, suggest, unwrapped
-from hotconf.schema.redact import scrub, secret_texts, visible_path
+from hotconf.schema.redact import NOTHING_SENT, Sent, scrub, secret_texts, visible_path
 from hotconf.schema.settings import Untyped
 from hotconf.schema.shape import Shape
 from hotconf.sources.construct import Constructor
@@ -40,13 +41,23 @@ _MOST_COMPARED = 20_000
 """Unknown keys times known ones, about half a second's work: a file with more of them is not mistyped."""
 
 _BY_RULE = {"value_error", "assertion_error"}
+_FIXED = frozenset(get_args(ErrorType)) - {
+    *_BY_RULE,
+    *("bytes_invalid_encoding", "get_attribute_error", "iteration_error", "json_invalid", "mapping_type"),
+    *("union_tag_invalid", "url_parsing", "url_syntax_violation", "uuid_parsing"),
+}
+"""Kinds whose message holds nothing of a value. A secret `integer` is no part of `should be a valid integer`."""
+
 _UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
-def validate(model: type[BaseModel], merged: Merged, constructor: Constructor | None = None) -> Any:
+def validate(
+    model: type[BaseModel], merged: Merged, constructor: Constructor | None = None, *, sent: Sent = NOTHING_SENT
+) -> Any:
     """Return settings built from merged values alone: nothing is read again here.
 
-    The settings share nothing with the layers. A validator of the class may raise anything at all; it becomes a fault.
+    The settings share nothing with the layers. A validator of the class may raise anything at all; it becomes a fault,
+    which quotes nothing that a client has `sent`.
 
     Raises:
         Rejected: No settings can be built from the values. It has every fault at once.
@@ -57,7 +68,7 @@ def validate(model: type[BaseModel], merged: Merged, constructor: Constructor | 
     except (Rejected, KeyboardInterrupt):
         raise
     except ValidationError as error:
-        raise Rejected(_faults(model, merged, error)) from None
+        raise Rejected(_faults(model, merged, error, sent)) from None
     except BaseException as error:  # noqa: BLE001 - a validator may even call sys.exit()
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({frames[-1].name})" if frames else ""
@@ -65,7 +76,7 @@ def validate(model: type[BaseModel], merged: Merged, constructor: Constructor | 
         with contextlib.suppress(Exception):  # the error of a validator is as foreign as its code
             text = str(error)
         message = f"{type(error).__name__} in a validator{where}{': ' if text else ''}{text}"
-        raise Rejected([Fault("", scrub(message, secret_texts(model, merged.values)))]) from None
+        raise Rejected([Fault("", sent.hide(scrub(message, secret_texts(model, merged.values))))]) from None
 
 
 def _copy(value: Any, *, itself: bool) -> Any:
@@ -97,7 +108,7 @@ class _Problem:
     branches: tuple[tuple[int, str], ...] = ()
 
 
-def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> Iterator[Fault]:
+def _faults(model: type[BaseModel], merged: Merged, error: ValidationError, sent: Sent) -> Iterator[Fault]:
     errors = error.errors(include_url=False, include_input=False)
     root = _raised_at(model, merged, error)
     for details in errors if root else ():
@@ -109,9 +120,11 @@ def _faults(model: type[BaseModel], merged: Merged, error: ValidationError) -> I
         names = _field_path(model, problem.at)
         if problem.kind in _UNKNOWN_KEY:  # it may be the alias of a field that has its value from elsewhere
             names = (*names[:-1], *problem.at[-1:])
-        path = keypath.render(visible_path(model, names, secrets))
+        path = keypath.render(visible_path(model, names, secrets, shown=sent.keys))
         kind = MissingField if problem.kind == "missing" else Fault
-        found[kind(path, scrub(problem.message, secrets), _origin(model, merged, problem))] = None
+        is_fixed = problem.kind in _FIXED
+        message = problem.message if is_fixed else sent.hide(scrub(problem.message, secrets))
+        found[kind(path, message, _origin(model, merged, problem))] = None
     yield from islice(found, _MOST_FAULTS)
     if len(found) > _MOST_FAULTS:
         yield Fault("", f"and {len(found) - _MOST_FAULTS} more faults")

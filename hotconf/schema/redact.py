@@ -45,6 +45,10 @@ _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 _QUOTED_INPUT = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
 
+_WORD = re.compile(r"\w+")
+_MASKED = rf"\w*{re.escape(MASK)}\w*"
+_MASKS = re.compile(rf"{_MASKED}(?:[^\w*]*{_MASKED})*")
+
 _SHORT = 4
 """Characters below which a secret is only looked for as a word of its own: `0` is a part of every second number."""
 
@@ -253,14 +257,19 @@ def _is_misspelt(shape: Shape, key: str | int) -> bool:
     return holds_secret(shape) and not isinstance(key, int) and descend(shape, key) is None
 
 
-def visible_path(model: type, path: KeyPath, secrets: Iterable[str] = ()) -> KeyPath:
-    """Return as much of a path as may be shown: below a secret only names of fields, and no key that quotes one."""
+def visible_path(
+    model: type, path: KeyPath, secrets: Iterable[str] = (), *, shown: AbstractSet[str] = frozenset()
+) -> KeyPath:
+    """Return as much of a path as may be shown: below a secret only names of fields, and no key that quotes one.
+
+    Keys that are `shown` quote none: a client has sent them.
+    """
     shape, result = Shape(models=(model,)), list[str | int]()
     for key in path:
         named = isinstance(key, int) or any(key in fields_of(nested) for nested in unwrapped(shape).models)
         if shape.secret and not named:
             break
-        result.append(key if named else scrub(str(key), secrets))
+        result.append(key if named or key in shown else scrub(str(key), secrets))
         shape = shape_below(shape, key)
     return tuple(result)
 
@@ -315,6 +324,49 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     patterns = (rf"(?<!\w){word}(?!\w)" if is_short else word for word, is_short in words)
     # Without regard to case, which a validator may have changed.
     return re.sub("|".join(patterns), MASK, text, flags=re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sent:
+    """What a client has sent to be tried: the words of its values and of its keys, and the keys that are no fields.
+
+    A message in which only secrets are masked would say of each word whether it is one. So the words of the client are
+    masked in it too.
+    """
+
+    words: AbstractSet[str] = frozenset()
+    keys: AbstractSet[str] = frozenset()
+
+    @classmethod
+    def in_patch(cls, model: type, patch: Any) -> Sent:
+        """Return it for a merge patch of a settings class."""
+        words, keys = set[str](), set[str]()
+        left: list[tuple[Shape, Any]] = [(Shape(models=(model,)), patch)]
+        while left:
+            shape, value = left.pop()
+            inner = children(value)
+            left.extend((shape_below(shape, key), item) for key, item in inner.items())
+            if isinstance(value, Mapping):
+                unknown = [str(key) for key in inner if not shape.models or descend(shape, key) is None]
+                keys.update(unknown)
+                words.update(word for key in unknown for word in _WORD.findall(key.casefold()))
+            elif not inner:
+                words.update(_WORD.findall(str(value).casefold()))
+        return cls(words, keys)
+
+    def hide(self, message: str) -> str:
+        """Return a message, in which secrets are masked already, without the words of the client.
+
+        Masks that touch, or have nothing but marks between them, are one: their number would tell a secret of two words
+        from any others.
+        """
+        if not self.words:
+            return message
+        masked = _WORD.sub(lambda word: MASK if word[0].casefold() in self.words else word[0], message)
+        return _MASKS.sub(MASK, masked)
+
+
+NOTHING_SENT = Sent()
 
 
 def traceback_without_message(error: BaseException) -> str:

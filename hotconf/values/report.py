@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from hotconf.values.layer import Origin
+
+T = TypeVar("T")
 
 Outcome: TypeAlias = Literal["applied", "unchanged", "rejected"]
 Stage: TypeAlias = Literal["read", "guard", "validate", "defer", "prepare"]
@@ -90,6 +93,9 @@ class Report:
     `triggers` are the distinct triggers that this reload answers, in the order they came; `generation` is the one in
     force afterwards, 0 before the first load. `duration` is in seconds. `stage` says where a candidate was rejected.
     `revisions` are those that this reload read, by source, applied or not; a source without revisions is left out.
+
+    Reports are kept, logged and served, so none is large, whatever a client has sent: `faults` and `changed` are the
+    first ones, `more_faults` and `more_changed` say how many were left out, and a long text in them is cut.
     """
 
     id: int
@@ -106,6 +112,21 @@ class Report:
     note: str = ""
     dry_run: bool = False
     revisions: Mapping[str, str] = field(default_factory=dict, hash=False)
+    more_faults: int = 0
+    more_changed: int = 0
+
+    def __post_init__(self) -> None:
+        faults = tuple(_fitting(map(_cut_fault, self.faults), _FAULTS_SIZE))
+        changed = tuple(_fitting(map(_cut, self.changed), _CHANGED_SIZE))
+        bounded = {
+            "faults": faults,
+            "more_faults": self.more_faults + len(self.faults) - len(faults),
+            "changed": changed,
+            "more_changed": self.more_changed + len(self.changed) - len(changed),
+            "commit_errors": tuple(_fitting(map(_cut, self.commit_errors), _CHANGED_SIZE)),
+        }
+        for name, value in bounded.items():
+            object.__setattr__(self, name, value)
 
     def __str__(self) -> str:
         """Return the one line that the log shows."""
@@ -115,13 +136,13 @@ class Report:
     def _detail(self) -> str:
         if self.outcome == "rejected":
             faults = "; ".join(str(fault) for fault in self.faults[:_SHOWN_FAULTS])
-            if len(self.faults) > _SHOWN_FAULTS:
-                faults += f"; and {len(self.faults) - _SHOWN_FAULTS} more"
+            if more := self.more_faults + max(0, len(self.faults) - _SHOWN_FAULTS):
+                faults += f"; and {more} more"
             still = f"generation {self.generation} stays in force" if self.generation else "nothing is in force"
             return f"{still}: {faults}"
         parts = [f"generation {self.generation}"]
         if self.changed:
-            parts.append(f"changed: {_listed(self.changed)}")
+            parts.append(f"changed: {_listed(self.changed, more=self.more_changed)}")
         if self.pending_restart:
             parts.append(f"pending restart: {_listed(tuple(entry.path for entry in self.pending_restart))}")
         parts.extend(part for part in (*self.commit_errors, self.note) if part)
@@ -164,6 +185,33 @@ _SHOWN_FAULTS = 50
 """In the one line of the log. The report itself has them all."""
 
 
-def _listed(paths: tuple[str, ...]) -> str:
+def _listed(paths: tuple[str, ...], *, more: int = 0) -> str:
     text = ", ".join(path or "everything" for path in paths[:_SHOWN])
-    return text if len(paths) <= _SHOWN else f"{text} and {len(paths) - _SHOWN} more"
+    more += max(0, len(paths) - _SHOWN)
+    return f"{text} and {more} more" if more else text
+
+
+_FAULTS_SIZE = 44 * 1024
+_CHANGED_SIZE = 8 * 1024
+"""Bytes of the JSON of the faults in one report, and of its changed paths."""
+
+_LONGEST_TEXT = 1000
+
+
+def _fitting(entries: Iterable[T], size: int) -> Iterator[T]:
+    """Yield the first entries, as many as fit into a size."""
+    for entry in entries:
+        size -= len(json.dumps(jsonable(entry))) + 2
+        if size < 0:
+            return
+        yield entry
+
+
+def _cut_fault(fault: Fault) -> Fault:
+    if len(fault.path) <= _LONGEST_TEXT and len(fault.message) <= _LONGEST_TEXT:
+        return fault
+    return replace(fault, path=_cut(fault.path), message=_cut(fault.message))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… ({len(text):,} characters)"

@@ -225,7 +225,7 @@ class Stage:
 WRONG = {"validate": {"limit": "many"}, "defer": {"workers": 1, "limit": 1}}
 
 RELOAD = ["read", "guard", "validate", "defer", "prepare one", "open two", "prepare three"]
-PATCH = ["read", "stage", "validate", "defer", "prepare one", "open two", "prepare three", "write"]
+PATCH = ["read", "stage", "guard", "validate", "defer", "prepare one", "open two", "prepare three", "write"]
 UNDO = {
     "open two": ["rollback one"],
     "prepare three": ["close 20", "rollback one"],

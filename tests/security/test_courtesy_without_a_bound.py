@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gzip
 import logging
 import socket
 import struct
@@ -13,7 +11,6 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from hotconf.web import Safety
 from hotconf.web.server import connection as module, server as server_module
 from hotconf.web.server.limits import Limits
 from hotconf.web.server.sockets import undelivered
@@ -336,90 +333,3 @@ async def test_without_a_rate_a_body_may_trickle(gates, short_period):
 def test_a_rate_is_a_number_above_zero(rate):
     with pytest.raises(ValueError, match="body_rate"):
         Limits(body_rate=rate)
-
-
-# A compressed body
-
-
-@pytest.fixture(scope="module")
-def bomb():
-    return gzip.compress(b"\0" * 200_000_000)
-
-
-def compressed(path, body, *, length=True):
-    size = b"Content-Length: %d" % len(body) if length else b"Transfer-Encoding: chunked"
-    raw = body if length else b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-    return b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\n%s\r\n\r\n" % (path, size) + raw
-
-
-@pytest.mark.parametrize("length", [True, False], ids=["Content-Length", "chunked"])
-@pytest.mark.parametrize("path", [b"/", b"/missing", b"/raises", b"/read"])
-async def test_a_compressed_body_that_no_handler_reads_is_not_inflated(gates, bomb, path, length, monkeypatch):
-    inflated = []
-    begin = module.Connection.begin
-
-    def note(self, *args):
-        inflated.append(args[2])
-        return begin(self, *args)
-
-    monkeypatch.setattr(module.Connection, "begin", note)
-
-    async def raises(request):
-        raise web.HTTPConflict
-
-    app = gates.app(middlewares=[Safety(token="open sesame").middleware()] if path == b"/" else [])
-    app.router.add_post("/raises", raises)
-    app.router.add_post("/read", gates.upload)
-    async with serving(app) as server, client_of(server) as client:
-        client.send(compressed(path, bomb, length=length))
-        reply = await client.reply()
-        assert (reply.status, reply.closes) == (
-            {b"/": 401, b"/missing": 404, b"/raises": 409, b"/read": 413}[path],
-            True,
-        )
-        async with asyncio.timeout(PATIENCE):
-            assert await client.ended(), "and no reset"
-            await until(lambda: not server._connections())
-    (payload,) = inflated
-    assert payload.total_bytes < 10_000_000
-
-
-async def test_a_handler_that_fails_inflates_nothing(gates, bomb, caplog, monkeypatch):
-    inflated = []
-    begin = module.Connection.begin
-    monkeypatch.setattr(module.Connection, "begin", lambda self, *args: inflated.append(args[2]) or begin(self, *args))
-
-    async def fails(request):
-        raise ValueError("a bug")
-
-    app = gates.app()
-    app.router.add_post("/fails", fails)
-    async with serving(app) as server, client_of(server) as client:
-        client.send(compressed(b"/fails", bomb))
-        assert (await client.reply()).status == 500
-        await until(lambda: not server._connections())
-    assert "a bug" in caplog.text
-    caplog.clear()
-    assert inflated[0].total_bytes < 10_000_000
-
-
-async def test_a_small_compressed_body_keeps_its_connection(gates):
-    async with serving(gates.app()) as server, client_of(server) as client:
-        for _ in range(2):
-            client.send(compressed(b"/upload", gzip.compress(b"x" * 1000)))
-            reply = await client.reply()
-            assert (reply.status, reply.body, reply.closes) == (200, b"1000", False)
-
-
-async def test_a_client_that_goes_on_sending_a_refused_body_is_closed(gates, bomb, monkeypatch):
-    monkeypatch.setattr(module, "_DISCARDING_TIME", 5 * SOON)
-    async with serving(gates.app()) as server, client_of(server) as client:
-        client.send(b"POST /missing HTTP/1.1\r\nHost: test\r\nContent-Encoding: gzip\r\n")
-        client.send(b"Content-Length: 100000000\r\n\r\n")
-        assert (await client.reply()).status == 404
-        with contextlib.suppress(ConnectionError):
-            async with asyncio.timeout(PATIENCE):
-                while server._connections():
-                    client.send(b"x" * 100)
-                    await asyncio.sleep(SOON / 4)
-        assert not server._connections()
