@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import pytest
 
@@ -10,12 +11,23 @@ from hotconf import HotConf, Options
 from hotconf.fleet.stores.memory import MemoryStore
 from hotconf.fleet.stores.sqlite import SqliteStore
 from hotconf.sources import Memory
+from tests.fleet.engines import store_of
 from tests.fleet.live import BAD, BETTER, GOOD, App, Live
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def store(request, tmp_path):
     return MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "fleet.db")
+
+
+@pytest.fixture(params=["memory", "sqlite", "etcd", "nats"])
+def any_store(request, tmp_path, servers):
+    return store_of(request.param, tmp_path, servers)
+
+
+def fresh():
+    """The name of a fleet that no other test has used on the same server."""
+    return f"shop-{secrets.token_hex(4)}"
 
 
 NAMES = [f"web-{n}" for n in range(10)]
@@ -27,8 +39,8 @@ async def test_a_fleet_without_a_plan_is_an_empty_layer(store):
         assert conf.current.message == "none"
 
 
-async def test_a_good_release_reaches_the_whole_fleet(store):
-    async with Live(store) as fleet:
+async def test_a_good_release_reaches_the_whole_fleet(any_store):
+    async with Live(any_store, name=fresh()) as fleet:
         await fleet.propose(GOOD)
         await fleet.join(*NAMES)
         assert fleet.messages() == {"good"}, "the first release was stable at once"
@@ -37,7 +49,7 @@ async def test_a_good_release_reaches_the_whole_fleet(store):
         plan = await fleet.until("done", "reverted", "paused")
         assert (plan.state, plan.rollout.reason) == ("done", "")
         assert fleet.messages() == {"better"}
-        assert fleet.confs["web-1"].explain("message").origin.source == "fleet:shop/2"
+        assert fleet.confs["web-1"].explain("message").origin.source == f"fleet:{fleet.name}/2"
 
         async def whole():
             return len(audit := await fleet.control.audit()) == plan.seq and audit
@@ -62,8 +74,8 @@ async def test_a_release_that_does_not_validate_is_refused_by_the_rehearsal(stor
         assert fleet.messages() == {"good"}
 
 
-async def test_I23_a_release_that_one_environment_refuses_stops_at_its_first_stage(store):
-    async with Live(store) as fleet:
+async def test_I23_a_release_that_one_environment_refuses_stops_at_its_first_stage(any_store):
+    async with Live(any_store, name=fresh()) as fleet:
         await fleet.propose(b"pool = 1\n")
 
         def veto(conf, name):
@@ -240,8 +252,8 @@ async def test_a_held_rollback_is_drift():
         await fleet.wait(drifted)
 
 
-async def test_a_judge_that_ends_hands_over(store):
-    async with Live(store, judge=False) as fleet:
+async def test_a_judge_that_ends_hands_over(any_store):
+    async with Live(any_store, name=fresh(), judge=False) as fleet:
         await fleet.propose(GOOD)
         await fleet.join(*NAMES)
         first, task = fleet.judge(judge="first")
