@@ -144,6 +144,8 @@ def approve(plan: Plan, *, by: str, at: str, why: str = "") -> Plan:
     rollout = _running(plan, "approve")
     if not rollout.approve_by:
         raise Declined(f"release {rollout.release} needs no approval")
+    if (rollout.resume if rollout.state == "paused" else rollout.state) not in ("rehearsing", "approval"):
+        raise Declined(f"release {rollout.release} is {rollout.state}: it is past its approval")
     if by == rollout.by:
         raise Declined(f"{by} has proposed release {rollout.release}: another operator has to approve it")
     if by in rollout.approvals:

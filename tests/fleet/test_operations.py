@@ -109,6 +109,10 @@ def test_an_operator_approves_once_and_not_the_own_proposal():
         approve(plan, by="bob", at="now")
     with pytest.raises(Declined, match="no approval"):
         approve(proposed(), by="bob", at="now")
+    spreading = moved(plan, plan.rollout, "spreading", **WHEN, what="test")
+    for late in (spreading, pause(spreading, **WHEN)):
+        with pytest.raises(Declined, match="past its approval"):
+            approve(late, by="eve", at="now")
 
 
 def test_a_rollback_goes_to_the_previous_stable_release_or_to_any():

@@ -22,7 +22,7 @@ FORWARD = {
     "approval": {"approval", "spreading", "paused", "reverted", "aborted"},
     "spreading": {"spreading", "baking", "paused", "reverting", "aborted"},
     "baking": {"spreading", "done", "paused", "reverting", "aborted"},
-    "paused": {"rehearsing", "approval", "spreading", "reverting", "reverted", "aborted"},
+    "paused": {"paused", "rehearsing", "approval", "spreading", "reverting", "reverted", "aborted"},
     "reverting": {"reverted", "aborted"},
 }
 """The states that may follow a state within one rollout."""
