@@ -3,7 +3,8 @@
 What both parsers accept, they read alike; libyaml also accepts a few oddities, such as a tab between two tokens.
 hotconf refuses more than PyYAML: keys that are given twice, tags other than those of plain values, and, before anything
 is built, documents nested deeper than MAX_DEPTH or with more than MAX_NODES nodes, where an alias counts as all that it
-repeats. That bounds the time of a reload, and the depth and size of the values.
+repeats. That bounds the time of a reload, and the depth and size of the values. A document without anchors, aliases and
+tags is composed by libyaml, in half the time, and looked through; where that finds a flaw, the careful way names it.
 
 A key that is no string, such as 8080 or `on`, which is true, becomes a Key: its text as it is written, and the key.
 """
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 
     from hotconf.values.keypath import KeyPath
 
-MAX_NODES: Final = 100_000  # about a second's work, and ten times the largest configurations in use
+MAX_NODES: Final = 300_000  # a hundred thousand keys in sections, and about two seconds' work
 MAX_DIRECTIVES: Final = 100  # libyaml compares each tag directive with all others, and no signal is heard meanwhile
 MAX_NUMBER: Final = 3570  # characters: what Python writes of an integer, 4300 digits, in base 16; base 60 takes fewer
 
+_NOT_PLAIN: Final = re.compile(r"^%|(?<![^\s\[\]{},:?-])[&*!](?!\s)", re.MULTILINE)
+"""What may be an anchor, an alias, a tag or a directive."""
 _DIRECTIVE: Final = re.compile(r"^%TAG", re.MULTILINE)
 _TOO_DEEP: Final = "nested too deeply"
 
@@ -54,8 +57,79 @@ _UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, V
 _QUOTATION: Final = re.compile(r"( ?['\"](?:[\[\]{},:?! -]|<[a-z ]+>)['\"])| ?b?(['\"]).*\2")
 
 
-class _BoundedComposer(Composer):
-    """Composes and constructs within the bounds. A loader adds the parser that delivers the events.
+class _Checker:
+    """Knows which nodes are refused, and constructs from the others. A loader adds a composer and a constructor."""
+
+    def _check(self, node: Node) -> None:
+        """Raise for a tag, a number or a key that is refused."""
+        if node.tag not in _TAGS[type(node)]:
+            raise _flaw("this tag is not supported", node.start_mark)
+        if node.tag == _CORE + "int" and len(node.value) > MAX_NUMBER:
+            raise _flaw("a number that is too long", node.start_mark)
+        if isinstance(node, MappingNode):
+            seen = set()
+            for key, _ in node.value:
+                if not isinstance(key, ScalarNode):
+                    raise _flaw("a key must be a single value, not a list or a mapping", key.start_mark)
+                value = (_MERGE,) if key.tag == _MERGE else self.key(key)
+                if value in seen:
+                    raise _flaw("duplicate key", key.start_mark)
+                seen.add(value)
+
+    def accepts(self, root: Node) -> bool:
+        """Whether no node of a document is refused. Its depth is bounded by the parser."""
+        level = [root]
+        for _ in range(MAX_DEPTH + 2):
+            below: list[Node] = []
+            for node in level:
+                if not (type(node) is ScalarNode and node.tag == _STR):
+                    self._check(node)
+                    if type(node) is MappingNode:
+                        for pair in node.value:
+                            below += pair
+                    elif type(node) is SequenceNode:
+                        below += node.value
+            if not below:
+                return True
+            level = below
+        return False
+
+    def key(self: Any, node: ScalarNode) -> Any:
+        """Return the key that a node stands for."""
+        return node.value if node.tag in _TEXT else self.construct_object(node)
+
+    def keys(self, node: MappingNode) -> dict[Any, str]:
+        """Return how values and paths have each key of a mapping whose merges are resolved."""
+        found = ((self.key(key), key.value) for key, _ in node.value)
+        return distinct({key: text if isinstance(key, str) else Key(text, key) for key, text in found})
+
+    def _construct_map(self: Any, node: MappingNode) -> Iterator[dict[str, Any]]:
+        """Construct a mapping with texts as its keys, empty at first: PyYAML fills it later."""
+        values: dict[str, Any] = {}
+        yield values
+        constructed = self.construct_mapping(node)
+        if not {str}.issuperset(map(type, constructed)):
+            keys = self.keys(node)
+            constructed = {keys[key]: value for key, value in constructed.items()}
+        values.update(constructed)
+
+    def _construct_typed(self: Any, node: ScalarNode) -> Any:
+        """Construct a scalar whose text may not be what its tag says."""
+        try:
+            return SafeConstructor.yaml_constructors[node.tag](self, node)
+        except _UNREADABLE:
+            raise _flaw(f"not a valid {node.tag.removeprefix(_CORE)}", node.start_mark) from None
+
+    yaml_constructors: ClassVar[dict[Any, Any]] = {
+        **SafeConstructor.yaml_constructors,
+        _CORE + "map": _construct_map,
+        **dict.fromkeys(_TYPED, _construct_typed),
+        **dict.fromkeys(_TEXT, SafeConstructor.construct_yaml_str),
+    }
+
+
+class _BoundedComposer(_Checker, Composer):
+    """Composes within the bounds. A loader adds the parser that delivers the events.
 
     `item_offsets` holds where each item of a sequence begins, by the id of its node: the node of an alias knows only
     where its anchor is.
@@ -104,59 +178,10 @@ class _BoundedComposer(Composer):
             raise _flaw("an alias stands inside of what it names", event.start_mark)
         return super().compose_node(parent, index)
 
-    def _check(self, node: Node) -> None:
-        """Raise for a tag, a number or a key that is refused."""
-        if node.tag not in _TAGS[type(node)]:
-            raise _flaw("this tag is not supported", node.start_mark)
-        if node.tag == _CORE + "int" and len(node.value) > MAX_NUMBER:
-            raise _flaw("a number that is too long", node.start_mark)
-        if isinstance(node, MappingNode):
-            seen = set()
-            for key, _ in node.value:
-                if not isinstance(key, ScalarNode):
-                    raise _flaw("a key must be a single value, not a list or a mapping", key.start_mark)
-                value = (_MERGE,) if key.tag == _MERGE else self.key(key)
-                if value in seen:
-                    raise _flaw("duplicate key", key.start_mark)
-                seen.add(value)
-
-    def key(self: Any, node: ScalarNode) -> Any:
-        """Return the key that a node stands for."""
-        return node.value if node.tag in _TEXT else self.construct_object(node)
-
-    def keys(self, node: MappingNode) -> dict[Any, str]:
-        """Return how values and paths have each key of a mapping whose merges are resolved."""
-        found = ((self.key(key), key.value) for key, _ in node.value)
-        return distinct({key: text if isinstance(key, str) else Key(text, key) for key, text in found})
-
     def _count_nodes(self, number: int, event: Any) -> None:
         self._count += number
         if self._count > MAX_NODES:
             raise _flaw(f"more than {MAX_NODES} values, counting what aliases repeat", event.start_mark)
-
-    def _construct_map(self: Any, node: MappingNode) -> Iterator[dict[str, Any]]:
-        """Construct a mapping with texts as its keys, empty at first: PyYAML fills it later."""
-        values: dict[str, Any] = {}
-        yield values
-        constructed = self.construct_mapping(node)
-        if not {str}.issuperset(map(type, constructed)):
-            keys = self.keys(node)
-            constructed = {keys[key]: value for key, value in constructed.items()}
-        values.update(constructed)
-
-    def _construct_typed(self: Any, node: ScalarNode) -> Any:
-        """Construct a scalar whose text may not be what its tag says."""
-        try:
-            return SafeConstructor.yaml_constructors[node.tag](self, node)
-        except _UNREADABLE:
-            raise _flaw(f"not a valid {node.tag.removeprefix(_CORE)}", node.start_mark) from None
-
-    yaml_constructors: ClassVar[dict[Any, Any]] = {
-        **SafeConstructor.yaml_constructors,
-        _CORE + "map": _construct_map,
-        **dict.fromkeys(_TYPED, _construct_typed),
-        **dict.fromkeys(_TEXT, SafeConstructor.construct_yaml_str),
-    }
 
 
 class PurePythonLoader(_BoundedComposer, SafeLoader):
@@ -177,10 +202,13 @@ if TYPE_CHECKING or hasattr(yaml, "CSafeLoader"):
             CSafeLoader.__init__(self, text)
             _BoundedComposer.__init__(self)
 
+    class PlainLoader(_Checker, CSafeLoader):
+        """Reads with libyaml, which composes too, documents without anchors, aliases and tags."""
+
 else:
     from yaml import SafeDumper
 
-    Loader = PurePythonLoader
+    Loader = PlainLoader = PurePythonLoader
 
 
 class _Dumper(SafeDumper):
@@ -207,8 +235,7 @@ def parse(text: str) -> dict[str, Any]:
     if beyond is not None:
         raise error_at(text, beyond.start(), f"more than {MAX_DIRECTIVES} tag directives")
     try:
-        loader = Loader(text)
-        root = loader.get_single_node()
+        loader, root = _composed(text)
         values: Any = loader.construct_document(root) if root is not None else None
     except MarkedYAMLError as error:
         raise _syntax_error(text, error) from None
@@ -228,8 +255,9 @@ def places(text: str) -> Iterator[tuple[KeyPath, int]]:
 
     A key that came by a merge, and whatever an alias repeats, stands where it is written.
     """
-    loader = Loader(text)
-    waiting: list[tuple[KeyPath, Node | None]] = [((), loader.get_single_node())]
+    loader, root = _composed(text)
+    offsets = getattr(loader, "item_offsets", {})
+    waiting: list[tuple[KeyPath, Node | None]] = [((), root)]
     while waiting:
         parent, node = waiting.pop()
         children: dict[str | int, tuple[int, Node]] = {}
@@ -238,7 +266,8 @@ def places(text: str) -> Iterator[tuple[KeyPath, int]]:
             keys = loader.keys(node)
             children.update((keys[loader.key(key)], (_offset(key), value)) for key, value in node.value)
         elif isinstance(node, SequenceNode):
-            children.update(enumerate(zip(loader.item_offsets.get(id(node), ()), node.value, strict=True)))
+            found = offsets.get(id(node)) or map(_offset, node.value)
+            children.update(enumerate(zip(found, node.value, strict=True)))
         for key, (offset, child) in children.items():
             yield (*parent, key), offset
             waiting.append(((*parent, key), child))
@@ -254,6 +283,28 @@ def dump(values: Mapping[str, Any]) -> str:
         return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=False))
     except (YAMLError, RecursionError):
         raise FormatError("YAML cannot hold these values: it has no other types than its own") from None
+
+
+def _composed(text: str) -> tuple[Loader | PlainLoader, Node | None]:
+    """Return the root of a document, None for an empty one, and the loader that constructs from it.
+
+    Raises YAMLError for what is refused.
+    """
+    if not _NOT_PLAIN.search(text) and _most_nodes(text) <= MAX_NODES:
+        plain = PlainLoader(text)
+        try:
+            root = plain.get_single_node()
+            if root is None or plain.accepts(root):
+                return plain, root
+        except YAMLError:
+            pass
+    loader = Loader(text)
+    return loader, loader.get_single_node()
+
+
+def _most_nodes(text: str) -> int:
+    """Return a number that grows with the nodes of a document, without a look at its structure."""
+    return sum(map(text.count, ("\n", ",", "[", "{", "- ", "? ")))
 
 
 def _offset(node: Node) -> int:

@@ -27,7 +27,8 @@ def parser(request):
         yield request.param
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yaml_format, "Loader", yaml_format.PurePythonLoader)
+        for name in ("Loader", "PlainLoader"):
+            patch.setattr(yaml_format, name, yaml_format.PurePythonLoader)
         yield request.param
 
 
@@ -113,7 +114,7 @@ def bomb(levels, join):
 @pytest.mark.parametrize("join", ["[%s]", "{<<: [%s]}"])
 def test_aliases_that_repeat_each_other_are_bounded_before_anything_is_built(join, refusal):
     error = refusal("yaml", bomb(30, join))
-    assert "more than 100000 values" in error.reason
+    assert f"more than {yaml_format.MAX_NODES} values" in error.reason
     assert error.line == 6
     assert parse("yaml", bomb(3, join).encode())
 
@@ -364,7 +365,7 @@ def test_without_libyaml_the_pure_parser_and_writer_take_over():
     program = (
         "import yaml; del yaml.CSafeLoader\n"
         "from hotconf.formats import dump, parse, yaml as module\n"
-        "assert module.Loader is module.PurePythonLoader\n"
+        "assert module.Loader is module.PlainLoader is module.PurePythonLoader\n"
         "assert parse('yaml', dump('yaml', {'a': [1, 'x']}).encode()) == {'a': [1, 'x']}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -426,3 +427,36 @@ def test_any_text_is_a_mapping_with_its_paths_or_a_format_error(document, paths)
     except FormatError:
         return
     assert set(locate("yaml", document.encode())) == paths(values)
+
+
+def test_a_hundred_thousand_keys_are_read(parser):
+    if parser == "libyaml":  # without it they take half a minute
+        section = "".join(f"  key{number}: {number}\n" for number in range(10))
+        values = parse("yaml", "".join(f"section{number}:\n{section}" for number in range(10_000)).encode())
+        assert (len(values), values["section9999"]["key9"]) == (10_000, 9)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: b & c\nd: 'x*y'\ne: Hello!\n",
+        "a: [1, x!, -*b*]\n",
+        "- &a 1\n",
+        "a: '&b'\nc: \"*d\"\n",
+        "?\n- &a [x]\n: *a\n",
+        "a:&b\nc: 1\n",
+        "{a: !!str 1, b:*a}",
+        "a: |\n  &b\n  !c\n",
+        "a: &b\n  c: *b\n",
+    ],
+)
+def test_the_short_way_and_the_careful_one_are_one(text, monkeypatch):
+    def outcome():
+        try:
+            return parse("yaml", text.encode()), locate("yaml", text.encode())
+        except FormatError as error:
+            return error.reason, error.line, error.column
+
+    short = outcome()
+    monkeypatch.setattr(yaml_format, "_most_nodes", lambda _: yaml_format.MAX_NODES + 1)
+    assert outcome() == short
