@@ -103,6 +103,7 @@ SHARED = {
         "cli.fleet_text",
         "cli.log",
         "cli.remote",
+        "cli.documents",
     },
 }
 """Rooms whose modules are one of a kind each, and know no other kind: only what they share."""

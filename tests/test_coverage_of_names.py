@@ -151,7 +151,7 @@ def test_a_verb_of_the_fleet_is_documented_and_tested(verb, function):
         assert speaks_of(TESTS, option), f"no test passes {option} of {verb}"
 
 
-EVERYWHERE = {"--config", "--secret"}
+EVERYWHERE = {"--config", "--secret", "--username", "--password-file", "--ca-file", "--cert-file", "--key-file"}
 """Options of all verbs with a TARGET, explained once."""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hotconf.cli.documents import takes_credentials
 from hotconf.cli.output import echo, literal, print_json, progress, styled
 from hotconf.cli.remote import Remote, token_option
 from hotconf.cli.target import WORD, configuration, is_target, is_url, loaded
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from hotconf.cli.documents import Credentials
     from hotconf.web.client import Client
 
 
@@ -32,8 +34,15 @@ class _Side:
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if they differ.")
 @click.option("--secret", multiple=True, metavar="KEY", help="Without a TARGET: mask keys of this name too.")
 @token_option
+@takes_credentials
 def diff(
-    words: tuple[str, ...], style: str, secret: tuple[str, ...], token_file: Path | None, *, exit_code: bool
+    words: tuple[str, ...],
+    style: str,
+    secret: tuple[str, ...],
+    token_file: Path | None,
+    *,
+    exit_code: bool,
+    credentials: Credentials,
 ) -> int:
     """Print the differences as `path: old -> new`, secrets masked.
 
@@ -41,7 +50,7 @@ def diff(
     GENERATION [GENERATION] compares two generations of a process, the second by default the running one. The secrets of
     a process are not compared.
     """
-    old, new = (_read(side, secret, token_file) for side in _sides(words))
+    old, new = (_read(side, secret, token_file, credentials) for side in _sides(words))
     differences = list(_differences(old, new))
     if style == "json":
         print_json([{"path": path, **sides} for path, sides in differences])
@@ -67,10 +76,10 @@ def _sides(words: Sequence[str]) -> list[list[str]]:
     return [[word] if is_url(word) else [*target, word] for word in rest]
 
 
-def _read(words: Sequence[str], secrets: Sequence[str], token_file: Path | None) -> _Side:
+def _read(words: Sequence[str], secrets: Sequence[str], token_file: Path | None, credentials: Credentials) -> _Side:
     if not is_url(words[0]):
         with progress("reading"):
-            snapshot = loaded(configuration(words, secrets))
+            snapshot = loaded(configuration(words, secrets, credentials))
         return _Side(snapshot.document, snapshot.settings)
 
     async def ask(client: Client) -> _Side:

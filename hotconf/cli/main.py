@@ -30,6 +30,7 @@ VERBS = {
     "watch": "Follow a part of a running process's configuration.",
     "history": "List the generations of a running process.",
     "rollback": "Roll a running process back to an earlier generation.",
+    "put": "Write a document into etcd, NATS or Redis.",
     "set": "Change values of a running process.",
     "confirm": "Make a change of set --confirm permanent.",
     "fleet": "Give a release to many instances in stages, and judge it.",

@@ -7,13 +7,14 @@ import functools
 import os
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hotconf.cli.documents import Credentials, document_at, is_document, takes_credentials
 from hotconf.cli.output import Refused
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Inputs:
     words: tuple[str, ...]
     files: tuple[str, ...]
     secrets: tuple[str, ...]
+    credentials: Credentials = field(default_factory=Credentials)
 
     def configuration(self, **options: Any) -> HotConf[Any]:
         """Return the configuration of a TARGET and files; untyped without a TARGET.
@@ -53,10 +55,12 @@ class Inputs:
         Raises:
             UsageError: The words name no configuration.
         """
-        return configuration((*self.words, *self.files), self.secrets, **options)
+        return configuration((*self.words, *self.files), self.secrets, self.credentials, **options)
 
     def url(self) -> str | None:
         """Return the URL among the words, which must be alone, else None. Raises UsageError."""
+        if any(map(is_target, self.words)):  # then a URL is a document: another process that this one follows
+            return None
         urls = [word for word in self.words if is_url(word)]
         if urls and (len(self.words) > 1 or self.files or self.secrets):
             raise click.UsageError(f"{urls[0]} is a URL, which stands alone: a running process has its own files")
@@ -67,8 +71,15 @@ def takes_inputs(function: Callable[..., R], *, metavar: str = "[TARGET] [FILE].
     """Give a verb a TARGET and files, and their options, as an Inputs, its first argument."""
 
     @functools.wraps(function)
-    def verb(*args: Any, words: tuple[str, ...], config: tuple[str, ...], secret: tuple[str, ...], **options: Any) -> R:
-        return function(Inputs(words, config, secret), *args, **options)
+    def verb(
+        *args: Any,
+        words: tuple[str, ...],
+        config: tuple[str, ...],
+        secret: tuple[str, ...],
+        credentials: Credentials,
+        **options: Any,
+    ) -> R:
+        return function(Inputs(words, config, secret, credentials), *args, **options)
 
     masks = "Without a TARGET: mask keys of this name too. May be repeated."
     add = (
@@ -76,32 +87,36 @@ def takes_inputs(function: Callable[..., R], *, metavar: str = "[TARGET] [FILE].
         click.option("--config", multiple=True, metavar="FILE", type=WORD, help="A further file, above the others."),
         click.option("--secret", multiple=True, metavar="KEY", help=masks),
     )
-    return functools.reduce(lambda verb, option: option(verb), reversed(add), verb)
+    return functools.reduce(lambda verb, option: option(verb), reversed(add), takes_credentials(verb))
 
 
 def is_url(word: str) -> bool:
     """Whether a word names a running process."""
-    return word.startswith(SCHEMES)
+    return word.startswith(SCHEMES) and not is_document(word)
 
 
 def is_target(word: str) -> bool:
     """Whether a word is a TARGET: it has a colon, and is neither a URL nor a file that exists."""
-    return ":" in word and not is_url(word) and not os.path.lexists(word)
+    return ":" in word and not is_url(word) and not is_document(word) and not os.path.lexists(word)
 
 
-def configuration(words: Iterable[str], secrets: Sequence[str] = (), **options: Any) -> HotConf[Any]:
+def configuration(
+    words: Iterable[str], secrets: Sequence[str] = (), credentials: Credentials | None = None, **options: Any
+) -> HotConf[Any]:
     """Do what `Inputs.configuration` does, for words from elsewhere."""
     from hotconf.schema.settings import untyped
 
     words = list(words)
     targets = [word for word in words if is_target(word)]
-    files = [word for word in words if word not in targets]
+    files: list[Any] = [word for word in words if word not in targets]
     if len(targets) > 1:
         raise click.UsageError(f"there can be one TARGET only, not {' and '.join(targets)}")
-    for word in files:
-        if is_url(word):
+    for place, word in enumerate(files):
+        if is_document(word) or (targets and word.startswith(("http://", "https://"))):
+            files[place] = document_at(word, credentials or Credentials())
+        elif is_url(word):
             raise click.UsageError(f"{word} is a URL: this verb works on a TARGET and files")
-        if _is_module(word):
+        elif _is_module(word):
             example = "a TARGET is module:attr, such as app.settings:App"
             raise click.UsageError(f"{word} names a module, and no file: {example}")
     if not words:
@@ -168,7 +183,7 @@ class _UnusableClass(click.ClickException):
     exit_code = 2
 
 
-def _conf(found: Any, files: Sequence[str] = (), **options: Any) -> HotConf[Any]:
+def _conf(found: Any, files: Sequence[Any] = (), **options: Any) -> HotConf[Any]:
     from hotconf.conf import HotConf
     from hotconf.errors import SchemaError
 
