@@ -23,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
 
 from hotconf import HotConf, Options, Section
 from hotconf.api.openapi import openapi
+from hotconf.integrations.asgi import UvicornServer, config_app as asgi_app
 from hotconf.sources import Memory
 from hotconf.web import Server, config_app, config_routes
 
@@ -84,9 +85,10 @@ OPERATIONS = sorted(documented() - {("GET", "/events")})
 class Served(threading.Thread):
     """A service whose configuration changes all the time, so that no poll waits for long."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, face):
         super().__init__(daemon=True)
         self._folder = folder
+        self._face = face
         self._ready, self._over = threading.Event(), threading.Event()
         self.start()
         assert self._ready.wait(20)
@@ -99,7 +101,7 @@ class Served(threading.Thread):
         options = Options(watch=False, guard=None, overlay=self._folder / "overlay.toml", history=5)
         conf = HotConf(App, sources=[memory], options=options)
         async with conf.running(signals=()):
-            server = Server(config_app(conf), port=0)
+            server = self._face(conf)
             await server.start()
             self.url = server.url
             self._ready.set()
@@ -118,9 +120,15 @@ class Served(threading.Thread):
         assert not self.is_alive()
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    service = Served(tmp_path_factory.mktemp("openapi"))
+FACES = {
+    "aiohttp": lambda conf: Server(config_app(conf), port=0),
+    "asgi": lambda conf: UvicornServer(asgi_app(conf), port=0),
+}
+
+
+@pytest.fixture(scope="module", params=["aiohttp", pytest.param("asgi", marks=pytest.mark.soak)])
+def served(request, tmp_path_factory):
+    service = Served(tmp_path_factory.mktemp("openapi"), FACES[request.param])
     try:
         yield schemathesis.openapi.from_url(f"{service.url}/openapi.json")
     finally:
@@ -154,6 +162,7 @@ def test_responses_match_the_document(served, method, path, mode):
 
 @pytest.mark.soak
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("served", ["aiohttp"], indirect=True)
 def test_responses_match_the_document_ten_thousand_times(served):
     sent = 0
     while sent < SOAK:
