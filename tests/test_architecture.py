@@ -87,6 +87,7 @@ SHARED = {
         "sources.patience",
         "sources.remote",
         "sources.frames",
+        "sources.cache",
         "sources.etcd_gateway",
         "sources.mounts",
         "sources.provenance",

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import PydanticSerializationError
 
 import hotconf.values.keypath as keypath
 from hotconf.errors import LastGoodUnusable
@@ -35,8 +35,7 @@ from hotconf.reload.request import ReloadRequest, Resume, StartFromLastGood
 from hotconf.reload.state import state_folder
 from hotconf.schema.fingerprint import fingerprint
 from hotconf.schema.keys import with_canonical_keys
-from hotconf.schema.redact import masked_paths
-from hotconf.schema.tree import is_list
+from hotconf.schema.storable import as_json, checksum, storable
 from hotconf.sources.atomic_write import stage
 from hotconf.values.layer import Layer, Origin, Readings, SourceReading
 from hotconf.values.merge import ABSENT, lookup
@@ -208,18 +207,16 @@ class LastGood:
         """
         self.saved = 0
         try:
-            omitted = dict.fromkeys(
-                _above_lists(values, path) for path in masked_paths(self.model, values, within=settings)
-            )
+            kept, omitted = storable(self.model, values, settings)
             content = {
                 "schema": fingerprint(self.model),
                 "generation": generation,
                 "written_at": when.isoformat(),
                 "held": sorted(held),
-                "omitted": [list(map(_json, path)) for path in omitted if not credentials_in(str(path[0]))],
-                "values": _json(_without(values, set(omitted))),
+                "omitted": [list(map(as_json, path)) for path in omitted if not credentials_in(str(path[0]))],
+                "values": kept,
             }
-            data = json.dumps({"format": FORMAT, "checksum": _checksum(content), "content": content}).encode()
+            data = json.dumps({"format": FORMAT, "checksum": checksum(content), "content": content}).encode()
             if len(data) > self._size_limit:
                 raise ValueError  # noqa: TRY301 - one answer to all that is too large
             if self._makes_folder:
@@ -274,7 +271,7 @@ class LastGood:
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             self._refuse(f"is not of format {FORMAT}, the one that this version reads")
         content = document.get("content")
-        if not isinstance(content, dict) or document.get("checksum") != _checksum(content):
+        if not isinstance(content, dict) or document.get("checksum") != checksum(content):
             self._refuse("is damaged: its checksum does not match")
         if content.get("schema") != fingerprint(self.model):
             self._refuse("was written for other settings: another class, or another version of it")
@@ -282,37 +279,6 @@ class LastGood:
 
     def _refuse(self, reason: str) -> NoReturn:
         raise LastGoodUnusable(self.path, reason) from None
-
-
-def _json(value: Any) -> Any:
-    return to_jsonable_python(value, inf_nan_mode="constants")
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    # Of the values and not of their text: a file that was only reformatted is not damaged.
-    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _above_lists(values: Any, path: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return as much of a path as leads to no list, or to the first, and to no key that is a URL with credentials."""
-    for depth, key in enumerate(path):
-        if is_list(values) or (depth and credentials_in(str(key))):
-            return path[:depth]
-        values = values[key]
-    return path
-
-
-def _without(values: Mapping[Any, Any], omitted: set[KeyPath]) -> Mapping[Any, Any]:
-    """Return values without those at some places. What is left empty stays, so that a value can be put back."""
-    heads = {path[0] for path in omitted}
-    result = dict(values)
-    for key in heads:
-        below = {path[1:] for path in omitted if path[0] == key}
-        if () in below:
-            del result[key]
-        else:
-            result[key] = _without(values[key], below)
-    return result
 
 
 def _only(layer: Layer, places: Iterable[KeyPath]) -> Layer:

@@ -152,6 +152,8 @@ class Reloader(Generic[S]):
             if isinstance(request.operation, EndOverride):  # also where what lies beneath is not valid
                 self.drop_override(request.operation)
         self.reports.add(report, request, recovered=bool(self.recovered))
+        if report.outcome != "rejected" and request.operation is None and not (request.dry_run or request.inline):
+            await self._stack.save_caches()
         return report
 
     async def _reload(self, request: ReloadRequest, started: StartedReport) -> Report:

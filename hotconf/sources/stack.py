@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 from hotconf.abc import Hinting, Source, WatchedFiles
 from hotconf.errors import SourceBusy, SourceError, SourceUnreachable
 from hotconf.schema.keys import with_canonical_keys
+from hotconf.sources.cache import SourceCache
 from hotconf.sources.content import ContentFiles
 from hotconf.sources.dotenv import Dotenv
 from hotconf.sources.file import File
@@ -154,6 +155,7 @@ class SourceState:
 
     source: Source
     read_timeout: float | None = None
+    cache: SourceCache | None = None
     state: ReadState = "unread"
     error: str | None = None
     busy: bool = False
@@ -168,7 +170,7 @@ class SourceState:
     _is_watched: bool = field(init=False)
     reads_blocking: bool = field(init=False)
     # The layers of the last read, each with its canonical one.
-    _canonical: tuple[tuple[Layer, Layer], ...] = ()
+    canonical: tuple[tuple[Layer, Layer], ...] = ()
 
     def __post_init__(self) -> None:
         self._is_watched = isinstance(self.source, WatchedFiles)
@@ -214,9 +216,12 @@ class SourceState:
             if isinstance(error, SystemExit) and not error.code:
                 raise  # exit code 0, for example after --help
             faults = self.failed(error)
-            if isinstance(error, OUTAGES) and self.layers is not None and self.keeps:
-                self.state = "stale"
-                return
+            if isinstance(error, OUTAGES):
+                if self.layers is None and self.cache is not None:
+                    faults = (*faults, *self._take_from(self.cache))
+                if self.layers is not None and self.keeps:
+                    self.state = "stale"
+                    return
             self.revision = getattr(error, "revision", "")
             raise SourceError(faults) from error
 
@@ -231,6 +236,16 @@ class SourceState:
         self.state, self.error, self.busy, self.failures = "fresh", None, False, 0
         self.read_at = utcnow()
         self.touch()
+
+    def _take_from(self, cache: SourceCache) -> Sequence[Fault]:
+        """Start with what the cache has. Return why that cannot be, nothing where it can."""
+        try:
+            layer, written_at = cache.read()
+        except SourceError as error:
+            return error.faults
+        self.layers, self.revision, self.read_at = (layer,), layer.revision, written_at
+        self._in_reach = time.monotonic() - max(0.0, (utcnow() - written_at).total_seconds())
+        return ()
 
     def touch(self) -> None:
         """Note that the source is in reach."""
@@ -274,11 +289,11 @@ class SourceState:
 
         A layer that an earlier read returned too keeps its canonical one.
         """
-        known = {id(read): canonical for read, canonical in self._canonical}
-        self._canonical = tuple(
+        known = {id(read): canonical for read, canonical in self.canonical}
+        self.canonical = tuple(
             (layer, known.get(id(layer)) or with_canonical_keys(model, layer)) for layer in self.layers or ()
         )
-        layers = tuple(canonical for _, canonical in self._canonical)
+        layers = tuple(canonical for _, canonical in self.canonical)
         guarded = self.source.required and getattr(self.source, "guarded", True)
         files: frozenset[str] = getattr(self.source, "files", frozenset())
         return SourceReading(layers, guarded, files, self.source.name, self.revision)
@@ -325,7 +340,7 @@ class Stack:
         read_timeout: float | None = None,
     ) -> Stack:
         """Build a stack, the weakest source first."""
-        states = tuple(SourceState(source, read_timeout) for source in sources)
+        states = tuple(_state(source, model, read_timeout) for source in sources)
         return cls(model, states, ContentFiles(limits or ReadLimits()), read_timeout)
 
     def afresh(self) -> Stack:
@@ -333,13 +348,19 @@ class Stack:
 
         They are not made again, since the working directory may be another by now.
         """
-        states = tuple(SourceState(state.source, self.read_timeout) for state in self.states)
+        states = tuple(_state(state.source, self.model, self.read_timeout) for state in self.states)
         return Stack(self.model, states, self.contents, self.read_timeout)
 
     @property
     def revisions(self) -> Mapping[str, str]:
         """The revision that the last read found in each source, understood or not, by the source's name."""
         return {state.source.name: state.revision for state in self.states if state.revision}
+
+    async def save_caches(self) -> None:
+        """Keep what was read last on disk, for the sources that want that. For after it was applied."""
+        for state in self.states:
+            if state.cache is not None and state.state == "fresh":
+                await asyncio.to_thread(state.cache.write, state.canonical[0][1], state.revision)
 
     @property
     def overlay(self) -> Overlay | None:
@@ -462,6 +483,11 @@ class Stack:
         for state in self.states:
             yield from state.paths()
         yield from self.contents.paths()
+
+
+def _state(source: Source, model: type[BaseModel], read_timeout: float | None) -> SourceState:
+    path = getattr(source, "cache", None)
+    return SourceState(source, read_timeout, None if path is None else SourceCache(path, source.name, model))
 
 
 def _joined(revisions: Sequence[str]) -> str:

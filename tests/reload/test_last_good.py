@@ -252,7 +252,7 @@ def test_what_was_written_for_another_class_is_foreign(good, tmp_path):
 
 
 def test_content_that_no_writer_of_ours_made_is_damaged_whatever_its_checksum(good, tmp_path, monkeypatch):
-    monkeypatch.setattr("hotconf.reload.last_good._checksum", lambda content: "sum")
+    monkeypatch.setattr("hotconf.reload.last_good.checksum", lambda content: "sum")
     write(good)
     content = json.loads((tmp_path / "good.json").read_text())["content"]
     for spoilt in (
