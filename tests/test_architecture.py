@@ -63,6 +63,9 @@ FENCED_MODULES = {
     "celery": {"integrations.celery"},
     "flask": {"integrations.flask"},
     "django": {"integrations.django"},
+    "grpc": {"integrations.grpc"},
+    "openfeature": {"integrations.openfeature"},
+    "opentelemetry": {"integrations.opentelemetry"},
     "pytest": {"testing.conformance", "testing.fixtures"},
 }
 FENCED_NAMES = {
