@@ -41,7 +41,7 @@ from hotconf.values.change import Change
 from hotconf.values.report import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from hotconf.abc import Prepared
     from hotconf.reload.candidate import Candidate
@@ -157,33 +157,20 @@ class Reloader(Generic[S]):
         return report
 
     async def _reload(self, request: ReloadRequest, started: StartedReport) -> Report:
-        stage: Stage = "read"
         edit: OverlayEdit | None = None
-        revisions: Mapping[str, str] | None = None
-
-        def build(plan: Plan) -> tuple[Plan, Candidate[S]]:
-            nonlocal stage, revisions
-            stage, revisions = "validate", plan.readings.revisions
-            # A caller that names a generation or an override means to lose what it replaces.
-            force = request.force or not isinstance(request.operation, Rehearse | Patch | None)
-            expected = None if force else request.expected or self._expected
-            return plan, self._builder_for(request).build(
-                plan.readings, self.running, force=force, afresh=request.force, expected=expected
-            )
-
         try:
             if request.operation is None:
                 # In the thread that reads the files: to go on in another would cost as much as a small reload.
-                plan, candidate = await self._read(
-                    lambda readings: build(self._plan_to_read(readings, request)), request.triggers
-                )
+                use = functools.partial(self._build_from_sources, request, started)
+                plan, candidate = await self._read(use, request.triggers)
             else:
                 plan = await self._plan(request.operation)
                 edit = plan.edit
+                build = functools.partial(self._build, request, started, plan)
                 # In a thread, so that no reader waits for it.
-                plan, candidate = build(plan) if request.inline else await asyncio.to_thread(build, plan)
+                candidate = build() if request.inline else await asyncio.to_thread(build)
             candidate = await self._with_contents(request, candidate)
-            stage = "prepare"
+            started.stage = "prepare"
             change = self._change(candidate, starts=request.phase == "start")
             concerned = every_path(candidate.settings) if request.phase == "start" else candidate.changed
             assembly = self.resources.assemble(candidate.settings, self._subscribers.resources)
@@ -194,25 +181,27 @@ class Reloader(Generic[S]):
         except Rejected as rejection:
             # In a thread: it locates every key of the patched overlay.
             faults = rejection.faults if edit is None else await asyncio.to_thread(edit.blamed, rejection.faults)
-            return self._rejected(started, revisions, rejection.stage, faults)
+            return self._rejected(started, rejection.stage, faults)
         except OperationRefused:
             raise
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             unforeseen = "a reload failed with an unexpected error; what was running stays in force\n%s"
             log.error(unforeseen, traceback_without_message(error))  # noqa: TRY400 - not its text
             faults = (Fault("", f"unexpected {type(error).__name__}, see the log"),)
-            return self._rejected(started, revisions, stage, faults)
+            return self._rejected(started, started.stage, faults)
         finally:
             if edit is not None:
                 edit.discard()
         # ──────────── whatever can reject a reload happens above this line, and nothing below it awaits ────────────
         self._rolled_back_from, self.editor.pending = plan.rolled_back_from, plan.pending
-        self._overrides = plan.readings.overrides
+        if isinstance(request.operation, BeginOverride):
+            self._overrides = plan.readings.overrides
         self.recovered = plan.note if isinstance(request.operation, StartFromLastGood) else ""
         self._expected = request.expected or self._expected
         self._swap(request, candidate, assembly, change)
         self._stack.contents.keep(file for file, _ in candidate.content_files.values())
-        report = self._report(started, plan, candidate, commit_errors=commit(prepared, change))
+        commit_errors = commit(prepared, change)
+        report = self._report(started, plan, candidate, commit_errors=commit_errors)
         if candidate.changed or prepared:
             self.reports.commit_errors = report.commit_errors
         if candidate.changed:
@@ -225,12 +214,25 @@ class Reloader(Generic[S]):
                 return self._builder.for_patch(values)
         return self._builder
 
-    def _plan_to_read(self, readings: Readings, request: ReloadRequest) -> Plan:
+    def _build_from_sources(
+        self, request: ReloadRequest, started: StartedReport, readings: Readings
+    ) -> tuple[Plan, Candidate[S]]:
         """Build from what the sources say now, unless a rollback from the same is held."""
         left = self._rolled_back_from
         if left is not None and not request.force and left.say_the_same_as(readings):
-            return Plan(self._running_readings or readings, str(self.held), left, self.editor.pending)
-        return Plan(self.editor.with_pending(readings), pending=self.editor.pending)
+            plan = Plan(self._running_readings or readings, str(self.held), left, self.editor.pending)
+        else:
+            plan = Plan(self.editor.with_pending(readings), pending=self.editor.pending)
+        return plan, self._build(request, started, plan)
+
+    def _build(self, request: ReloadRequest, started: StartedReport, plan: Plan) -> Candidate[S]:
+        started.stage, started.revisions = "validate", plan.readings.revisions
+        # A caller that names a generation or an override means to lose what it replaces.
+        force = request.force or not isinstance(request.operation, Patch | Rehearse | None)
+        expected = None if force else request.expected or self._expected
+        return self._builder_for(request).build(
+            plan.readings, self.running, force=force, afresh=request.force, expected=expected
+        )
 
     async def _plan(self, operation: Operation) -> Plan:
         """Return what an operation builds from: what the sources said in an earlier generation, or say with an edit."""
@@ -250,8 +252,9 @@ class Reloader(Generic[S]):
             case StartFromLastGood(readings=readings, note=note):
                 return Plan(readings, note)
             case Resume():
-                below = await self._known_readings()
-                return Plan(below, "", self._rolled_back_from, pending)
+                # Also with an override whose end was rejected: that still runs.
+                same = self.running.readings if self.running is not None else await self._known_readings()
+                return Plan(same, "", self._rolled_back_from, pending)
             case BeginOverride() | EndOverride():
                 # Of what is running where there is anything: sources that are broken just now are none of its business.
                 below = await self._known_readings()
@@ -406,10 +409,8 @@ class Reloader(Generic[S]):
         paths = rendered(every_path(candidate.settings)) if starts else candidate.changed_names
         return Change(old, candidate.settings, paths, self.generation + bool(candidate.changed))
 
-    def _rejected(
-        self, started: StartedReport, revisions: Mapping[str, str] | None, stage: Stage, faults: Sequence[Fault]
-    ) -> Report:
-        revisions = self._stack.revisions if revisions is None else revisions
+    def _rejected(self, started: StartedReport, stage: Stage, faults: Sequence[Fault]) -> Report:
+        revisions = self._stack.revisions if started.revisions is None else started.revisions
         return started.end("rejected", generation=self.generation, stage=stage, faults=faults, revisions=revisions)
 
     def _report(

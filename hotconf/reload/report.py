@@ -20,7 +20,7 @@ from hotconf.values.times import utcnow
 if TYPE_CHECKING:
     from hotconf.abc import Observer
     from hotconf.reload.request import ReloadRequest
-    from hotconf.values.report import Outcome
+    from hotconf.values.report import Outcome, Stage
 
 log = logging.getLogger("hotconf")
 
@@ -104,13 +104,18 @@ class ReportLog:
 
 
 class StartedReport:
-    """The beginning of a report: its number, its triggers and when the reload began."""
+    """The beginning of a report: its number, its triggers and when the reload began.
+
+    `stage` is how far the reload has come, `revisions` are those of what it builds from, None before it has read that.
+    """
 
     def __init__(self, number: int, request: ReloadRequest) -> None:
         self._number = number
         self._request = request
         self._started_at = utcnow()
         self._started = time.monotonic()
+        self.stage: Stage = "read"
+        self.revisions: Mapping[str, str] | None = None
 
     def end(self, outcome: Outcome, *, generation: int, **details: Any) -> Report:
         """Return the report."""

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from hotconf.errors import Draining, NotRunning, OperationRefused
+from hotconf import Refuse
+from hotconf.engine.host import Stage
+from hotconf.errors import ConfigError, Draining, NotRunning, OperationRefused
 from tests.engine.test_running import Held, engine_threads
 from tests.heart import memory_conf, until
 
@@ -186,3 +188,29 @@ def test_ctrl_c_during_the_first_entry_leaves_nothing_behind():
     assert signal.getsignal(signal.SIGHUP) == before
     with conf.running():
         assert conf.status.state == "ready"
+
+
+async def test_an_override_whose_end_was_refused_goes_on_too():
+    conf, memory = memory_conf()
+    held = Held(conf)
+    held.go_on.set()
+
+    @conf.prepare("port")
+    def picky(change):
+        if change.old is not None and change.new.port == 13 and change.old.port != 13:
+            raise Refuse("unlucky")
+
+    async with conf.running(signals=()):
+        await held.entered()
+        override = conf.override(port=1)
+        await override.__aenter__()
+        memory.set({"port": 13})
+        assert (await conf.reload()).outcome == "unchanged"
+        with pytest.raises(ConfigError):
+            await override.__aexit__(None, None, None)
+    await until(lambda: conf._host._stage is Stage.LIVE)
+    assert (conf.current.port, conf.status.state, engine_threads()) == (1, "ready", ["hotconf-engine"])
+    memory.set({"port": 2})
+    await conf.reload()
+    assert conf.current.port == 2
+    await held.left()

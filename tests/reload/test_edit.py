@@ -10,6 +10,7 @@ import pytest
 from hotconf import HotConf, Options, Refuse
 from hotconf.errors import NoOverlay, NothingToConfirm, NotRunning, OperationRefused, RollbackHeld, Stale, Unconfirmed
 from hotconf.reload.edit import OverlayEdit
+from hotconf.schema.settings import Untyped
 from hotconf.sources import Memory
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.report import Fault
@@ -356,3 +357,24 @@ def test_the_places_of_many_faults_are_looked_up_in_one_pass():
     assert [str(fault.origin) for fault in blamed[:2]] == ["overlay.toml:7:1", "patch"]
     assert {str(fault.origin) for fault in blamed[1:-1]} == {"patch"}
     assert blamed[-1] == elsewhere
+
+
+@pytest.mark.parametrize("confirm", [None, 60])
+async def test_I5_a_patch_does_not_put_an_emptied_source_into_force(path, confirm):
+    conf, memory = overlaid(path, message="below", port=1)
+    async with conf.running(signals=()):
+        memory.set({})
+        report = await conf.patch({"port": 2}, confirm=confirm)
+        assert (report.outcome, report.stage, on_disk(path)) == ("rejected", "guard", None)
+        assert (conf.current.message, conf.current.port) == ("below", 1)
+        memory.set({"message": "below"})
+        assert (await conf.patch({"port": 2}, confirm=confirm)).outcome == "applied"
+
+
+async def test_a_patch_may_take_back_all_that_the_overlay_holds(path):
+    values = {f"key{number}": number for number in range(20)}
+    conf = HotConf(Untyped, sources=[Memory({"port": 1})], options=Options(watch=False, overlay=path))
+    async with conf.running(signals=()):
+        assert (await conf.patch(values)).outcome == "applied"
+        assert (await conf.patch(dict.fromkeys(values))).outcome == "applied"
+        assert on_disk(path) == {}
