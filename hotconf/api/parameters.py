@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import hotconf.formats as formats
+import hotconf.formats.json  # noqa: F401 - the first patch must need no import: it fails without a free descriptor
 from hotconf.api.exchange import JSON, Problem
 from hotconf.errors import FormatError
 from hotconf.values.times import parse_duration

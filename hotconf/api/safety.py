@@ -105,8 +105,9 @@ class Safety:
         """
         allowed = set[str]()
         for name in hosts:
-            host = _host_name(f"[{name}]" if name.count(":") > 1 and "[" not in name else name)
-            if not host:
+            place = _place(f"http://[{name}]" if name.count(":") > 1 and "[" not in name else f"http://{name}")
+            host = "" if place is None or set("/?#@\\ \t") & set(name) else place[0]
+            if not host or "*" in host or host.startswith("."):  # there are no patterns: such a name matches nothing
                 raise ValueError(f"{name!r} is not a host name")
             allowed.add(host)
         return cls(allowed, open_metrics=open_metrics, token_file=token_file, read_token_file=read_token_file)
@@ -202,7 +203,8 @@ def is_loopback(host: str) -> bool:
 @functools.lru_cache(maxsize=256)  # clients send the same few Host headers, and parsing one is slow
 def _host_name(header: str) -> str:
     """Return the name in a Host header, in lower case; the empty string where it is no host."""
-    place = None if set("/?#@\\ \t") & set(header) else _place(f"http://{header}")
+    # Other letters than those of ASCII may be folded into them: a name of two spellings is none.
+    place = _place(f"http://{header}") if header.isascii() and not set("/?#@\\ \t") & set(header) else None
     return place[0] if place else ""
 
 

@@ -209,6 +209,9 @@ class _Request:
         return header(self._request.headers, name)
 
     async def read(self) -> bytes:
+        size, most = self._request.content_length or 0, self._request.client_max_size
+        if size > most:  # aiohttp would read as much of it first
+            raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=size)
         if self.expects_continue:
             self.expects_continue = False
             writer = self._request.writer

@@ -278,6 +278,20 @@ async def test_a_body_that_comes_is_waited_for_in_a_drain(gates, monkeypatch):
         assert await drained == ()
 
 
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "close"])
+async def test_a_client_that_leaves_behind_its_answer_and_in_its_body_does_not_hold_a_drain(gates, reset):
+    async with serving(gates.app()) as server:
+        async with client_of(server) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n")
+            assert (await client.reply()).status == 200
+            if reset:
+                sock = client.writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.writer.transport.abort()
+        async with asyncio.timeout(PATIENCE):
+            await until(lambda: not server._connections())
+
+
 # A body that never ends
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import json
 import logging
 
 import pytest
 from aiohttp import web
 
+from hotconf import Settings
+from hotconf.api.endpoints import BODY_LIMIT
 from hotconf.web import Safety
 from hotconf.web.server import connection as module
 from tests.web.clients import client_of, serving, until
 from tests.web.server.test_limits import SOON
+from tests.web.sites import site_of
 
 PATIENCE = 8
 
@@ -108,3 +112,14 @@ async def test_a_client_that_goes_on_sending_a_refused_body_is_closed(gates, bom
                     client.send(b"x" * 100)
                     await asyncio.sleep(SOON / 4)
         assert not server._connections()
+
+
+async def test_a_declared_body_that_is_too_large_is_refused_before_it_comes(tmp_path):
+    async with site_of(Settings, {}, overlay=tmp_path / "o.toml") as site:
+        for size in (BODY_LIMIT + 1, 1 << 63):
+            async with client_of(site.server) as client:
+                client.send(b"PATCH /config HTTP/1.1\r\nHost: localhost\r\nIf-Match: *\r\n")
+                client.send(b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size)
+                async with asyncio.timeout(PATIENCE):
+                    reply = await client.reply()
+                assert (reply.status, json.loads(reply.body)["status"]) == (413, 413)

@@ -434,3 +434,15 @@ async def test_at_an_address_that_other_machines_reach_nothing_is_answered_witho
 )
 def test_the_reach_is_that_of_the_address_that_was_called(name, reach):
     assert reach_of(name) == reach
+
+
+@pytest.mark.parametrize("pattern", ["*", "*.example", ".example", "a/b", "a b", ""])
+def test_a_pattern_is_no_host_name(pattern):
+    with pytest.raises(ValueError, match="not a host name"):
+        Safety.read(token_file=None, hosts=[pattern])
+
+
+async def test_letters_that_fold_into_localhost_are_not_localhost():
+    folded = "\N{CIRCLED LATIN SMALL LETTER L}ocalhost"
+    async with service() as client, client.get("/config", headers={"Host": folded}) as reply:
+        assert reply.status == 403

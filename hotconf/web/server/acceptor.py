@@ -178,7 +178,7 @@ class Acceptor:
     def accept(self, sock: socket.socket, peer: object) -> None:
         """Take an accepted socket over, or refuse its client. Never waits."""
         host = host_of(peer)
-        if reason := self._limiter.exceeded(host):
+        if reason := self._limiter.exceeded(host, descriptor=sock.fileno()):
             self._limiter.count(reason)
             if reason == "connections" and self._ssl_context is None:
                 self._limiter.reject(sock)

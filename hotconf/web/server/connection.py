@@ -232,6 +232,8 @@ class Connection(web.RequestHandler):
         if self._discarding is not None and not self._discarding[1].done():
             self._discarding[1].set_result(None)
         if self._request is None:
+            if not self._payload.is_eof():
+                self._payload.set_exception(_dropped())  # aiohttp would wait ten seconds for the rest of it
             self._slot.release()
 
     async def start(self) -> None:
@@ -379,7 +381,8 @@ class Connection(web.RequestHandler):
         if not isinstance(exc, HttpProcessingError):
             if self._is_encoded(request):
                 self._payload.set_exception(_dropped())
-            return super().handle_error(request, status, exc, message)
+            response = super().handle_error(request, status, exc, message)
+            return response if self.debug else self._refuse(HTTPStatus(status))
         if isinstance(exc, LineTooLong) or exc.message.startswith(_TOO_MANY_HEADERS):
             return self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_size")
         is_known = not exc.message.startswith(_UNKNOWN_VERSION)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import math
+import resource
 import socket
 from collections import Counter
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 _CONTENT_TYPE = "application/problem+json"
 
 _REJECTED_TIME = 0.5
-_MOST_REJECTED = 128
+_MOST_REJECTED = 32
+_RESERVE = 64
 _DISCARD_SIZE = 65536
 _DISCARD_READS = 16
 
@@ -35,7 +37,8 @@ class Limits:
     Args:
         connections: Connections open at once, TLS handshakes included. A further one is answered 503 with
             `Retry-After` before a byte of it is read, so that a client or balancer can try another server. With TLS it
-            is closed instead, because an answer would cost a handshake.
+            is closed instead, because an answer would cost a handshake. Also without this bound connections leave an
+            eighth of the descriptors of the process, and at least 64, to everything else.
         per_address: The same for one IP address. A further one is closed without an answer, which would serve a flood.
             Clients behind one proxy share its address. Connections to a socket file have none.
         handshake_timeout: Time for a TLS handshake.
@@ -130,13 +133,14 @@ class ConnectionLimiter:
         self.refused: Mapping[str, int] = MappingProxyType(self._refused)
         self._rejected: dict[socket.socket, asyncio.TimerHandle] = {}
 
-    def exceeded(self, host: str | None) -> str | None:
+    def exceeded(self, host: str | None, *, descriptor: int) -> str | None:
         """Return the limit that one more connection from this address would exceed; None if there is room."""
         limits = self.limits()
         if host is not None and limits.per_address is not None and self.taken[host] >= limits.per_address:
             return "per_address"
         full = limits.connections is not None and self.taken.total() >= limits.connections
-        return "connections" if full else None
+        # The kernel gives the lowest number that is free, so that it tells how many descriptors the process has.
+        return "connections" if full or descriptor >= _descriptors_for_connections() else None
 
     def count(self, reason: str) -> None:
         """Count one refusal. `reason` is one of REASONS."""
@@ -166,6 +170,12 @@ class ConnectionLimiter:
         _close(sock)
 
 
+def _descriptors_for_connections() -> float:
+    """Return how many descriptors connections may take. The rest is for the files that the process reads and writes."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if most == resource.RLIM_INFINITY else most - max(_RESERVE, most // 8)
+
+
 def _close(sock: socket.socket) -> None:
     """Discard what came in and close: with unread bytes the kernel would send a reset instead of an end."""
     with contextlib.suppress(OSError):
@@ -181,6 +191,8 @@ _DETAILS = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is larger than this server allows",
     HTTPStatus.EXPECTATION_FAILED: "Expect allows only 100-continue",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "request line and headers are larger than this server allows",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "the server failed, and its log says why",
+    HTTPStatus.GATEWAY_TIMEOUT: "the server took too long for this request",
     HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: "only HTTP/1.1 and HTTP/1.0 are supported",
     HTTPStatus.SERVICE_UNAVAILABLE: "too many connections; try again later",
 }

@@ -20,6 +20,7 @@ from hotconf.demo.service import Demo, LimitsSettings, demo_conf, demo_server
 from hotconf.process.service import Service
 from hotconf.web.safety import Safety
 from hotconf.web.server.limits import REASONS, BodyTimeout, Limits
+from tests.support import ROOT
 from tests.web.clients import GET, Client, Gates, client_of, draining, serving, until
 
 UPLOAD = b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n"
@@ -766,3 +767,9 @@ def test_demo_has_every_limit_but_that_of_tls_and_the_same_defaults():
 def test_demo_refuses_an_invalid_limit(name, value):
     with pytest.raises(ValidationError):
         LimitsSettings(**{name: value})
+
+
+def test_the_table_of_limits_has_every_one():
+    table = (ROOT / "docs/operating.md").read_text(encoding="utf-8").partition("\n## Limits\n")[2].partition("\n## ")[0]
+    assert [field.name for field in dataclasses.fields(Limits) if f"`Limits({field.name}=)`" not in table] == []
+    assert [reason for reason in REASONS if f"| `{reason}`" not in table] == []

@@ -997,6 +997,21 @@ async def test_malformed_request_is_answered_with_a_problem_and_quoted_nowhere(g
         assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+async def test_a_handler_that_raises_is_answered_with_a_problem_and_no_word_of_its_error(gates, caplog):
+    async def raises(_request):
+        raise LookupError("s3cr3t")
+
+    app = gates.app()
+    app.router.add_get("/raises", raises)
+    async with serving(app) as server, client_of(server) as client:
+        reply = await client.get("/raises")
+        assert (reply.status, reply.headers["content-type"]) == (500, "application/problem+json; charset=utf-8")
+        assert json.loads(reply.body)["status"] == 500
+        assert "s3cr3t" not in reply.body.decode()
+        assert await client.ended()
+    assert "LookupError: s3cr3t" in caplog.text
+
+
 @pytest.mark.parametrize("path", ["upload", "deaf"])
 async def test_malformed_chunk_is_answered_at_once(gates, caplog, path):
     async def deaf(request):
