@@ -55,7 +55,7 @@ FENCED_MODULES = {
     "tomli_w": {"formats.toml"},
     "rtoml": {"formats.toml"},
     "yaml": {"formats.yaml"},
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"metrics", "fleet.metrics"},
     "click": {"cli", "integrations.flask"},
     "uvicorn": {"integrations.asgi"},
     "starlette": {"integrations.starlette", "integrations.fastapi"},

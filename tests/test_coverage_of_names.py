@@ -23,6 +23,8 @@ import hotconf.testing
 import hotconf.web
 from hotconf import HotConf, Options, Service
 from hotconf.cli.main import command
+from hotconf.fleet import Judge
+from hotconf.fleet.metrics import FleetMetrics
 from hotconf.metrics import Metrics
 from tests.support import ROOT
 from tests.test_architecture import ROOMS
@@ -193,10 +195,21 @@ def test_a_metric_is_documented_and_tested(name):
     assert re.search(rf"\b{name}(_count|_sum|_bucket)?\b", TESTS), f"no test reads {name}"
 
 
+def fleet_metrics():
+    text = FleetMetrics(Judge("memory:names", "names")).exposition().decode()
+    return sorted(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", fleet_metrics())
+def test_a_metric_of_the_fleet_is_documented_and_tested(name):
+    assert speaks_of(DOCS["fleet.md"], name), f"docs/fleet.md does not list {name}"
+    assert re.search(rf"\b{name}\b", TESTS), f"no test reads {name}"
+
+
 @pytest.mark.parametrize("document", DOCS)
 def test_a_document_names_only_metrics_and_options_that_exist(document):
     named = {re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"\bhotconf_\w+", DOCS[document])}
-    assert named <= set(metrics())
+    assert named <= {*metrics(), *fleet_metrics()}
     if document == "library.md":
         table = DOCS[document][DOCS[document].index("\n## Options\n") :].split("\n\n")[2]
         assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(Options.model_fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from hotconf.cli.remote import format_option
 from hotconf.cli.serving import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from hotconf.fleet.control import Control
+    from hotconf.fleet.judge import Judge
     from hotconf.fleet.plan import Plan, Stage
     from hotconf.signals import SignalRouter
     from hotconf.values.report import Fault
@@ -104,7 +106,18 @@ def fleet() -> None:
 @_takes_fleet
 @click.option("--lease", default=10.0, callback=seconds, show_default=True, help="Seconds without a sign of life.")
 @click.option("--silent-after", default=15.0, callback=seconds, show_default=True, help="Seconds of an instance.")
-def judge(where: Where, router: SignalRouter, lease: float, silent_after: float) -> int:
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of --port.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Serve the page of the fleet and its metrics here.")
+@click.option("--token-file", type=click.Path(path_type=Path), help="File with the token that --port asks for.")
+def judge(  # noqa: PLR0917 - click's
+    where: Where,
+    router: SignalRouter,
+    lease: float,
+    silent_after: float,
+    host: str,
+    port: int | None,
+    token_file: Path | None,
+) -> int:
     """Judge the rollouts of the fleet until SIGTERM. Run two for safety: one leads, the other waits."""
     import asyncio
 
@@ -119,8 +132,12 @@ def judge(where: Where, router: SignalRouter, lease: float, silent_after: float)
     except StoreError as error:
         raise click.UsageError(str(error)) from None
 
+    async def serve_and_run() -> None:
+        async with _serving(running, host, port, token_file):
+            await running.run()
+
     async def run() -> None:
-        task, loop = asyncio.ensure_future(running.run()), asyncio.get_running_loop()
+        task, loop = asyncio.ensure_future(serve_and_run()), asyncio.get_running_loop()
         router.route(on_reload=lambda: None, on_drain=lambda _: loop.call_soon_threadsafe(task.cancel))
         await asyncio.wait([task])
         if not task.cancelled():
@@ -130,11 +147,37 @@ def judge(where: Where, router: SignalRouter, lease: float, silent_after: float)
     return 0
 
 
+@contextlib.asynccontextmanager
+async def _serving(judge: Judge, host: str, port: int | None, token_file: Path | None = None) -> AsyncIterator[str]:
+    """Serve the page of a judge's fleet, and yield its URL; nothing without a port."""
+    if port is None:
+        yield ""
+        return
+    from hotconf.cli.log import say
+    from hotconf.web.fleet import fleet_app
+    from hotconf.web.safety import Safety
+    from hotconf.web.server.server import Server
+
+    try:
+        safety = Safety.read(token_file=token_file)
+        safety.check_bind(host)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    server = Server(fleet_app(judge, safety=safety), host=host, port=port)
+    try:
+        await server.start()
+        say(f"hotconf fleet: {server.url}")
+        yield server.url
+    finally:
+        await server.stop()
+
+
 @fleet.command
 @click.pass_obj
 @click.option("--instances", default=20, type=click.IntRange(10, 200), show_default=True, help="Instances to run.")
+@click.option("--port", default=8080, type=click.IntRange(0, 65535), show_default=True, help="Port of its page.")
 @click.option("--once", is_flag=True, help="End after the verdicts: 0 if all three are as they must be.")
-def demo(router: SignalRouter, instances: int, *, once: bool) -> int:
+def demo(router: SignalRouter, instances: int, port: int, *, once: bool) -> int:
     """Run a fleet in this process: a release that the rehearsal stops, one that measures stop, and a good one."""
     import asyncio
     import logging
@@ -148,7 +191,7 @@ def demo(router: SignalRouter, instances: int, *, once: bool) -> int:
     logging.getLogger("hotconf").propagate = False
 
     async def run(store: SqliteStore) -> int:
-        async with running(store, instances):
+        async with running(store, instances) as judge, _serving(judge, "127.0.0.1", None if once else port):
             say(f"hotconf fleet demo: {instances} instances, a judge, {store.url}\n")
             is_right = await play(store, instances, say)
             if not once:

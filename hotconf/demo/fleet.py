@@ -129,14 +129,15 @@ def _running(status: dict[str, Any]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running(store: Store, count: int) -> AsyncIterator[None]:
+async def running(store: Store, count: int) -> AsyncIterator[Judge]:
     """Run a judge, and so many instances with a first release."""
     async with store.connect(FLEET) as session:
         await Control(session, "demo").propose(_STABLE.encode(), "toml", stages=STAGES, message="the first one")
-    judge = asyncio.create_task(Judge(store, FLEET, judge="judge", lease=5.0, silent_after=7.5).run())
+    judge = Judge(store, FLEET, judge="judge", lease=5.0, silent_after=7.5)
+    task = asyncio.create_task(judge.run())
     try:
         async with _instances(store, count):
-            yield
+            yield judge
     finally:
-        judge.cancel()
-        await asyncio.wait([judge])
+        task.cancel()
+        await asyncio.wait([task])

@@ -114,7 +114,9 @@ class Judge:
         """Lead: fence the judge before, listen, and then act on every plan and report."""
         term = await self._fence(session)
         self.leads = True
+        refusals = self.members.refusals
         self.members = members = Members()
+        members.refusals = refusals
         news = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(members.listen(session, news))
@@ -146,7 +148,7 @@ class Judge:
                 is_first = False
                 if next_plan is None:
                     next_plan = step(plan, await self._evidence(rollout, members, now, entered))
-                self.last_step = time.monotonic()
+                self.last_step = utcnow().timestamp()
                 if next_plan is not None:
                     await self._swap(session, next_plan)
 
@@ -233,7 +235,7 @@ class Members:
         self.alive: dict[str, InstanceReport] = {}
         self.gone: dict[str, InstanceReport] = {}
         self._gone_at: dict[str, float] = {}
-        self._ids: dict[str, int] = {}
+        self.refusals = 0
         self.has_listened = False
         self.rollout = ""
 
@@ -249,6 +251,8 @@ class Members:
         for key, value in changes.items():
             report = InstanceReport.decode(value) if value is not None else None
             before = self.alive.pop(key, None)
+            if report is not None and _refusal(report) not in (None, _refusal(before) if before is not None else None):
+                self.refusals += 1
             if report is not None and not report.left:
                 self.alive[key] = report
                 self._back(report)
@@ -273,6 +277,13 @@ class Members:
         """Forget what fell silent before: it says nothing about the next rollout."""
         self.gone.clear()
         self._gone_at.clear()
+
+
+def _refusal(report: InstanceReport) -> tuple[str, ...] | None:
+    """Return what tells one refusal of an instance from the next; None where it refuses nothing."""
+    if report.rehearsal:
+        return "rehearsal", report.rehearsed
+    return ("reload", report.failed, report.failed_in) if report.failed else None
 
 
 class _Leadership:

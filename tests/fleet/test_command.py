@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from hotconf.cli.main import command
 from hotconf.fleet.stores.sqlite import SqliteStore
 from tests.fleet.live import Live
-from tests.support import HOTCONF, PATIENCE, Process
+from tests.support import HOTCONF, PATIENCE, Process, request
 
 APP = """
 from typing import Annotated
@@ -232,7 +232,11 @@ def test_a_judge_leads_until_it_is_told_to_end(fleet):
     first = Process([*HOTCONF, *words])
     try:
         first.stderr.find("leading in term 1")
-        second = Process([*HOTCONF, *words])
+        token = fleet.folder / "token"
+        token.write_text("s3cret-token-of-the-page")
+        second = Process([*HOTCONF, *words, "--host", "127.0.0.1", "--port", "0", "--token-file", str(token)])
+        page = int(second.stdout.find(r"hotconf fleet: http://127.0.0.1:(\d+)")[1])
+        assert request(page, "/fleet").status == 401
         assert first.terminate() == 0
         second.stderr.find("leading in term 2")
         assert second.terminate() == 0
@@ -275,11 +279,14 @@ def test_the_demo_shows_all_three_verdicts(tmp_path):
 
 
 def test_the_demo_stays_up_for_the_command(fleet):
-    process = Process([*HOTCONF, "fleet", "demo", "--instances", "10"])
+    process = Process([*HOTCONF, "fleet", "demo", "--instances", "10", "--port", "0"])
     try:
         url = process.stdout.find(r"a judge, (sqlite:\S+)")[1]
         where = ("--store", url, "--fleet", "demo")
+        page = int(process.stdout.find(r"hotconf fleet: http://127.0.0.1:(\d+)")[1])
         process.stdout.find("rehearsing")
+        assert request(page, "/fleet").json["instances"] == 10
+        assert "<title>hotconf fleet</title>" in request(page).text
         assert json.loads(fleet("status", "--format", "json", *where))["instances"] == 10
         assert process.terminate() == 0
     finally:
