@@ -15,6 +15,7 @@ from hotconf.fleet.judge import Judge
 from hotconf.fleet.plan import Stage
 from hotconf.fleet.source import Fleet
 from hotconf.schema.settings import Options, Settings
+from hotconf.sources.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -46,11 +47,21 @@ _RELEASES = (
 
 
 class Shop(Settings):
-    """The settings of the demo's instances."""
+    """The settings of the demo's instances. What the database allows is a setting of each machine."""
 
     greeting: str
+    connections_allowed: int = 100
     pool_size: Annotated[int, Field(ge=1, le=100)]
     timeout_ms: Annotated[int, Field(ge=1)]
+
+
+@contextlib.contextmanager
+def pool(candidate: Candidate[Shop]) -> Iterator[list[object]]:
+    """Open a pool of connections. The database may allow fewer."""
+    allowed, wanted = candidate.settings.connections_allowed, candidate.settings.pool_size
+    if wanted > allowed:
+        raise ConnectionError(f"the database allows {allowed} connections, and not {wanted}")
+    yield []
 
 
 @contextlib.asynccontextmanager
@@ -66,15 +77,10 @@ async def _instances(store: Store, count: int) -> AsyncIterator[None]:
 def _instance(store: Store, name: str, *, most: int) -> HotConf[Shop]:
     zone = {"zone": "ab"[int(name[-1]) % 2]}
     source = Fleet(store, FLEET, instance=name, labels=zone, lease=5.0, report_every=0.25)
-    conf = HotConf(Shop, sources=[source], options=Options(watch=False))
+    machine = Memory({"connections_allowed": most}, name="machine")
+    conf = HotConf(Shop, sources=[machine, source], options=Options(watch=False))
+    conf.resource("pool_size")(pool)
     usual = random.uniform(0.005, 0.03)  # noqa: S311 - instances differ
-
-    @conf.resource("pool_size")
-    @contextlib.contextmanager
-    def pool(candidate: Candidate[Shop]) -> Iterator[list[object]]:
-        if candidate.settings.pool_size > most:
-            raise ConnectionError(f"the database allows {most} connections, and not {candidate.settings.pool_size}")
-        yield []
 
     @source.measure("errors", better="lower")
     def share_of_errors() -> float:

@@ -123,10 +123,10 @@ class Judge:
             group.create_task(self._follow(session, term, news))
             group.create_task(self._note_silence(session))
             log.info("judge of %s: leading in term %d", self.fleet, term)
-            looked, case, entered, is_first = time.monotonic(), None, 0.0, True
+            looked, case, entered, is_first, tick = time.monotonic(), None, 0.0, True, _TICK
             while True:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_TICK):
+                    async with asyncio.timeout(tick):
                         await news.wait()
                 news.clear()
                 now = time.monotonic()
@@ -143,11 +143,12 @@ class Judge:
                     case, entered = present, now
                 if rollout.id != members.rollout:
                     members.forget_silent()
-                    members.rollout = rollout.id
+                    members.rollout, members.buckets = rollout.id, {}
                 next_plan = _overdue(plan, rollout, self.name) if is_first else None
                 is_first = False
                 if next_plan is None:
                     next_plan = step(plan, await self._evidence(rollout, members, now, entered))
+                tick = max(_TICK, 4 * (time.monotonic() - now))  # a large fleet is looked at less often
                 self.last_step = utcnow().timestamp()
                 if next_plan is not None:
                     await self._swap(session, next_plan)
@@ -168,6 +169,7 @@ class Judge:
             judge=self.name,
             values=values,
             patience=self._patience,
+            buckets=members.buckets,
         )
 
     async def _fence(self, session: Session) -> int:
@@ -238,6 +240,7 @@ class Members:
         self.refusals = 0
         self.has_listened = False
         self.rollout = ""
+        self.buckets: dict[str, int] = {}
 
     async def listen(self, session: Session, news: asyncio.Event) -> None:
         """Take in every report, and tell of the news."""

@@ -422,7 +422,7 @@ class Fleet:
     async def _keep_measuring(self) -> None:
         while True:
             is_after = stage_of(self._plan) is not None
-            for measure in self._measures:
+            for measure in self._measures if self._conf is None or self._conf.loaded else ():
                 measure.sample(is_after=is_after)
             await asyncio.sleep(self._report_every)
 

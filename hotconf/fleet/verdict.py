@@ -61,6 +61,7 @@ class Evidence:
         judge: The name of the judge, for the audit.
         values: What the query of each Prometheus guard returned; None where it has no value.
         patience: How long to wait.
+        buckets: The bucket of each instance, as far as it is known: the caller may keep it for one rollout.
     """
 
     reports: Mapping[str, InstanceReport]
@@ -72,6 +73,7 @@ class Evidence:
     judge: str = "judge"
     values: Mapping[str, float | None] = field(default_factory=dict)
     patience: Patience = Patience()
+    buckets: dict[str, int] = field(default_factory=dict)
 
 
 def step(plan: Plan, evidence: Evidence) -> Plan | None:
@@ -90,10 +92,10 @@ class _Step:
         self.rollout = rollout
         self.evidence = evidence
         self.waited = evidence.now - evidence.entered
-        self.buckets = {
-            report.id: bucket(rollout.salt, report.id)
-            for report in (*evidence.reports.values(), *evidence.silent.values())
-        }
+        self.buckets = evidence.buckets
+        for report in (*evidence.reports.values(), *evidence.silent.values()):
+            if report.id not in self.buckets:
+                self.buckets[report.id] = bucket(rollout.salt, report.id)
         self.cohort, self.control = self._split(evidence.reports.values())
 
     def _split(self, reports: Iterable[InstanceReport]) -> tuple[list[InstanceReport], list[InstanceReport]]:

@@ -48,7 +48,7 @@ class Live:
 
     def judge(self, **options):
         """Start a judge, and return it with its task."""
-        options = {"lease": 1.0, "silent_after": 1.5, "patience": Patience(5.0, 5.0, 5.0)} | self._judging | options
+        options = {"lease": 1.0, "silent_after": 1.5, "patience": Patience(15.0, 15.0, 15.0)} | self._judging | options
         judge = Judge(self.store, self.name, **options)
         task = asyncio.create_task(judge.run())
 

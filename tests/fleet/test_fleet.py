@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 
 import pytest
@@ -226,7 +227,7 @@ async def test_a_cache_starts_an_instance_without_the_store(tmp_path):
         conf.load()
 
 
-async def test_the_document_is_checked_against_its_digest():
+async def test_I20_the_document_is_checked_against_its_digest():
     store = MemoryStore()
     async with Live(store, judge=False) as fleet:
         await fleet.propose(GOOD)
@@ -292,3 +293,49 @@ async def test_measures_take_back_what_only_they_show():
         assert plan.state == "reverted", plan.rollout.reason
         assert plan.rollout.reason.startswith("errors is ")
         assert {conf.current.pool for conf in fleet.confs.values()} == {1}
+
+
+async def test_I26_reports_have_a_floor_and_the_newest_replaces_what_was_not_sent():
+    store = MemoryStore()
+    async with Live(store, judge=False) as fleet:
+        await fleet.propose(GOOD)
+        memory = Memory({"pool": 1})
+        sent = []
+        reports = store.fleets["shop"].reports
+
+        class Counting(dict):
+            def __setitem__(self, key, value):
+                sent.append(asyncio.get_running_loop().time())
+                super().__setitem__(key, value)
+
+        store.fleets["shop"].reports = Counting(reports)
+        (conf,) = await fleet.join("web-1", sources=[memory], report_every=0.3)
+        for number in range(2, 40):
+            memory.set({"pool": number})
+            await conf.reload()
+            await asyncio.sleep(0.01)
+
+        async def last():
+            return [report.generation for report in (await fleet.control.reports()).values()] == [
+                conf.snapshot.generation
+            ]
+
+        await fleet.wait(last)
+    gaps = [after - before for before, after in itertools.pairwise(sent[:-1])]
+    assert len(sent) < 12
+    assert min(gaps) > 0.25
+
+
+async def test_I26_unchanged_is_acknowledged():
+    async with Live(MemoryStore(), judge=False) as fleet:
+        await fleet.stable(GOOD, b'# another comment\nmessage = "good"\n')
+        (conf,) = await fleet.join("web-1")
+        first = conf.snapshot.generation
+        await fleet.control.roll_back(1)
+
+        async def acknowledged():
+            plan = await fleet.control.plan()
+            return [r.applied for r in (await fleet.control.reports()).values()] == [plan.stable.digest]
+
+        await fleet.wait(acknowledged)
+        assert conf.snapshot.generation == first

@@ -81,7 +81,7 @@ def value(text, name):
     return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])
 
 
-async def test_the_metrics_of_a_judge():
+async def test_I28_the_metrics_of_a_judge_name_no_instance():
     async with serving() as (fleet, judge, _):
         metrics = FleetMetrics(judge)
         text = metrics.exposition().decode()

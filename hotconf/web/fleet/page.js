@@ -103,7 +103,8 @@ function show(fleet) {
   byId("fleet").textContent = fleet.fleet;
   byId("state").textContent = fleet.state;
   byId("state").className = `tag ${fleet.state}`;
-  const target = fleet.target ? `; rolling out: ${release(fleet.target_release, fleet.target)}` : "";
+  const isOver = ["done", "reverted", "aborted"].includes(fleet.state);
+  const target = fleet.target ? `; ${isOver ? "the last rollout was of" : "rolling out"} ${release(fleet.target_release, fleet.target)}` : "";
   byId("summary").textContent = `Stable: ${release(fleet.stable_release, fleet.stable)}${target}`;
   byId("reason").textContent = fleet.reason;
   showStages(fleet);
