@@ -6,8 +6,11 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
-from celery import current_task, signals
-from celery.schedules import schedule
+try:
+    from celery import current_task, signals
+    from celery.schedules import schedule
+except ImportError:
+    raise ImportError("hotconf.integrations.celery needs the extra: pip install 'hotconf[celery]'") from None
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -5,7 +5,11 @@
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
-from starlette.requests import HTTPConnection
+
+try:
+    from starlette.requests import HTTPConnection
+except ImportError:
+    raise ImportError("hotconf.integrations.fastapi needs the extra: pip install 'hotconf[fastapi]'") from None
 
 from hotconf.conf import HotConf
 from hotconf.integrations.asgi import request_snapshot

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import click
-import flask
 from pydantic import BaseModel
+
+try:
+    import click
+    import flask
+except ImportError:
+    raise ImportError("hotconf.integrations.flask needs the extra: pip install 'hotconf[flask]'") from None
 
 import hotconf.integrations.wsgi as wsgi
 

@@ -6,7 +6,10 @@ import contextvars
 import inspect
 from typing import TYPE_CHECKING, Any
 
-import grpc
+try:
+    import grpc
+except ImportError:
+    raise ImportError("hotconf.integrations.grpc needs the extra: pip install 'hotconf[grpc]'") from None
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

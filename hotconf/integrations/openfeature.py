@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from openfeature.event import ProviderEventDetails
-from openfeature.exception import FlagNotFoundError, ProviderNotReadyError, TypeMismatchError
-from openfeature.flag_evaluation import FlagResolutionDetails, Reason
-from openfeature.provider import AbstractProvider, Metadata
 from pydantic import BaseModel
+
+try:
+    from openfeature.event import ProviderEventDetails
+    from openfeature.exception import FlagNotFoundError, ProviderNotReadyError, TypeMismatchError
+    from openfeature.flag_evaluation import FlagResolutionDetails, Reason
+    from openfeature.provider import AbstractProvider, Metadata
+except ImportError:
+    raise ImportError("hotconf.integrations.openfeature needs the extra: pip install 'hotconf[openfeature]'") from None
 
 import hotconf.values.keypath as keypath
 from hotconf.schema.tree import child

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import Observation
-from opentelemetry.trace import Status, StatusCode
+try:
+    from opentelemetry import metrics, trace
+    from opentelemetry.metrics import Observation
+    from opentelemetry.trace import Status, StatusCode
+except ImportError:
+    raise ImportError(
+        "hotconf.integrations.opentelemetry needs the extra: pip install 'hotconf[opentelemetry]'"
+    ) from None
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

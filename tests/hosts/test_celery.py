@@ -98,6 +98,7 @@ def test_a_hangup_to_the_main_process_starts_it_anew(celery):
     assert "Traceback" not in worker.stderr.text
 
 
+@pytest.mark.soak
 def test_children_that_end_after_some_tasks(celery):
     worker, client = celery("--max-tasks-per-child", "4")
     break_and_mend(worker, client, lambda: None)
@@ -113,6 +114,7 @@ def test_a_start_without_last_good_says_so_once(celery):
     assert len(re.findall("a worker of Celery that starts while a source is broken", worker.stderr.text)) == 1
 
 
+@pytest.mark.soak
 def test_a_task_keeps_its_snapshot(celery, tmp_path):
     client = f"""
 from tasks import slow

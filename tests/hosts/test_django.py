@@ -106,7 +106,10 @@ def test_runserver(django):
     server.kill()
 
 
-@pytest.mark.parametrize(("command", "said"), [("check", "no issues"), ("hotconf check", "App: no faults")])
+CHECK = pytest.param("check", "no issues", marks=pytest.mark.soak)
+
+
+@pytest.mark.parametrize(("command", "said"), [CHECK, ("hotconf check", "App: no faults")])
 def test_management_commands_start_no_engine(django, command, said):
     program = django("manage.py", *command.split())
     assert program.end() == 0, program.stderr.text
@@ -114,10 +117,10 @@ def test_management_commands_start_no_engine(django, command, said):
     assert program.stdout.text.endswith("new\n")
 
 
-@pytest.mark.parametrize("command", ["check", "hotconf check"])
-def test_a_broken_file_is_shown_with_its_place(django, command):
+@pytest.mark.parametrize("command", ["check", pytest.param("hotconf check", marks=pytest.mark.soak)])
+def test_a_broken_file_is_shown_with_its_place(django, tmp_path, command):
+    (tmp_path / "app.toml").write_text("message = [")
     program = django("manage.py", *command.split(), OPTIONS="{}")
-    program.config.write_text("message = [")
     assert program.end() == 1
     assert "app.toml:1:12" in program.stderr.text
     assert "Traceback" not in program.stderr.text

@@ -72,13 +72,14 @@ def test_workers_that_end_after_some_requests(gunicorn, break_and_mend):
     assert "Traceback" not in server.stderr.text
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "options",
     [
         ("--worker-class", "sync"),
-        pytest.param(("--worker-class", "gthread", "--threads", "4"), marks=pytest.mark.soak),
-        pytest.param(("--worker-class", "gthread", "--max-requests", "5"), marks=pytest.mark.soak),
-        pytest.param(("--worker-class", "sync", "--preload"), marks=pytest.mark.soak),
+        ("--worker-class", "gthread", "--threads", "4"),
+        ("--worker-class", "gthread", "--max-requests", "5"),
+        ("--worker-class", "sync", "--preload"),
     ],
     ids=" ".join,
 )
@@ -98,7 +99,7 @@ def test_asgi_workers(gunicorn, break_and_mend, worker):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("options", [("sync",), ("gthread",), ("sync", "--preload")], ids=" ".join)
+@pytest.mark.parametrize("options", [("gthread",), ("sync", "--preload")], ids=" ".join)
 def test_a_worker_reloads_on_its_own_sighup(gunicorn, clients, options):
     server = gunicorn("--worker-class", *options)
     with clients(server.port) as users:
@@ -110,6 +111,7 @@ def test_a_worker_reloads_on_its_own_sighup(gunicorn, clients, options):
     assert server.terminate() == 0
 
 
+@pytest.mark.soak
 def test_a_hangup_to_the_master_brings_new_code(gunicorn, clients, tmp_path):
     """The recipe imports the application in the worker: an import in the master would keep the old code for ever."""
     server = gunicorn()
@@ -122,6 +124,7 @@ def test_a_hangup_to_the_master_brings_new_code(gunicorn, clients, tmp_path):
     assert server.terminate() == 0
 
 
+@pytest.mark.soak
 def test_a_start_without_last_good_says_so_once(gunicorn, clients):
     server = gunicorn(app=WSGI.replace("last_good=True", ""))
     with clients(server.port) as users:

@@ -18,6 +18,7 @@ def uvicorn(launch, tmp_path):
     return uvicorn
 
 
+@pytest.mark.soak
 def test_killed_workers(uvicorn, break_and_mend):
     def kill(old, users):
         for number, pid in enumerate(old):
@@ -30,6 +31,7 @@ def test_killed_workers(uvicorn, break_and_mend):
     assert server.terminate() == 0
 
 
+@pytest.mark.soak
 def test_a_start_without_last_good_says_so_once(uvicorn, clients):
     server = uvicorn(ASGI.replace("last_good=True", ""))
     with clients(server.port) as users:

@@ -143,7 +143,9 @@ def test_flask_run_reloads_by_file_and_hangup(launch):
     server.terminate()
 
 
-@pytest.mark.parametrize(("command", "state"), [("report", "new one"), ("routes", "static")])
+@pytest.mark.parametrize(
+    ("command", "state"), [("report", "new one"), pytest.param("routes", "static", marks=pytest.mark.soak)]
+)
 def test_other_commands_start_no_engine(launch, command, state):
     program = flask(launch, command)
     assert program.end() == 0, program.stderr.text
@@ -152,7 +154,7 @@ def test_other_commands_start_no_engine(launch, command, state):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("options", [("sync",), ("gthread",), ("gthread", "--preload")], ids=" ".join)
+@pytest.mark.parametrize("options", [("gthread",), ("gthread", "--preload")], ids=" ".join)
 def test_flask_under_gunicorn_outlives_a_broken_file(launch, break_and_mend, tmp_path, options):
     words = ("-m", "gunicorn", "shop:app", "--bind", "127.0.0.1:0", "--workers", "2", "--no-control-socket")
     state = str(tmp_path / "state")

@@ -10,9 +10,12 @@ import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+try:
+    from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+except ImportError:
+    raise ImportError("hotconf.integrations.django needs the extra: pip install 'hotconf[django]'") from None
 
 import hotconf.integrations.wsgi as wsgi
 from hotconf.api.exchange import GENERATION
