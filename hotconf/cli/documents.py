@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import click
 
@@ -57,7 +57,8 @@ def is_document(word: str) -> bool:
     """Whether a word is the URL of a document: of a store, or of a file behind HTTP."""
     if word.startswith(_SCHEMES):
         return True
-    return word.startswith(("http://", "https://")) and urlsplit(word).path.endswith(_SUFFIXES)
+    path = word.partition("://")[2].partition("/")[2]
+    return word.startswith(("http://", "https://")) and path.partition("#")[0].partition("?")[0].endswith(_SUFFIXES)
 
 
 def document_at(url: str, credentials: Credentials) -> Any:

@@ -28,6 +28,9 @@ _ANSWER = 30.0
 _SILENCE = 120.0
 """Seconds: to connect, for a response, and without a byte in a stream."""
 
+_LARGEST = 64 << 20
+"""Bytes of a response."""
+
 _VERDICTS = (HTTPStatus.OK, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 _RETRIES = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -103,7 +106,9 @@ class Client:
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.UnixConnector(self._socket) if self._socket else aiohttp.TCPConnector()
-        self._session = aiohttp.ClientSession(connector=connector, headers=self._headers)
+        # A compressed response may be of any size once it is inflated.
+        headers = {**self._headers, "Accept-Encoding": "identity"}
+        self._session = aiohttp.ClientSession(connector=connector, headers=headers, auto_decompress=False)
         return self
 
     async def __aexit__(
@@ -124,8 +129,7 @@ class Client:
         async with self._request("GET", path, headers={"Accept": media_type}, total=_ANSWER) as response:
             if response.status != HTTPStatus.OK or response.content_type != media_type:
                 return None
-            with self._errors():
-                return await response.text("utf-8")
+            return (await self._body(response)).decode("utf-8", "replace")
 
     async def report(
         self,
@@ -212,8 +216,7 @@ class Client:
 
     async def _document(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
         """Return the JSON object of a response; an empty one where the body is something else."""
-        with self._errors():
-            data = await response.read()
+        data = await self._body(response)
         try:
             document = json.loads(data)
         except (ValueError, RecursionError):
@@ -221,6 +224,15 @@ class Client:
         if response.status == HTTPStatus.OK and not isinstance(document, dict):
             raise self._declined(response, {})
         return document if isinstance(document, dict) else {}
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        data = bytearray()
+        with self._errors():
+            async for chunk in response.content.iter_any():
+                data += chunk
+                if len(data) > _LARGEST:
+                    raise ValueError(f"the response is larger than {_LARGEST} bytes")
+        return bytes(data)
 
     def _declined(self, response: aiohttp.ClientResponse, document: Mapping[str, Any]) -> Declined:
         detail = document.get("detail")
