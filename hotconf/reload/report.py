@@ -83,7 +83,8 @@ class ReportLog:
         level = logging.WARNING if report.outcome == "rejected" or report.commit_errors else logging.INFO
         if report.outcome == "rejected" and request.raises:
             level = logging.DEBUG  # the caller raises the same faults
-        log.log(level, "%s", report, extra={"hotconf": jsonable(report)})
+        if log.isEnabledFor(level):
+            log.log(level, "%s", report, extra={"hotconf": jsonable(report)})
         if report.dry_run:
             return
         self.reports.append(report)

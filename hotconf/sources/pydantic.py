@@ -98,7 +98,7 @@ class SettingsSources:
     def read_blocking(self, below: Sequence[Layer] = (), above: Sequence[Layer] = ()) -> Sequence[Layer]:
         """Do what `read` does, in the thread of the caller. Raises StillWritten too."""
         environment, before = dict(os.environ), self._contents()
-        if self._last[0] == (environment, before) and self._go_by_nothing_else():
+        if self._last[0] == (environment, before) and self._depend_on_nothing_else():
             return self._last[1]  # the very same layers: what follows has nothing to do
         # Which of the files in a folder count is known only from the sources.
         stamps = self._stamps_in_folders() if not self._asked else {}
@@ -135,8 +135,8 @@ class SettingsSources:
         self._readers = {path: self._readers.get(path) or FileReader(path, str(path), self._limits) for path in paths}
         return dict(zip(paths, read_all(reader.contents for reader in self._readers.values()), strict=True))
 
-    def _go_by_nothing_else(self) -> bool:
-        """Whether the sources that were asked last go by the environment and by files, and by nothing else."""
+    def _depend_on_nothing_else(self) -> bool:
+        """Whether what the sources that were asked last say depends on the environment and on files alone."""
         rules = vars(BaseSettings)["settings_customise_sources"].__func__
         own = getattr(self._constructor.model, "settings_customise_sources", None)
         return getattr(own, "__func__", None) is rules and all(

@@ -192,14 +192,14 @@ class SourceState:
         Raises:
             SourceError: It cannot be read or understood.
         """
-        with self._noting_how_it_goes():
+        with self._recording():
             self._keep(await within(self.read_timeout, cast("Any", self.source).read(*others)))
 
     def read_blocking(self, *others: Sequence[Layer]) -> bool:
         """Do what `read` does in the thread of the caller. Return whether it did: a source may have to be awaited."""
         if not self.reads_blocking:
             return False
-        with self._noting_how_it_goes():
+        with self._recording():
             try:
                 self._keep(cast("Any", self.source).read_blocking(*others))
             except StillWritten:
@@ -207,7 +207,8 @@ class SourceState:
         return True
 
     @contextlib.contextmanager
-    def _noting_how_it_goes(self) -> Iterator[None]:
+    def _recording(self) -> Iterator[None]:
+        """Record how a read goes. Raises SourceError where it failed and nothing stands in for it."""
         try:
             yield
         except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
