@@ -8,7 +8,8 @@ import signal
 import threading
 
 import pytest
-from litestar import Litestar, asgi
+from litestar import Litestar, Request, asgi, get
+from litestar.middleware import DefineMiddleware
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
@@ -214,6 +215,19 @@ def test_frameworks_mount_it(conf, mount):
         assert client.get("/admin/dashboard").status_code == 200
         assert client.get("/admin/openapi.json").json()["servers"] == [{"url": "/admin"}]
         assert client.post("/admin/reload").json()["outcome"] == "unchanged"
+
+
+def test_litestar_pins_a_request(conf, memory):
+    @get("/")
+    async def root(request: Request) -> str:
+        memory.set({"message": "two"})
+        await conf.reload()
+        return request_snapshot(request.scope).settings.message
+
+    app = Litestar([root], lifespan=[lifespan(conf)], middleware=[DefineMiddleware(PinSnapshot, conf=conf)])
+    with client_of(app) as client:
+        answer = client.get("/")
+        assert (answer.text, answer.headers["Hotconf-Generation"], conf.leased) == ("one", "1", {})
 
 
 async def test_it_runs_alone_and_refuses_websockets(conf):
