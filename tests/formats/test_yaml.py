@@ -99,7 +99,8 @@ def test_nesting_that_a_parser_may_stop_by_itself_is_refused_in_our_words(openin
 
 
 def test_the_word_by_which_libyamls_own_bound_is_known(parser):
-    if parser == "libyaml":
+    # Older ones have no bound, and end the process here: only a loader that composes in Python is safe with them.
+    if parser == "libyaml" and yaml._yaml.get_version() >= (0, 2, 6):
         with pytest.raises(yaml.MarkedYAMLError) as caught:
             yaml.load("a: " + "[" * 100_000, Loader=yaml.CSafeLoader)
         assert "nesting" in caught.value.problem
