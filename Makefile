@@ -34,7 +34,7 @@ bench: $(VENV)/.dev $(VENV)/.bench  ## Measure, side by side with the peers.
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove what the targets made.
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
