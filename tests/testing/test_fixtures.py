@@ -79,8 +79,12 @@ def test_the_plugin_is_there_where_hotconf_is_installed(tmp_path, conftest):
     done = run(tmp_path)
     assert done.returncode == 0, done.stdout
     assert "5 passed" in done.stdout
-    without = run(tmp_path, "-p", "no:hotconf.testing.fixtures", "-k", "clock")
-    assert "fixture 'manual_clock' not found" in without.stdout
+
+
+def test_the_plugin_can_be_left_out(tmp_path):
+    (tmp_path / "test_app.py").write_text(TESTS)
+    done = run(tmp_path, "-p", "no:hotconf.testing.fixtures", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert "fixture 'live' not found" in done.stdout
 
 
 def test_the_plugin_imports_nothing_before_a_fixture_is_used(tmp_path):
@@ -97,7 +101,7 @@ def test_what_is_loaded():
     assert done.returncode == 0, done.stdout
 
 
-ORDERS = {"as written": [], "backwards": ["-p", "backwards"], "scattered": ["-n", "3", "--dist", "load"]}
+ORDERS = {"as written": [], "backwards": ["-p", "backwards"], "scattered": ["-p", "xdist", "-n", "2", "--dist", "load"]}
 BACKWARDS = """
 def pytest_collection_modifyitems(items):
     items.reverse()
@@ -202,7 +206,9 @@ def test_live_again(live, override):
 def test_no_test_depends_on_those_before_it(tmp_path, order):
     (tmp_path / "backwards.py").write_text(BACKWARDS)
     (tmp_path / "test_app.py").write_text(SESSION)
-    done = run(tmp_path, *ORDERS[order], PYTHONPATH=f"{tmp_path}:{Path(__file__).parents[2]}")
+    path = f"{tmp_path}:{Path(__file__).parents[2]}"
+    words = ["-p", "hotconf.testing.fixtures", *ORDERS[order]]
+    done = run(tmp_path, *words, PYTHONPATH=path, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     assert done.returncode == 0, done.stdout
     assert "7 passed" in done.stdout
 
