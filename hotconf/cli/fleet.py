@@ -325,7 +325,7 @@ def _faults(file: Path, data: bytes, text_format: str, target: str | None) -> Se
 @_takes_fleet
 @format_option
 def status(where: Where, style: str) -> None:
-    """Print how the fleet stands: the rollout, and who runs, refuses, is silent or has drifted."""
+    """Print how the fleet stands: the rollout, and which instances run, refuse, are silent or have drifted."""
 
     async def work(control: Control) -> None:
         found = await control.status()
@@ -364,7 +364,7 @@ def instances(where: Where, state: str | None, style: str) -> None:
 @_takes_fleet
 @format_option
 def history(where: Where, style: str) -> None:
-    """List the releases of the fleet, and who has changed the plan, when and why."""
+    """List the releases of the fleet, and each change of the plan: by which operator or judge, when and why."""
 
     async def work(control: Control) -> None:
         releases, audit, plan = await control.releases(), await control.audit(), await control.plan()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hotconf.fleet.plan import Stage
 
-EVERYONE = 2**64
+WHOLE_FLEET = 2**64
 """The threshold that every bucket is below."""
 
 
@@ -59,7 +59,7 @@ def threshold_for(stage: Stage, salt: str, instances: Iterable[str]) -> int:
     rollouts.
     """
     if stage.percent >= 100:
-        return EVERYONE
+        return WHOLE_FLEET
     buckets = sorted(bucket(salt, instance) for instance in set(instances))
     count = min(len(buckets), max(stage.least, math.floor(len(buckets) * stage.percent / 100)))
     return buckets[count - 1] + 1 if count else 0

@@ -231,7 +231,7 @@ class Judge:
 
 
 class Members:
-    """The instances as one judge has seen them since it began to listen: who reports, and who has fallen silent."""
+    """The instances as one judge has seen them since it began to listen: those that report, and the silent ones."""
 
     def __init__(self) -> None:
         self.alive: dict[str, InstanceReport] = {}

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from hotconf.errors import HotconfError
-from hotconf.fleet.cohort import EVERYONE
+from hotconf.fleet.cohort import WHOLE_FLEET
 from hotconf.fleet.plan import PAST_RELEASES, ReleaseName, Rollout
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def promote(plan: Plan, *, by: str, at: str, why: str = "", skip_stage: bool = F
     if skip_stage:
         skip = rollout.stage
         return moved(plan, rollout, "spreading", by=by, at=at, what="promote", why=why or "one stage", skip=skip)
-    last = {"stage": len(rollout.stages) - 1, "threshold": EVERYONE, "skip": len(rollout.stages) - 1}
+    last = {"stage": len(rollout.stages) - 1, "threshold": WHOLE_FLEET, "skip": len(rollout.stages) - 1}
     return moved(plan, rollout, "spreading", by=by, at=at, what="promote", why=why or "whole fleet", **last)
 
 
@@ -183,7 +183,7 @@ def roll_back(plan: Plan, release: ReleaseName | None, *, by: str, at: str, why:
 
 def finished(plan: Plan, rollout: Rollout, *, by: str, at: str) -> Plan:
     """Make the release of a rollout the stable one."""
-    done = rollout.model_copy(update={"state": "done", "since": at, "threshold": EVERYONE, "reason": ""})
+    done = rollout.model_copy(update={"state": "done", "since": at, "threshold": WHOLE_FLEET, "reason": ""})
     past = _with(plan.past, plan.stable)
     why = f"release {rollout.release} is stable"
     return plan.changed(at=at, by=by, what="done", why=why, stable=rollout.name, rollout=done, past=past)

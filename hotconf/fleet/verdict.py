@@ -11,7 +11,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from hotconf.fleet.cohort import EVERYONE, bucket, threshold_for
+from hotconf.fleet.cohort import WHOLE_FLEET, bucket, threshold_for
 from hotconf.fleet.guards import Guard
 from hotconf.fleet.operations import finished, moved, paused
 from hotconf.fleet.ranks import mann_whitney
@@ -152,14 +152,14 @@ class _Step:
             late = self.waited > self.evidence.patience.answer
             return self._pause(f"no rehearsal from {_names(missing)}") if late else None
         count = len(self.evidence.reports)
-        if rollout.rehearsal == EVERYONE:
+        if rollout.rehearsal == WHOLE_FLEET:
             if not count:
                 return self._pause("no instance reports") if self.waited > self.evidence.patience.answer else None
             why = f"rehearsed by {len(asked)}"
             return moved(self.plan, rollout, "approval", **self._by("rehearse", why))
         wave = max(20, len(asked) * 2, count // 4)
         buckets = sorted(self.buckets[report.id] for report in self.evidence.reports.values())
-        reach = buckets[wave - 1] + 1 if len(buckets) > wave else EVERYONE
+        reach = buckets[wave - 1] + 1 if len(buckets) > wave else WHOLE_FLEET
         return moved(self.plan, rollout, "rehearsing", **self._by("rehearse", ""), rehearsal=reach)
 
     def _asked(self) -> tuple[list[InstanceReport], list[InstanceReport]]:

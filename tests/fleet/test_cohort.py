@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, strategies as st
 
 from hotconf.fleet import bucket, wanted
-from hotconf.fleet.cohort import EVERYONE, threshold_for
+from hotconf.fleet.cohort import WHOLE_FLEET, threshold_for
 from hotconf.fleet.plan import Plan, ReleaseName, Rollout, Stage
 
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text("utf-8"))
@@ -37,7 +37,7 @@ def test_I19_a_stage_has_exactly_its_share(salt, ids, percent, least):
 def test_I19_a_cohort_only_grows(salt, ids):
     sizes = [threshold_for(Stage(percent=percent), salt, ids) for percent in (1, 5, 25, 50, 100)]
     assert sizes == sorted(sizes)
-    assert sizes[-1] == EVERYONE
+    assert sizes[-1] == WHOLE_FLEET
 
 
 def test_an_empty_fleet_has_an_empty_cohort():
@@ -60,7 +60,7 @@ def test_an_instance_below_the_threshold_wants_the_release():
     edge = bucket("s", "web-1")
     assert wanted(plan(edge), "web-1") == "old"
     assert wanted(plan(edge + 1), "web-1") == "new"
-    assert wanted(plan(EVERYONE), "web-1") == "new"
+    assert wanted(plan(WHOLE_FLEET), "web-1") == "new"
     assert wanted(plan(0), "web-1") == "old"
 
 
@@ -76,4 +76,4 @@ def test_the_json_of_a_plan_is_as_good():
     }
     assert wanted(document, "web-1") == "new"
     assert wanted({"stable": {"release": 1, "digest": "old"}, "rollout": None}, "web-1") == "old"
-    assert wanted(json.loads(plan(EVERYONE).encode()), "web-1") == "new"
+    assert wanted(json.loads(plan(WHOLE_FLEET).encode()), "web-1") == "new"

@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from hotconf.fleet.cohort import EVERYONE
+from hotconf.fleet.cohort import WHOLE_FLEET
 from hotconf.fleet.operations import (
     Declined,
     abort,
@@ -64,7 +64,7 @@ def test_pause_and_resume_in_every_state(state):
 def test_promote_in_every_state(state):
     plan = in_state(state)
     if state in ("spreading", "baking", "paused"):
-        assert promote(plan, **WHEN).rollout.threshold == EVERYONE
+        assert promote(plan, **WHEN).rollout.threshold == WHOLE_FLEET
         assert promote(plan, **WHEN, skip_stage=True).rollout.threshold == 5
     else:
         with pytest.raises(Declined):
@@ -149,7 +149,7 @@ def test_I27_each_change_has_one_audit_line():
 
 def test_a_plan_comes_back_from_its_bytes():
     plan = proposed(guards=("errors:5%",), approve_by=1, rehearse=True)
-    plan = moved(plan, plan.rollout, "baking", **WHEN, what="test", threshold=EVERYONE)
+    plan = moved(plan, plan.rollout, "baking", **WHEN, what="test", threshold=WHOLE_FLEET)
     assert Plan.decode(plan.encode()) == plan
     assert json.loads(plan.encode())["rollout"]["threshold"] == "18446744073709551616"
 

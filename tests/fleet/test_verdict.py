@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hotconf.fleet.cohort import EVERYONE, bucket, wanted
+from hotconf.fleet.cohort import WHOLE_FLEET, bucket, wanted
 from hotconf.fleet.guards import Guard
 from hotconf.fleet.operations import abort, approve, pause, promote, resume
 from hotconf.fleet.plan import Plan, Stage
@@ -231,7 +231,7 @@ def test_promotion_is_a_verdict_of_the_operator():
     fleet = Fleet(20)
     plan = spread(fleet, proposed())
     plan = promote(plan, **WHEN)
-    assert plan.rollout.threshold == EVERYONE
+    assert plan.rollout.threshold == WHOLE_FLEET
     fleet.apply(20)
     plan = fleet.judge(plan)
     assert fleet.judge(plan).state == "done", "its bake is over too"
