@@ -49,7 +49,13 @@ class Subscription:
 
     def wants(self, changed: Iterable[KeyPath]) -> bool:
         """Whether a change at, below or above any of its paths took place."""
-        return not self.paths or any(touches(path, wanted) for path in changed for wanted in self.paths)
+        if not self.paths:
+            return True
+        for wanted in self.paths:  # loops, since there may be very many subscriptions
+            for path in changed:
+                if touches(path, wanted):
+                    return True
+        return False
 
 
 def ends_more_than_a_call(error: BaseException) -> bool:

@@ -39,8 +39,11 @@ def _render_key(key: str | int) -> str:
 
 def touches(changed: KeyPath, path: KeyPath) -> bool:
     """Whether a change at one path is a change of the value at another: at it, below it or above it."""
-    # The keys of a mapping may be numbers or enum members; dotted paths have only their text.
-    return all(key == part or str(key) == str(part) for key, part in zip(changed, path, strict=False))
+    for key, part in zip(changed, path, strict=False):
+        # The keys of a mapping may be numbers or enum members; dotted paths have only their text.
+        if key != part and (type(key) is type(part) is str or str(key) != str(part)):
+            return False
+    return True
 
 
 def parse(text: str) -> KeyPath:
