@@ -292,6 +292,19 @@ async def test_a_client_that_leaves_behind_its_answer_and_in_its_body_does_not_h
             await until(lambda: not server._connections())
 
 
+async def test_a_client_that_stops_in_its_upload_costs_nothing_behind_its_503(gates):
+    async with serving(gates.app()) as server, client_of(server) as client:
+        client.send(UPLOAD % 1000 + b"x" * 10)
+        await gates.entered.wait()
+        time = asyncio.get_running_loop().time
+        began = time()
+        names = await server.drain(deadline=began + SOON)
+        took = time() - began
+        assert [name.partition(" (")[0] for name in names] == ["POST /upload"]
+        assert (await client.reply()).status == 503
+        assert took < SOON + 0.7, "and not a second"
+
+
 # A body that never ends
 
 

@@ -343,7 +343,8 @@ class Server:
         for connection in connections:
             connection.cancel()
         flushed_by = asyncio.get_running_loop().time() + _FLUSH_TIMEOUT
-        await self._wait_idle(until=flushed_by)
+        # A client that stopped in its upload has its 503 by now: the rest of its body is not waited for.
+        await self._wait_idle(until=flushed_by, tidy=self._close_idle)
         _abort(transports)
         return names
 
