@@ -24,6 +24,9 @@ log = logging.getLogger("hotconf")
 CHECK = 60.0
 """Seconds between two looks whether a quiet watch has missed a change, give or take a fifth."""
 
+LOOK = 2.0
+"""Seconds between two looks whether reads of the source still succeed."""
+
 SETTLED = 0.2
 """Seconds after which a watch that has not ended counts as set."""
 
@@ -49,6 +52,7 @@ class Follower:
         self._max_wait = max_wait
         self._quiet: float = getattr(state.source, "quiet", 0.0)
         self._backoff = Backoff()
+        self._is_checkable = isinstance(state.source, Checkable)
         self._is_first = True
         self._has_hinted = False
         self._asking: tuple[float, asyncio.TimerHandle] | None = None
@@ -61,6 +65,8 @@ class Follower:
             hearing = asyncio.create_task(outcome(self._hear()))
             try:
                 error = await self._until_ended(hearing)
+            except Exception as failure:  # noqa: BLE001 - of a look; it is reported like an error of the watch
+                error = failure
             finally:
                 hearing.cancel()
                 await asyncio.wait((hearing,), timeout=CLOSING)
@@ -93,32 +99,41 @@ class Follower:
         self._ask()
 
     async def _until_ended(self, hearing: asyncio.Task[tuple[None, BaseException | None]]) -> BaseException | None:
-        """Return when the watch has ended, or is found dead, with the error if there was one."""
-        checkable = isinstance(self._source, Checkable)
-        pause: float | None = SETTLED
+        """Return when the watch has ended, with its error if there was one, or is dead. Raises what a look raises."""
+        loop = asyncio.get_running_loop()
         has_settled = False
+        due = loop.time() + SETTLED
         while True:
+            pause = min(LOOK, max(0.0, due - loop.time())) if self._is_checkable or not has_settled else None
             await asyncio.wait((hearing,), timeout=pause)
             if hearing.done():
                 return hearing.result()[1]
-            missed = False
-            if checkable and (has_settled or not self._is_first):
-                try:
-                    missed = await within(self._check_timeout, self._source.outdated())
-                except Exception as error:  # noqa: BLE001 - the caller reports it
-                    return error
-                self._state.touch()
+            is_stale = self._state.state == "stale"  # a read found so, and the watch did not
+            if loop.time() < due and not (is_stale and has_settled):
+                continue
+            missed = (has_settled or not self._is_first) and await self._has_missed()
             if not has_settled:
                 has_settled = True
                 self._note_following()
-                if not self._is_first and not self._has_hinted:  # what changed between the two watches
-                    self._backoff.reset()
+                if missed and not self._has_hinted:  # what changed between the two watches
                     self._hint()
             elif missed:
-                log.warning("source %s did not tell of a change; it is watched anew", self._source.name)
                 self._hint()
-                return None
-            pause = CHECK * random.uniform(0.8, 1.2) if checkable else None  # noqa: S311 - no secret
+                if not is_stale:
+                    log.warning("source %s did not tell of a change; it is watched anew", self._source.name)
+                    return None
+            due = loop.time() + CHECK * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+
+    async def _has_missed(self) -> bool:
+        """Whether the source holds something else than was read last, as far as it can tell."""
+        if not self._is_checkable:
+            self._backoff.reset()
+            return True
+        missed: bool = await within(self._check_timeout, self._source.outdated())
+        self._backoff.reset()
+        if not missed:
+            self._state.confirm()
+        return missed
 
     def _note_following(self) -> None:
         if not isinstance(self._state.following, str) and self._state.following is not None:

@@ -218,11 +218,11 @@ class Http(Remote):
 
     @contextlib.asynccontextmanager
     async def _request(
-        self, url: Any, headers: Mapping[str, str], *, silence: float = _SILENCE
+        self, url: Any, headers: Mapping[str, str], *, silence: float | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         import aiohttp
 
-        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT, sock_read=silence)
+        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT, sock_read=silence or _SILENCE)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 session = self._session

@@ -17,6 +17,7 @@ from errno import ECONNRESET
 from typing import TYPE_CHECKING, Literal
 
 from hotconf.errors import RevisionConflict
+from hotconf.sources.patience import within
 from hotconf.sources.remote import Remote, Secret, Tls, reason_of, servers_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hotconf")
 
-_CONNECT = 3.0
+_CONNECT = 5.0
 _ANSWER = 3
 _PING = 20
 """Seconds: to connect, for an answer, and between two pings; a connection without two answers is closed."""
@@ -166,8 +167,7 @@ class Nats(Remote):
             SourceUnreachable: The server is out of reach, or denies access.
         """
         try:
-            async with self._reached() as connection:
-                found = await self._found(connection)
+            found = await within(None, self._found())  # its client may swallow a cancellation
         finally:
             if self._was_read is not None:
                 self._was_read.set()
@@ -211,8 +211,7 @@ class Nats(Remote):
 
     async def outdated(self) -> bool:
         """Return whether the bucket holds other revisions than were read last. Raises SourceUnreachable."""
-        async with self._reached() as connection:
-            found = await self._found(connection)
+        found = await self._found()
         now = None if found is None else {key: sequence for key, (sequence, _) in found.items()}
         return now != self._seen
 
@@ -248,20 +247,21 @@ class Nats(Remote):
             except KeyWrongLastSequenceError:
                 raise RevisionConflict(self.name, if_revision or "") from None
 
-    async def _found(self, connection: _Connection) -> dict[str, tuple[int, bytes]] | None:
+    async def _found(self) -> dict[str, tuple[int, bytes]] | None:
         """Return the keys that are there, each with its sequence and value; None where there is no bucket."""
         from nats.errors import NoRespondersError
 
-        for is_last in (False, True):
-            info = connection.info = connection.info or await self._info(connection)
-            if info is None:
-                return None
-            try:
-                return await (self._keys(connection) if self._is_tree else self._one(connection, info))
-            except NoRespondersError:  # the bucket that was there has been deleted, or its leader is away
-                connection.info = None
-                if is_last:
-                    raise
+        async with self._reached() as connection:
+            for is_last in (False, True):
+                info = connection.info = connection.info or await self._info(connection)
+                if info is None:
+                    return None
+                try:
+                    return await (self._keys(connection) if self._is_tree else self._one(connection, info))
+                except NoRespondersError:  # the bucket that was there has been deleted, or its leader is away
+                    connection.info = None
+                    if is_last:
+                        raise
         raise AssertionError  # the second attempt returns or raises
 
     async def _one(self, connection: _Connection, info: StreamInfo) -> dict[str, tuple[int, bytes]]:
@@ -396,9 +396,11 @@ class Nats(Remote):
                     token=await self._token.read(),
                     user_credentials=None if self._credentials is None else str(self._credentials),
                 )
-        except Exception as error:  # noqa: BLE001 - its client raises whatever its parser meets
+        except BaseException as error:
             with contextlib.suppress(Exception):
                 await connection.client.close()
+            if not isinstance(error, Exception):
+                raise  # cancelled
             if isinstance(error, ModuleNotFoundError):
                 self._refuse("credentials_file needs a package: pip install nkeys")
             raise self._unreachable(_words(connection.error or error)) from None

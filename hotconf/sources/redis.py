@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from hotconf.errors import RevisionConflict
+from hotconf.sources.patience import within
 from hotconf.sources.reader import content_revision
 from hotconf.sources.remote import Remote, Secret, Tls, reason_of, servers_of
 
@@ -98,13 +99,16 @@ class Redis(Remote):
             SourceUnreachable: The server is out of reach, or denies access.
         """
         try:
-            async with self._reached() as client:
-                data: bytes | None = await client.get(self._key)  # type: ignore[assignment]  # nothing decodes it
-                self._seen = data
+            self._seen = data = await within(None, self._data())  # its client may swallow a cancellation
         finally:
             if self._was_read is not None:
                 self._was_read.set()
         return self._absent() if data is None else self._document(data, content_revision(data))
+
+    async def _data(self) -> bytes | None:
+        async with self._reached() as client:
+            data: bytes | None = await client.get(self._key)  # type: ignore[assignment]  # nothing decodes it
+            return data
 
     async def changes(self) -> AsyncGenerator[None, None]:
         """Yield for each message of the channel, and where the key was changed while nothing was subscribed."""
@@ -126,8 +130,7 @@ class Redis(Remote):
 
     async def outdated(self) -> bool:
         """Return whether the key holds something else than was read last. Raises SourceUnreachable."""
-        async with self._reached() as client:
-            return bool(await client.get(self._key) != self._seen)
+        return await self._data() != self._seen
 
     async def put(self, data: bytes, *, if_revision: str | None = None) -> str:
         """Write the document and publish to its channel, in one transaction, and return its revision.

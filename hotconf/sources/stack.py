@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 from pydantic_settings import BaseSettings
 from typing_extensions import TypedDict
 
-from hotconf.abc import Hinting, Source, WatchedFiles
+from hotconf.abc import Checkable, Hinting, Source, WatchedFiles
 from hotconf.errors import SourceBusy, SourceError, SourceUnreachable
 from hotconf.schema.keys import with_canonical_keys
 from hotconf.sources.cache import SourceCache
@@ -235,8 +235,7 @@ class SourceState:
                 raise SourceError([Fault("", message, Origin("source", self.source.name))])
         self.layers, self.revision = layers, _joined([layer.revision for layer in layers])
         self.state, self.error, self.busy, self.failures = "fresh", None, False, 0
-        self.read_at = utcnow()
-        self.touch()
+        self.read_at, self._in_reach = utcnow(), time.monotonic()
 
     def _take_from(self, cache: SourceCache) -> Sequence[Fault]:
         """Start with what the cache has. Return why that cannot be, nothing where it can."""
@@ -248,13 +247,16 @@ class SourceState:
         self._in_reach = time.monotonic() - max(0.0, (utcnow() - written_at).total_seconds())
         return ()
 
-    def touch(self) -> None:
-        """Note that the source is in reach."""
+    def confirm(self) -> None:
+        """Note that the source is in reach, and still has what was read last."""
         self._in_reach = time.monotonic()
+        if self.state == "stale":
+            self.state, self.error, self.failures = "fresh", None, 0
 
     def waits_for(self, triggers: Collection[str]) -> bool:
         """Whether it is out of reach, and will say itself when that is over."""
-        return self.state == "stale" and self.is_followed and self.source.name not in triggers and self.keeps
+        says = isinstance(self.following, str) or (self.is_followed and isinstance(self.source, Checkable))
+        return self.state == "stale" and says and self.source.name not in triggers and self.keeps
 
     @property
     def keeps(self) -> bool:

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hotconf.abc import Hinting, Source, WatchedFiles
 from hotconf.conf import HotConf
+from hotconf.errors import SourceUnreachable
 from hotconf.schema.settings import Options
 from hotconf.values.layer import Layer, Origin
 from hotconf.values.merge import leaves, merge, origin_in
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds after which a step that should take milliseconds has failed."""
+
+_LOOK = 0.005
+"""Seconds between two looks at what has to change by itself."""
 
 _CUTS = 20
 """Steps of the event loop: a read is cancelled after none of them, after one, and so on."""
@@ -79,6 +83,13 @@ class SourceConformance:
     def remove(self) -> None:
         """Remove the store. Tests of that are skipped where this method is not overridden."""
         pytest.skip("what this source reads cannot be absent")
+
+    def cut(self) -> None:
+        """Put the store out of reach. Tests of that are skipped where this method is not overridden."""
+        pytest.skip("what this source reads cannot be out of reach")
+
+    def mend(self) -> None:
+        """Undo `cut`."""
 
     @pytest.mark.parametrize("required", [True, False])
     def test_it_is_a_source(self, required: bool) -> None:  # noqa: FBT001 - pytest calls it by name
@@ -224,6 +235,37 @@ class SourceConformance:
 
         asyncio.run(watch())
 
+    def test_what_is_out_of_reach_is_an_outage(self) -> None:
+        """A read of a store out of reach says so, and neither that it is absent nor that it is malformed."""
+        source = self._written(self.first)
+        _read(source)
+        self.cut()
+        with pytest.raises((OSError, TimeoutError, SourceUnreachable)):
+            asyncio.run(_layers(source))
+        self.mend()
+        assert _values(_read(source)) == self.first
+
+    def test_an_outage_ends_by_itself(self) -> None:
+        """What changed while the store was out of reach is in force when it is back. Nothing is needed but time."""
+        source = self._written(self.first)
+        conf = HotConf(Anything, sources=[source], options=Options(watch=False))
+        if not isinstance(source, Hinting):
+            pytest.skip("this source reports no changes")
+
+        async def survive() -> None:
+            async with conf.running(signals=()), asyncio.timeout(2 * PATIENCE):
+                await asyncio.to_thread(self.cut)
+                report = await conf.reload()
+                keeps = getattr(source, "outage", "reject") == "keep"
+                assert report.outcome == ("unchanged" if keeps else "rejected")
+                assert _document(conf) == self.first
+                await asyncio.to_thread(self.mend)
+                await asyncio.to_thread(self.write, self.second)
+                while _document(conf) != self.second or conf.status.sources[0]["state"] != "fresh":  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(_LOOK)
+
+        asyncio.run(survive())
+
     def _written(self, values: Mapping[str, Any], *, required: bool = True) -> Any:
         self.write(values)
         return self.make(required=required)
@@ -272,7 +314,7 @@ def _check_raises(source: Any) -> None:
 def _check_origin(origin: Origin) -> None:
     assert isinstance(origin, Origin)
     assert origin.source, "an origin names no source"
-    if origin.line is None:
+    if origin.line is None or origin.kind == "remote":
         return
     text = Path(origin.source).read_text(encoding="utf-8").splitlines()
     assert 1 <= origin.line <= len(text), f"{origin.source} has no line {origin.line}"

@@ -251,6 +251,7 @@ async def test_a_watch_that_is_dead_is_found_by_the_check(monkeypatch, caplog):
         assert source.reads == reads, "no reload waits for a source that is known to be out of reach"
         source.unreachable = False
         await until(lambda: status_of(conf)["state"] == "fresh")
+        assert source.reads == reads, "what is still what was read needs no reload"
 
 
 async def test_revisions_are_in_report_snapshot_and_status(tmp_path):
@@ -296,3 +297,17 @@ async def test_an_attempt_may_raise_anything():
 
     with pytest.raises(SystemExit):
         await within(None, leave())
+
+
+async def test_a_source_that_only_reads_found_out_of_reach_is_looked_after(monkeypatch):
+    monkeypatch.setattr("hotconf.engine.follow.LOOK", 0.02)
+    source = Watched({"port": 1}, outage="keep")
+    conf = conf_of(source)
+    async with conf.running(signals=()):
+        await until(lambda: status_of(conf)["following"])
+        source.fail(GONE)
+        source.set({"port": 2})
+        assert (await conf.reload()).outcome == "unchanged"
+        source.missed = True
+        await until(lambda: conf.current.port == 2)
+        assert status_of(conf)["state"] == "fresh"

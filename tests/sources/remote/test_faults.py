@@ -5,7 +5,9 @@ I14: after any loss of a watch. I15: a revision that went backwards causes a ful
 
 import asyncio
 import contextlib
+import resource
 import socket
+import subprocess
 
 import nats
 import pytest
@@ -213,3 +215,98 @@ async def test_a_server_that_is_away_at_the_start_is_named(store):
         report = await HotConf(App, sources=[source]).reload()
     assert (report.outcome, report.stage) == ("rejected", "read")
     assert str(report.faults[0]).startswith(f"{source.name}: cannot be read: ")
+
+
+@pytest.mark.soak
+async def test_frozen_for_half_a_minute_and_thawed(store):
+    async with followed(store.source()) as (conf, local):
+        store.server.freeze()
+        try:
+            for number in range(10):
+                await edit_locally(conf, local, f"frozen {number}")
+                await asyncio.sleep(3)
+            assert state(conf) == "stale"
+            assert conf.status.sources[0]["age"] > 20
+        finally:
+            store.server.thaw()
+        await store.put(2)
+        await until(lambda: conf.current.port == 2 and state(conf) == "fresh", timeout=40)
+
+
+async def test_frozen_for_a_moment(store):
+    async with followed(store.source()) as (conf, local):
+        store.server.freeze()
+        try:
+            await edit_locally(conf, local, "frozen")
+            assert state(conf) == "stale"
+        finally:
+            store.server.thaw()
+        await store.put(2)
+        await until(lambda: conf.current.port == 2 and state(conf) == "fresh")
+
+
+async def test_I16_permissions_that_are_revoked_and_given_back(tmp_path, tmp_path_factory):
+    secret = tmp_path / "password"
+    secret.write_text("first")
+    with serving(EtcdServer, tmp_path_factory) as server:
+
+        def root(*words):
+            environment = {"ETCDCTL_API": "3"}
+            user = ("--user", "root:root") if "enable" not in words and root.enabled else ()
+            command = ["etcdctl", "--endpoints", server.url, *user, *words]
+            subprocess.run(command, check=True, capture_output=True, env=environment)
+            root.enabled = root.enabled or "enable" in words
+
+        root.enabled = False
+        root("put", KEY, "port = 1")
+        grant = ("role", "grant-permission", "reads", "read", KEY)
+        for words in (
+            ("user", "add", "root:root"), ("user", "grant-role", "root", "root"), ("user", "add", "web:first"),
+            ("role", "add", "reads"), grant, ("user", "grant-role", "web", "reads"), ("auth", "enable"),
+        ):  # fmt: skip
+            root(*words)
+        source = Etcd(server.url, KEY, username="web", password_file=secret)
+        async with followed(source) as (conf, local):
+            root("role", "revoke-permission", "reads", KEY)
+            root("put", KEY, "port = 2")
+            await until(lambda: state(conf) == "stale")
+            assert "forbidden: " in conf.status.sources[0]["error"]
+            assert conf.current.port == 1
+            await edit_locally(conf, local, "revoked")
+            root(*grant)
+            await until(lambda: conf.current.port == 2)
+            root("user", "delete", "web")
+            root("user", "add", "web:second")
+            root("user", "grant-role", "web", "reads")
+            root("put", KEY, "port = 3")
+            await until(lambda: state(conf) == "stale")
+            secret.write_text("second")
+            await until(lambda: conf.current.port == 3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", ["etcd", "nats"])
+async def test_I17_a_thousand_followers_converge_after_a_restart(kind, tmp_path_factory):
+    followers = 1000
+    with serving(STORES[kind].server_class, tmp_path_factory) as server:
+        store = STORES[kind](server)
+        await store.put(1)
+        async with contextlib.AsyncExitStack() as stack:
+            confs = [HotConf(App, sources=[store.source()], options=Options(watch=False)) for _ in range(followers)]
+            for start in range(0, followers, 50):
+                entered = (stack.enter_async_context(conf.running(signals=())) for conf in confs[start : start + 50])
+                for entering in entered:
+                    await entering
+            await until(lambda: all(conf.status.sources[0]["following"] for conf in confs), timeout=60)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            await asyncio.to_thread(server.kill)
+            await asyncio.sleep(1)
+            await asyncio.to_thread(server.start)
+            began = asyncio.get_running_loop().time()
+            await store.put(2)
+            await until(lambda: all(conf.current.port == 2 for conf in confs), timeout=60)
+            took = asyncio.get_running_loop().time() - began
+            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / followers
+            print(f"{kind}: {took:.1f} s, {grown:.0f} KiB more for each")  # noqa: T201
+            assert took < 15, "5 s on a machine of its own"
+            assert grown < 100
