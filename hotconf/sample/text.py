@@ -168,15 +168,12 @@ def _notes(section: Section) -> Iterator[str]:
         within = keypath.render(setting.keys[len(section.keys) :])
         yield from _wrapped(setting.description)
         yield f"{within}: {_facts(setting)}" if within else _facts(setting)
-        yield from (f"  {_name(item, setting)}: {_facts(item)}" for item in setting.items)
+        start = len(setting.keys) + 1
+        yield from (f"  {keypath.render(item.keys[start:])}: {_facts(item)}" for item in setting.items)
 
 
 def _facts(setting: Setting) -> str:
     return "; ".join(filter(None, (setting.kind, setting.default, *setting.marks)))
-
-
-def _name(item: Setting, setting: Setting) -> str:
-    return keypath.render(item.keys[len(setting.keys) + 1 :])
 
 
 def _toml(section: Section) -> Iterator[str]:

@@ -77,7 +77,9 @@ def document(value: Any, shape: Shape = PLAIN) -> Any:  # noqa: PLR0911 - a tabl
         if isinstance(value, Mapping):
             return _with_shown_keys(inner)
         # A set is sorted: its own order follows from hashes, which differ from process to process.
-        return list(inner.values()) if is_list(value) else sorted(inner.values(), key=_canonical_json)
+        if is_list(value):
+            return list(inner.values())
+        return sorted(inner.values(), key=lambda item: json.dumps(item, sort_keys=True, ensure_ascii=False))
     if known or isinstance(value, BaseModel):  # a model may have nothing but extra keys
         own = shape_of(kind)
         inner = {
@@ -126,10 +128,6 @@ def with_types(shown: Any, value: Any) -> Any:
 def document_at(model: type, settings: Any, path: KeyPath) -> Any:
     """Return the value that settings of a class have at a path as JSON shows it, masked where the schema says so."""
     return document(value_at(settings, path), refined_at(Shape(models=(model,)), settings, path))
-
-
-def _canonical_json(document: Any) -> str:
-    return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def mask_input(model: type, path: KeyPath, value: Any, *, within: Any = None) -> Any:
@@ -205,8 +203,9 @@ def _secrets(shape: Shape, value: Any, built: Any, path: tuple[Any, ...] = ()) -
         below, name = descend(shape, text) or (Shape(secrecy=shape.secrecy), text)
         if isinstance(text, str) and credentials_in(text):
             yield _Secret((*path, key), shape, text, is_part=True, is_key=True)
-        # A key that the schema does not know may be that of a secret, misspelt. To take it back is no secret.
-        if isinstance(value, Mapping) and (text in heads or (item is not None and _is_misspelt(shape, text))):
+        # Beside a secret, an unknown key may be that of the secret, misspelt. To take it back tells nothing.
+        is_unknown = isinstance(text, str) and item is not None and descend(shape, text) is None
+        if isinstance(value, Mapping) and (text in heads or (is_unknown and holds_secret(shape))):
             yield _Secret((*path, key), Shape(secrecy=Secrecy.ALL), item)
         else:
             yield from _secrets(below, item, beside.get(name), (*path, key))
@@ -250,11 +249,6 @@ def _is_misfit(shape: Shape, value: Any) -> bool:
     is_sequence = is_list(value) or isinstance(value, AbstractSet)
     has_place = shape.items or shape.positions or any(issubclass(model, tuple) for model in shape.models)
     return not (is_sequence and has_place)
-
-
-def _is_misspelt(shape: Shape, key: str | int) -> bool:
-    """Whether a key beside a secret is unknown to the schema: it may be that of the secret, misspelt."""
-    return holds_secret(shape) and not isinstance(key, int) and descend(shape, key) is None
 
 
 def visible_path(

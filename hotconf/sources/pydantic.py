@@ -101,7 +101,8 @@ class SettingsSources:
         if self._last[0] == (environment, before) and self._depend_on_nothing_else():
             return self._last[1]  # the very same layers: what follows has nothing to do
         # Which of the files in a folder count is known only from the sources.
-        stamps = self._stamps_in_folders() if not self._asked else {}
+        folders = [path for path in self._declared if path.is_dir()] if not self._asked else []
+        stamps = {file: _stamp(file) for folder in folders for file in lookups.files_below(folder)}
         while True:
             began = file_clock()
             read = self._ask(below, above)
@@ -137,6 +138,8 @@ class SettingsSources:
 
     def _depend_on_nothing_else(self) -> bool:
         """Whether what the sources that were asked last say depends on the environment and on files alone."""
+        if self._constructor.calls_constructors:  # code that may give them anything
+            return False
         rules = vars(BaseSettings)["settings_customise_sources"].__func__
         own = getattr(self._constructor.model, "settings_customise_sources", None)
         return getattr(own, "__func__", None) is rules and all(
@@ -145,10 +148,6 @@ class SettingsSources:
             or (type(source) is DefaultSettingsSource and not source.nested_model_default_partial_update)
             for source in self._asked
         )
-
-    def _stamps_in_folders(self) -> Mapping[Path, object]:
-        folders = (path for path in self._declared if path.is_dir())
-        return {file: _stamp(file) for folder in folders for file in lookups.files_below(folder)}
 
     def _ask(self, below: Sequence[Layer], above: Sequence[Layer]) -> ClassReading | BaseException:
         """Ask every source, and learn which files they read. Return what making a source raised."""

@@ -1,6 +1,7 @@
 """Settings classes within settings, and constructors of their own: as the class makes them, each source asked once."""
 
 import contextlib
+import json
 import os
 from typing import Annotated, Literal
 
@@ -316,6 +317,23 @@ async def test_the_files_of_a_constructor_are_watched(tmp_path):
     async with HotConf(Own).running(signals=()) as conf:
         (tmp_path / "own.env").write_text("OWN_PORT=2\n")
         await until(lambda: conf.current.port == 2)
+
+
+async def test_what_a_constructor_reads_by_itself_comes_with_a_reload(tmp_path):
+    file = tmp_path / "app.json"
+    file.write_text('{"port": 1}')
+
+    class App(BaseSettings):
+        port: int = 0
+
+        def __init__(self, **values):
+            super().__init__(**json.loads(file.read_text()), **values)
+
+    conf = HotConf(App, options=QUIET)
+    conf.load()
+    file.write_text('{"port": 2}')
+    assert (await conf.reload()).outcome == "applied"
+    assert conf.current.port == App().port == 2
 
 
 def test_files_reach_a_class_with_a_constructor_of_its_own(tmp_path, monkeypatch):
