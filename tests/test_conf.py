@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -19,6 +20,7 @@ from hotconf.errors import ReentrantReload, SchemaError, SignalsUnavailable
 from hotconf.sources import File, Memory
 from hotconf.values.report import jsonable
 from tests.heart import QUIET, App, Database, Gate, memory_conf, until
+from tests.support import environment
 
 # Precedence
 
@@ -618,3 +620,48 @@ def test_what_belongs_to_its_process_is_neither_pickled_nor_copied_and_says_what
         with pytest.raises(TypeError, match=r"cannot be pickled or copied: take .* settings"):
             duplicate(one)
     assert pickle.loads(pickle.dumps(conf.snapshot.settings)) == conf.current
+
+
+async def test_leaving_what_was_never_entered_does_nothing():
+    conf, _ = memory_conf()
+    conf.running().__exit__(None, None, None)
+    await conf.running().__aexit__(None, None, None)
+    conf.stop()
+    assert conf.status.state == "new"
+
+
+def test_a_load_that_refuses_raises_and_writes_nothing(tmp_path):
+    """A program that prints the error would tell it twice."""
+    code = """if True:
+        from hotconf import HotConf, Settings
+
+        class App(Settings):
+            port: int = 0
+
+        try:
+            HotConf(App, init={"port": "x"}).load()
+        except Exception as error:
+            print(error)
+    """
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "port" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_dotenv_line_without_a_value_means_one_thing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "z.env").write_text("MESSAGE\nPORT=1\n")
+
+    class Named(BaseSettings):
+        model_config = {"env_file": "z.env", "extra": "ignore"}
+        message: str = "default"
+        port: int = 0
+
+    class Given(BaseSettings):
+        message: str = "default"
+        port: int = 0
+
+    for conf in (HotConf(Named), HotConf(Given, files=["z.env"])):
+        conf.load()
+        assert (conf.current.message, conf.current.port) == ("default", 1)
