@@ -62,7 +62,7 @@ async def test_the_status_and_what_operators_do():
         assert (await ask("/fleet/rollout/dance", "POST"))[0] == 404
         assert (await ask("/fleet/releases"))[1]["releases"][1]["release"] == 2
         assert (await ask("/fleet/releases/2")) == (200, BETTER.decode())
-        assert (await ask("/fleet/releases/9"))[0] == 409
+        assert (await ask("/fleet/releases/9"))[0] == 404
         rows = (await ask("/fleet/instances"))[1]["instances"]
         assert sorted(row["id"] for row in rows) == NAMES
         rest = (await ask("/fleet/instances", params={"cursor": rows[5]["key"], "state": "refused"}))[1]

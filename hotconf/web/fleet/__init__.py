@@ -115,10 +115,13 @@ class _Face:
             return web.json_response({"releases": [release.model_dump() for release in await control.releases()]})
 
     async def document(self, request: web.Request) -> web.Response:
-        """Answer with the document of a release. It never changes."""
+        """Answer with the document of a release, which never changes; 404 where there is none."""
         async with self._control() as control:
-            release = await control.release(int(request.match_info["release"]))
-            data = await control.document(release.digest)
+            try:
+                release = await control.release(int(request.match_info["release"]))
+                data = await control.document(release.digest)
+            except Declined as error:
+                raise web.HTTPNotFound(text=f"{error}\n") from None
         headers = {hdrs.CACHE_CONTROL: "public, max-age=31536000, immutable", hdrs.ETAG: f'"{release.digest}"'}
         return web.Response(body=data, content_type="text/plain", charset="utf-8", headers=headers)
 
