@@ -1,1 +1,4 @@
-"""The demo: the service of `hotconf demo`, its file, and what it says at its start. May import every earlier room."""
+"""The demos: services that show a configuration changing under load. May import every earlier room.
+
+`service` is that of `hotconf demo`, with its file and its greeting. `fleet` is that of `hotconf fleet demo`.
+"""

@@ -3,7 +3,8 @@
 The pure part comes first: `plan` (the one mutable document), `cohort` (what an instance wants of it), `operations`
 (what operators do to it), `report` (what instances say), `guards` and `ranks` (comparisons), `verdict` (the next plan).
 Then what runs: `store` and `stores/` (where plan, documents and reports are kept), `source` with `documents`,
-`measures` and `cache` (the instance), `judge` with `prometheus` and `metrics`, and `control` (the operator).
+`measures` and `cache` (the instance), `judge` with `prometheus` and `metrics`, and `control` (the operator). The pure
+part imports values and errors alone; the rest may import every earlier room.
 """
 
 TYPE_CHECKING = False
