@@ -281,7 +281,9 @@ def test_importing_the_package_pulls_in_nothing_heavy():
 
 
 def test_the_library_needs_neither_the_web_nor_the_command():
-    script = "import sys; from hotconf import *; import hotconf.conf, hotconf.sources; "
+    script = (
+        "import sys; from hotconf import *; import hotconf.conf, hotconf.sources; "
         "print(*(name.split('.')[0] for name in sys.modules))"
+    )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"aiohttp", "nats", "redis", "watchfiles", "click", "prometheus_client"} & set(loaded)
