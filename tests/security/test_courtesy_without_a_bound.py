@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import struct
@@ -173,6 +174,19 @@ async def test_a_client_that_reads_slowly_gets_everything(gates):
                 answer += await asyncio.to_thread(sock.recv, 8_000)
                 await asyncio.sleep(SOON)
         assert refused(server) == {}
+
+
+async def test_a_client_that_leaves_an_answer_in_the_kernel_is_let_go(gates):
+    async def fits(_request):
+        return web.Response(body=b"x" * 100_000)
+
+    app = gates.app()
+    app.router.add_get("/fits", fits)
+    async with serving(app, limits=Limits(send_timeout=SOON)) as server:
+        with contextlib.closing(connect(server, receive_buffer=4096)) as sock:
+            sock.sendall(GET % b"/fits")
+            async with asyncio.timeout(PATIENCE):
+                await until(lambda: server.refused["send_timeout"] == 1 and not server._connections())
 
 
 async def test_no_send_timeout_waits(gates):

@@ -432,10 +432,10 @@ class Connection(web.RequestHandler):
 
     def stalled(self) -> float:
         """Return for how many seconds the client has taken no byte of what waits for it, as far as this was called."""
-        if self.transport is None or not unsent(self.transport):
+        waiting, now = 0 if self.transport is None else undelivered(self.transport), self._time()
+        if not waiting:
             self._undelivered = 0
             return 0.0
-        waiting, now = undelivered(self.transport), self._time()
         if waiting != self._undelivered:
             self._undelivered, self._stalled_since = waiting, now
         return now - self._stalled_since
