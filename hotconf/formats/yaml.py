@@ -194,6 +194,10 @@ class PurePythonLoader(_BoundedComposer, SafeLoader):
 
 if TYPE_CHECKING or hasattr(yaml, "CSafeLoader"):
     from yaml import CSafeDumper as SafeDumper, CSafeLoader
+    from yaml._yaml import get_version
+
+    # An older libyaml bounds no nesting, and a deep document ends the process: its composer recurses in C.
+    COMPOSES_IN_C = get_version() >= (0, 2, 6)
 
     class Loader(_BoundedComposer, CSafeLoader):
         """Reads with libyaml."""
@@ -208,6 +212,7 @@ if TYPE_CHECKING or hasattr(yaml, "CSafeLoader"):
 else:
     from yaml import SafeDumper
 
+    COMPOSES_IN_C = False
     Loader = PlainLoader = PurePythonLoader
 
 
@@ -290,7 +295,7 @@ def _composed(text: str) -> tuple[Loader | PlainLoader, Node | None]:
 
     Raises YAMLError for what is refused.
     """
-    if not _NOT_PLAIN.search(text) and _most_nodes(text) <= MAX_NODES:
+    if COMPOSES_IN_C and not _NOT_PLAIN.search(text) and _most_nodes(text) <= MAX_NODES:
         plain = PlainLoader(text)
         try:
             root = plain.get_single_node()
