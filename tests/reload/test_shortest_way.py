@@ -6,7 +6,7 @@ import threading
 import pytest
 from pydantic import BaseModel, field_validator
 
-from hotconf import HotConf, Options, Settings
+from hotconf import HotConf, Options, Section, Settings
 from hotconf.sources import File
 from tests.heart import QUIET
 
@@ -30,8 +30,20 @@ class Moody(App):
     __revalidate__ = True
 
 
+class MoodySection(Section):
+    __revalidate__ = True
+
+    message: str = "hello"
+
+    @field_validator("message")
+    @classmethod
+    def noted(cls, value):
+        calls.append(value)
+        return value
+
+
 class Above(Settings):
-    part: Moody = Moody()
+    part: MoodySection = MoodySection()
 
 
 class Mutable(BaseModel):
