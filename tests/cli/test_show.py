@@ -253,7 +253,7 @@ def test_a_process_that_is_not_there_is_1_and_named(verb):
     assert "127.0.0.1:1" in result.err
 
 
-@pytest.mark.parametrize("more", [["app.toml"], ["app:App"], ["--config", "app.toml"], ["--secret", "pin"]])
+@pytest.mark.parametrize("more", [["app.toml"], ["--config", "app.toml"], ["--secret", "pin"]])
 def test_a_url_stands_alone(verb, more):
     result = verb("show", "http://127.0.0.1:1", *more)
     assert (result.code, result.out) == (2, "")

@@ -58,8 +58,10 @@ def test_it_survives_a_restart_and_says_only_what_is_new(launch, folder, serve, 
     served = serve()  # the same values: nothing to be told
     replace(folder / "app.toml", GOOD + "pool_size = 3\n")
     watching.stdout.find('"pool_size": 3')
+    said = len(watching.stderr.text)
     served.terminate()
     replace(folder / "app.toml", GOOD + "pool_size = 4\n")
+    watching.stderr.find("trying again", start=said)
     served = serve()  # changed while it was away
     watching.stdout.find('"pool_size": 4')
     watching.send(signal.SIGTERM)

@@ -178,6 +178,7 @@ class Store:
 
     def __init__(self):
         self.values = None
+        self.is_cut = False
 
 
 class Right:
@@ -188,6 +189,8 @@ class Right:
 
     async def read(self):
         values = self.store.values
+        if self.store.is_cut:
+            raise ConnectionError
         if values == "?" or (values is None and self.required):
             raise ValueError
         return self.layer(values or {})
@@ -395,6 +398,21 @@ class Exiting(Right):
         return await super().read()
 
 
+class EmptyWhenOutOfReach(Right):
+    async def read(self):
+        return self.layer({}) if self.store.is_cut else await super().read()
+
+
+class GivingUp(Telling):
+    gave_up = False
+
+    async def read(self):
+        self.gave_up = self.gave_up or self.store.is_cut
+        if self.gave_up:
+            raise ConnectionError
+        return await super().read()
+
+
 FOUND = [
     (Unnamed, "test_it_is_a_source"),
     (AlwaysRequired, "test_it_is_a_source"),
@@ -421,6 +439,8 @@ FOUND = [
     (EmptyWhenMalformed, "test_a_failure_leaves_the_running_values_in_force"),
     (Silent, "test_a_change_is_noticed"),
     (Deaf, "test_a_change_is_noticed"),
+    (EmptyWhenOutOfReach, "test_what_is_out_of_reach_is_an_outage"),
+    (GivingUp, "test_an_outage_ends_by_itself"),
 ]
 
 
@@ -440,6 +460,12 @@ def suite_over(source_class):
 
         def remove(self):
             self.store.values = None
+
+        def cut(self):
+            self.store.is_cut = True
+
+        def mend(self):
+            self.store.is_cut = False
 
     return Suite()
 
