@@ -397,7 +397,9 @@ class Connection(web.RequestHandler):
             self.transport is None or self.transport.is_closing() or (self._websocket and self._websocket.closed)
         )
         has_left = type(error) in (ClientConnectionError, ClientConnectionResetError) and is_closed
-        if not sent_wrong and not has_left and (error is None or error is not self._payload.exception()):
+        # What aiohttp makes for the read of a body whose client has left; an error of the system has a number.
+        left_in_body = type(error) is ConnectionResetError and error.errno is None and self._phase == "lost"
+        if not (sent_wrong or has_left or left_in_body) and (error is None or error is not self._payload.exception()):
             super().log_exception(*args, **kw)
 
     # The drain
