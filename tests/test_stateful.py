@@ -512,7 +512,7 @@ class Machine(RuleBasedStateMachine):
 
 Quick = Machine.TestCase
 Quick.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 

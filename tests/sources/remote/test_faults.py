@@ -21,6 +21,8 @@ from hotconf.testing.faults import EtcdServer, Link, NatsServer, RedisServer
 from tests.engine.test_engine import until
 from tests.sources.remote.servers import serving
 
+pytestmark = pytest.mark.soak
+
 
 class App(Settings):
     port: int = 0
@@ -217,7 +219,6 @@ async def test_a_server_that_is_away_at_the_start_is_named(store):
     assert str(report.faults[0]).startswith(f"{source.name}: cannot be read: ")
 
 
-@pytest.mark.soak
 async def test_frozen_for_half_a_minute_and_thawed(store):
     async with followed(store.source()) as (conf, local):
         store.server.freeze()
@@ -284,7 +285,6 @@ async def test_I16_permissions_that_are_revoked_and_given_back(tmp_path, tmp_pat
             await until(lambda: conf.current.port == 3)
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("kind", ["etcd", "nats"])
 async def test_I17_a_thousand_followers_converge_after_a_restart(kind, tmp_path_factory):
     followers = 1000
