@@ -135,12 +135,18 @@ class NatsSession:
 
     @contextlib.contextmanager
     def naming(self) -> Iterator[None]:
-        """Name the store in whatever its client raises."""
+        """Name the store in whatever its client raises. A cancellation that the client swallows is raised after all."""
         import nats.errors
 
+        error: Exception | None = None
         try:
             yield
-        except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
+        except (nats.errors.Error, OSError, TimeoutError, ValueError) as raised:
+            error = raised
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+        if error is not None:
             raise StoreError(self._url, f"{type(error).__name__}: {error}") from None
 
     async def get(self, key: str) -> Entry | None:
