@@ -397,8 +397,9 @@ class Connection(web.RequestHandler):
             self.transport is None or self.transport.is_closing() or (self._websocket and self._websocket.closed)
         )
         has_left = type(error) in (ClientConnectionError, ClientConnectionResetError) and is_closed
-        # What aiohttp makes for the read of a body whose client has left; an error of the system has a number.
-        left_in_body = type(error) is ConnectionResetError and error.errno is None and self._phase == "lost"
+        # What aiohttp raises where a body is read whose client has left. Its words tell it from other errors.
+        is_unread = self._phase == "lost" and not self._payload.is_eof()
+        left_in_body = is_unread and type(error) is ConnectionResetError and error.args == ("Connection lost",)
         if not (sent_wrong or has_left or left_in_body) and (error is None or error is not self._payload.exception()):
             super().log_exception(*args, **kw)
 
